@@ -1,0 +1,1 @@
+"""Fits and measures the decisions: metrics, thresholds, a person's baseline."""

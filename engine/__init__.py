@@ -1,0 +1,1 @@
+"""MESNet: network, weights, training, export and runtimes. Knows arrays, not cameras."""

@@ -1,0 +1,39 @@
+"""What a set of weights is and expects: the contract between training, export, runtimes and the live program."""
+
+from dataclasses import dataclass
+
+CLASSES = ("micro", "blink", "macro", "speech", "head", "none")
+"""Order of the classification head. The first five are `stream.types.KINDS`."""
+
+REGIONS = ("brows", "eyes", "cheeks", "mouth")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """Geometry of a MESNet; every number is in frames of the model's time grid or px of the crop.
+
+    `fps`: rate of the time grid, Hz. `clip_frames`: length T of a clip. `hop_frames`: a clip is scored every hop.
+    `crop_px`: side S of a crop. `lags`: how many frames back the motion stem looks. `channels`: width C of the
+    per-frame feature. `stride`: frames between two anchor centres. `anchors`: lengths of the multi-scale candidates.
+    """
+
+    name: str = "mesnet-v1"
+    fps: int = 30
+    clip_frames: int = 64
+    hop_frames: int = 4
+    crop_px: int = 128
+    lags: tuple[int, ...] = (3, 6, 12)
+    channels: int = 96
+    stride: int = 2
+    anchors: tuple[int, ...] = (7, 11, 15, 21)
+
+    @property
+    def proposals(self) -> int:
+        """Number P of candidate clips that one clip yields: anchor centres times anchor lengths."""
+        return self.clip_frames // self.stride * len(self.anchors)
+
+
+HEAD_FIELDS = 3 + len(CLASSES) + len(REGIONS)
+"""Columns of the network's output float32[N, P, HEAD_FIELDS]:
+0..2 onset, apex, offset in frames of the clip (0 is the clip's first frame, may reach past either end);
+3..8 probability per CLASSES (sums to 1); 9..12 share per REGIONS (sums to 1)."""

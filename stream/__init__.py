@@ -1,0 +1,1 @@
+"""The live program: cameras, faces, threads and sockets around the engine."""

@@ -1,0 +1,144 @@
+"""What travels between the rooms. Frozen, and checked at birth, so that a wrong shape fails where it was made."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+CROP_PX = 128
+"""Side of an aligned face crop, in px. The outer eye corners are CROP_PX / 2 apart, so the face is ~3/4 of it wide."""
+
+REGIONS = ("brows", "eyes", "cheeks", "mouth")
+KINDS = ("micro", "blink", "macro", "speech", "head")
+"""What a facial-movement interval can be. Everything but `micro` is a nuisance and a reason to suppress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One image of a source: `image` is uint8[H, W, 3] BGR; `time_s` is seconds on the source's clock (PTS or monotonic)."""
+
+    index: int
+    time_s: float
+    image: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3:
+            raise ValueError(f"Frame.image must be uint8[H, W, 3], not {self.image.dtype}{list(self.image.shape)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How well a face can be seen in one frame.
+
+    `face_px`: width of the face in the source image, px. `yaw_deg`, `pitch_deg`: head pose, 0 is frontal.
+    `blur`: 0 (sharp) to 1 (nothing left). `light`: mean grey level of the crop, 0 to 255.
+    """
+
+    face_px: float
+    yaw_deg: float
+    pitch_deg: float
+    blur: float
+    light: float
+
+
+@dataclass(frozen=True, slots=True)
+class FaceCrop:
+    """One aligned face: `image` is uint8[CROP_PX, CROP_PX] grey."""
+
+    face_id: int
+    time_s: float
+    image: NDArray[np.uint8]
+    quality: Quality
+
+    def __post_init__(self) -> None:
+        if self.image.dtype != np.uint8 or self.image.shape != (CROP_PX, CROP_PX):
+            raise ValueError(
+                f"FaceCrop.image must be uint8[{CROP_PX}, {CROP_PX}], not {self.image.dtype}{list(self.image.shape)}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class FaceGap:
+    """From `time_s` on nothing is known of this face. `reason`: lost, turned_away, too_small, source_gap, ...
+
+    `final`: the number will not come back (lost for longer than the tracker remembers).
+    """
+
+    face_id: int
+    time_s: float
+    reason: str
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredInterval:
+    """One proposal of the network in stream time, before any decision.
+
+    Seconds on the source's clock, onset_s <= apex_s <= offset_s. `score`: probability of a micro-expression.
+    `kinds`: probability per entry of KINDS (what else it could be). `regions`: share per entry of REGIONS, sums to 1.
+    """
+
+    onset_s: float
+    apex_s: float
+    offset_s: float
+    score: float
+    kinds: tuple[float, ...]
+    regions: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.onset_s <= self.apex_s <= self.offset_s:
+            raise ValueError(f"interval out of order: {self.onset_s} <= {self.apex_s} <= {self.offset_s} does not hold")
+        if len(self.kinds) != len(KINDS) or len(self.regions) != len(REGIONS):
+            raise ValueError(f"kinds and regions need {len(KINDS)} and {len(REGIONS)} entries")
+
+
+class Phase(StrEnum):
+    """What an event says of its interval. `end` is final; `retract` takes a `start` back."""
+
+    START = "start"
+    UPDATE = "update"
+    END = "end"
+    RETRACT = "retract"
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerEvent:
+    """What the tracker decides, in stream time. `key` numbers the intervals of one tracker from 0.
+
+    `suppressed` is the reason of a `retract` (an entry of KINDS, or `faded`, `gap`, ...), else None.
+    A `start` may lack apex and offset.
+    """
+
+    phase: Phase
+    key: int
+    onset_s: float
+    apex_s: float | None
+    offset_s: float | None
+    score: float
+    regions: tuple[float, ...]
+    suppressed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A tracker's event with all that only the edge of the program knows: face, source, wall clock, latency, quality.
+
+    `id` is one ULID per interval, shared by its start, updates and end. `time` is ISO 8601 UTC at emission.
+    `latency_ms`: from the capture of the newest frame that it rests on to its emission.
+    `epoch` and `seq` are given by the journal, so they are not here.
+    """
+
+    phase: Phase
+    id: str
+    source: str
+    face: int
+    onset_s: float
+    apex_s: float | None
+    offset_s: float | None
+    score: float
+    regions: dict[str, float]
+    time: str
+    latency_ms: float
+    quality: dict[str, float] = field(default_factory=dict)
+    suppressed: str | None = None
