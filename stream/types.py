@@ -28,6 +28,17 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceGap:
+    """From `time_s` on the source gave nothing for a while (reconnecting, clock jump, frozen image, ...); it may go on later.
+
+    What was open is closed, nothing is bridged. `reason` is a word for the status message.
+    """
+
+    time_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Quality:
     """How well a face can be seen in one frame.
 
