@@ -23,7 +23,7 @@ class ModelSpec:
     hop_frames: int = 4
     crop_px: int = 128
     lags: tuple[int, ...] = (3, 6, 12)
-    channels: int = 96
+    channels: int = 64
     stride: int = 2
     anchors: tuple[int, ...] = (7, 11, 15, 21)
 

@@ -1,0 +1,244 @@
+"""MESNet: a micro-expression spotting network, the whole of it in this file.
+
+After Wang, He, Li, Fu, "MESNet: A Convolutional Neural Network for Spotting Multi-Scale Micro-Expression Intervals in Long
+Videos", IEEE TIP 30, 2021, doi 10.1109/TIP.2021.3064258. Its three modules are kept:
+
+1. `STCN`: (2+1)D convolution. 2D convolutions see one frame, 1D convolutions see their features over time. The 2D half
+   here begins with a fixed motion stem, so that it is fed displacements instead of grey levels; it depends on a frame
+   and its `lags` only, so a live program runs it once per frame and keeps the feature.
+2. `CPN`, clip proposal network: multi-scale candidate clips at every `stride` frames.
+3. `CRN`, classification-regression network: what a candidate is, and where its onset, apex and offset lie.
+
+Layer sizes, anchors and the stem are ours: the paper's code is not public. Overlapping outputs go through non-maximum
+suppression in `engine.decode`.
+
+Axes: N clips or frames, T frames of a clip, L lags, S side of a crop, G side of the motion grid, C feature channels,
+P candidates of a clip, R samples of a candidate.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.spec import CLASSES, REGIONS, ModelSpec
+
+STEM_CHANNELS = 5
+"""Per lag and grid cell: motion x, motion y, confidence x, confidence y, residual."""
+
+MOTION_FLOOR = 4.0
+"""Ridge of the least squares, in (grey levels / px)^2: gradient energy that webcam noise makes on its own."""
+
+
+class MotionStem(nn.Module):
+    """Closed-form local displacement between a crop and its lagged crops (Lucas and Kanade 1981), nothing learnt.
+
+    In each window a weighted least squares over the structure tensor, its means taken out so that a change of light
+    is not motion; then an affine motion of the whole face, fitted robustly over the grid, is subtracted: what is left
+    of head motion and alignment jitter. Grey levels are first brought to a common mean and contrast.
+    """
+
+    grid_px = 8
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.side = spec.crop_px // self.grid_px
+        self.lags = len(spec.lags)
+        # derivative-of-Gaussian filters, sigma 1 px, sampled at every second px: enough for structure that survives a webcam
+        x = torch.arange(-3, 4, dtype=torch.float32)
+        g = torch.exp(-x * x / 2)
+        g = g / g.sum()
+        d = x * g / (x * x * g).sum()
+        smooth, dx, dy = torch.outer(g, g), torch.outer(g, d), torch.outer(d, g)
+        self.register_buffer("filters", torch.stack([smooth, dx, dy])[:, None], persistent=False)
+        w = torch.tensor([1.0, 2, 3, 4, 4, 3, 2, 1])  # windows of 16 px, 8 px apart, triangular weights
+        window = torch.outer(w, w) / w.sum() ** 2
+        self.register_buffer("window", window.expand(9 * self.lags, 1, 8, 8).contiguous(), persistent=False)
+        t = torch.linspace(-1, 1, self.side)
+        basis = torch.stack([torch.ones(self.side, self.side), t.expand(self.side, -1), t[:, None].expand(-1, self.side)])
+        self.register_buffer("basis", basis.reshape(3, -1), persistent=False)  # 1, x, y over the grid
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, 1+L, S, S] grey 0..255 -> local motion [N, 5L, G, G] and the removed affine motion [N, 6L]."""
+        n = crops.shape[0]
+        images = crops.to(torch.float32)
+        mean = images.mean(dim=(2, 3), keepdim=True)
+        images = images - mean
+        contrast = (images * images).mean(dim=(2, 3), keepdim=True).sqrt()
+        images = images * (40.0 / (contrast + 4.0))
+        maps = F.conv2d(images.reshape(n * (1 + self.lags), 1, *crops.shape[2:]), self.filters, stride=2, padding=3)
+        maps = maps.reshape(n, 1 + self.lags, 3, *maps.shape[2:])
+        now, past = maps[:, :1], maps[:, 1:]
+        it = now[:, :, 0] - past[:, :, 0]  # [N, L, S/2, S/2]
+        ix, iy = (now[:, :, 1] + past[:, :, 1]) / 2, (now[:, :, 2] + past[:, :, 2]) / 2
+        moments = torch.cat([ix, iy, it, ix * ix, ix * iy, iy * iy, ix * it, iy * it, it * it], dim=1)
+        moments = F.conv2d(moments, self.window, stride=4, padding=2, groups=9 * self.lags)
+        mx, my, mt, xx, xy, yy, xt, yt, tt = moments.split(self.lags, dim=1)  # each [N, L, G, G]
+        xx, xy, yy = xx - mx * mx + MOTION_FLOOR, xy - mx * my, yy - my * my + MOTION_FLOOR
+        xt, yt, tt = xt - mx * mt, yt - my * mt, tt - mt * mt
+        det = xx * yy - xy * xy
+        u, v = (xy * yt - yy * xt) / det, (xy * xt - xx * yt) / det
+        residual = (tt + u * xt + v * yt).clamp(min=0.0)
+        cx, cy = 1 - MOTION_FLOOR / xx, 1 - MOTION_FLOOR / yy
+        u, v, affine = self._without_affine(u, v, cx * cy)
+        local = torch.cat([asinh(u * 10), asinh(v * 10), cx, cy, torch.log1p(residual) / 3], dim=1)
+        return local, asinh(affine * 10)
+
+    def _without_affine(self, u: Tensor, v: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Subtract the affine motion that most of the face shares; the second pass trusts what fitted the first."""
+        shape = u.shape
+        u, v, weight = (a.reshape(shape[0], self.lags, -1) for a in (u, v, weight))
+        coefficients = u.new_zeros(0)
+        weights = weight + 1e-3
+        ru, rv = u, v
+        for _ in range(2):
+            wb = weights[:, :, None] * self.basis  # [N, L, 3, G*G]
+            normal = wb @ self.basis.T  # [N, L, 3, 3]
+            right = wb @ torch.stack([u, v], dim=-1)  # [N, L, 3, 2]
+            coefficients = solve3(normal, right)
+            fit = self.basis.T @ coefficients  # [N, L, G*G, 2]
+            ru, rv = u - fit[..., 0], v - fit[..., 1]
+            weights = (weight + 1e-3) / (1 + (ru * ru + rv * rv) * 100)  # half weight at 0.1 px off the common motion
+        return ru.reshape(shape), rv.reshape(shape), coefficients.reshape(shape[0], -1)
+
+
+def asinh(x: Tensor) -> Tensor:
+    """Linear near 0, logarithmic far out: a large motion stays a large number, not a dominating one."""
+    return torch.sign(x) * torch.log1p(x.abs())
+
+
+def solve3(a: Tensor, b: Tensor) -> Tensor:
+    """Solve symmetric positive 3x3 systems [..., 3, 3] x = [..., 3, k] by cofactors: exports as plain arithmetic."""
+    a00, a01, a02 = a[..., 0, 0], a[..., 0, 1], a[..., 0, 2]
+    a11, a12, a22 = a[..., 1, 1], a[..., 1, 2], a[..., 2, 2]
+    c00, c01, c02 = a11 * a22 - a12 * a12, a02 * a12 - a01 * a22, a01 * a12 - a02 * a11
+    c11, c12, c22 = a00 * a22 - a02 * a02, a01 * a02 - a00 * a12, a00 * a11 - a01 * a01
+    det = a00 * c00 + a01 * c01 + a02 * c02
+    cofactors = torch.stack([c00, c01, c02, c01, c11, c12, c02, c12, c22], dim=-1).reshape(a.shape)
+    return cofactors @ b / det[..., None, None]
+
+
+class STCN2D(nn.Module):
+    """Spatial half of the (2+1)D network: motion of one frame -> one feature. Runs once per frame."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        lags, widths = len(spec.lags), (48, 96, 128)
+        self.enter = nn.Conv2d(STEM_CHANNELS * lags, widths[0], 3, padding=1)
+        # faces are aligned, so a place means a part of the face: let the first layer know where it is
+        self.place = nn.Parameter(torch.zeros(widths[0], spec.crop_px // MotionStem.grid_px, spec.crop_px // MotionStem.grid_px))
+        self.norm1 = nn.BatchNorm2d(widths[0])
+        self.down1 = nn.Conv2d(widths[0], widths[1], 3, stride=2, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(widths[1])
+        self.down2 = nn.Conv2d(widths[1], widths[2], 3, stride=2, padding=1, bias=False)
+        self.norm3 = nn.BatchNorm2d(widths[2])
+        cells = (spec.crop_px // MotionStem.grid_px // 4) ** 2
+        self.leave = nn.Linear(widths[2] * cells + 6 * lags, spec.channels)
+
+    def forward(self, local: Tensor, affine: Tensor) -> Tensor:
+        """[N, 5L, G, G] and [N, 6L] -> [N, C]."""
+        x = F.relu(self.norm1(self.enter(local) + self.place))
+        x = F.relu(self.norm2(self.down1(x)))
+        x = F.relu(self.norm3(self.down2(x)))
+        return self.leave(torch.cat([x.flatten(1), affine], dim=1))
+
+
+class STCN1D(nn.Module):
+    """Temporal half of the (2+1)D network: dilated residual 1D convolutions, about a second to either side."""
+
+    dilations = (1, 2, 4, 8, 16)
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        c = spec.channels
+        self.enter = nn.Conv1d(c + 1, c, 3, padding=1)
+        self.blocks = nn.ModuleList(nn.Conv1d(c, c, 3, padding=d, dilation=d, bias=False) for d in self.dilations)
+        self.norms = nn.ModuleList(nn.BatchNorm1d(c) for _ in self.dilations)
+
+    def forward(self, feats: Tensor, valid: Tensor) -> Tensor:
+        """[N, T, C] and [N, T] (1 where a frame exists) -> [N, C, T]."""
+        x = torch.cat([feats * valid[..., None], valid[..., None]], dim=2).transpose(1, 2)
+        x = F.relu(self.enter(x))
+        for conv, norm in zip(self.blocks, self.norms, strict=True):
+            x = x + F.relu(norm(conv(x)))
+        return x
+
+
+class CPN(nn.Module):
+    """Clip proposal network: at every anchor centre and length, is something there, and how is the anchor to move."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.stride, self.scales = spec.stride, len(spec.anchors)
+        self.conv = nn.Conv1d(spec.channels, 3 * self.scales, 3, padding=1, stride=spec.stride)
+        centres = torch.arange(spec.clip_frames // spec.stride, dtype=torch.float32) * spec.stride
+        lengths = torch.tensor(spec.anchors, dtype=torch.float32)
+        self.register_buffer("centres", centres.repeat_interleave(self.scales), persistent=False)
+        self.register_buffer("lengths", lengths.repeat(len(centres)), persistent=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, C, T] -> objectness logits [N, P] and candidate clips [N, P, 2] (start, end in frames)."""
+        raw = self.conv(x)  # [N, 3*scales, T/stride]
+        raw = raw.reshape(-1, 3, self.scales, raw.shape[2]).transpose(2, 3).flatten(2)  # [N, 3, P], P = centre * scale
+        centre = self.centres + torch.tanh(raw[:, 1]) * self.lengths
+        half = self.lengths * torch.exp(torch.tanh(raw[:, 2])) / 2
+        return raw[:, 0], torch.stack([centre - half, centre + half], dim=-1)
+
+
+class CRN(nn.Module):
+    """Classification-regression network over features sampled inside each candidate, with context on either side."""
+
+    samples = (-0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
+    """Where a candidate is looked at: 0 is its start, 1 its end."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        width = 64
+        self.reduce = nn.Conv1d(spec.channels, width, 1)
+        self.mix = nn.Linear(width * len(self.samples), width)
+        self.classify = nn.Linear(width, len(CLASSES))
+        self.regress = nn.Linear(width, 3)
+        self.place = nn.Linear(width, len(REGIONS))
+        self.register_buffer("at", torch.tensor(self.samples), persistent=False)
+        self.register_buffer("time", torch.arange(spec.clip_frames, dtype=torch.float32), persistent=False)
+
+    def forward(self, x: Tensor, clips: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[N, C, T] and [N, P, 2] -> class logits [N, P, 6], onset/apex/offset [N, P, 3], region logits [N, P, 4]."""
+        n, p = clips.shape[0], clips.shape[1]
+        start, length = clips[..., 0], clips[..., 1] - clips[..., 0]
+        at = (start[..., None] + length[..., None] * self.at).reshape(n, -1)  # [N, P*R]
+        weights = F.relu(1 - (at[..., None] - self.time).abs())  # linear interpolation as a matrix [N, P*R, T]
+        sampled = weights @ F.relu(self.reduce(x)).transpose(1, 2)
+        h = F.relu(self.mix(sampled.reshape(n, p, -1)))
+        raw = torch.tanh(self.regress(h))
+        onset, offset = start + raw[..., 0] * length / 2, clips[..., 1] + raw[..., 2] * length / 2
+        apex = onset + (raw[..., 1] + 1) / 2 * (offset - onset)
+        return self.classify(h), torch.stack([onset, apex, offset], dim=-1), self.place(h)
+
+
+class MESNet(nn.Module):
+    """The three modules in line. `features` is the cached half, `heads` is what every hop runs again."""
+
+    def __init__(self, spec: ModelSpec | None = None) -> None:
+        super().__init__()
+        self.spec = spec or ModelSpec()
+        self.stem = MotionStem(self.spec)
+        self.spatial = STCN2D(self.spec)
+        self.temporal = STCN1D(self.spec)
+        self.cpn = CPN(self.spec)
+        self.crn = CRN(self.spec)
+        # what is going on in each frame: an extra task in training, not part of the exported network
+        self.framewise = nn.Conv1d(self.spec.channels, len(CLASSES) - 1, 1)
+
+    def features(self, crops: Tensor) -> Tensor:
+        """Crops [N, 1+L, S, S] (newest first, then `lags` frames back) -> [N, C]."""
+        return self.spatial(*self.stem(crops))
+
+    def heads(self, feats: Tensor, valid: Tensor) -> Tensor:
+        """Features [N, T, C], oldest first, and valid [N, T] -> float32[N, P, HEAD_FIELDS], columns as in `engine.spec`."""
+        x = self.temporal(feats, valid)
+        objectness, clips = self.cpn(x)
+        logits, times, regions = self.crn(x, clips)
+        p = torch.softmax(logits, dim=-1)
+        # both modules must agree that something is there; what the CPN takes away goes to `none`
+        there = p[..., :-1] * torch.sigmoid(objectness)[..., None]
+        return torch.cat([times, there, 1 - there.sum(-1, keepdim=True), torch.softmax(regions, dim=-1)], dim=-1)
