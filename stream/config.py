@@ -1,0 +1,262 @@
+"""What the user asked for: flags over environment (MESTREAM_*) over a TOML file (--config) over defaults.
+
+Every setting is one field of `Config`; its flag, its variable and its key in the file follow from the field, so they
+cannot drift apart. Nothing here opens anything: a Config is well-formed, not yet possible.
+"""
+# ruff: noqa: RUF009 -- `_set` returns dataclasses.field(), which the rule cannot see
+
+import argparse
+import ipaddress
+import math
+import os
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
+from difflib import get_close_matches
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NoReturn
+
+from stream.errors import UserError
+
+ENV_PREFIX = "MESTREAM_"
+
+
+def _text(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is empty")
+    return value
+
+
+def _switch(value: str) -> bool:
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if value.lower() not in words:
+        raise ValueError("is neither true nor false")
+    return words[value.lower()]
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not value.strip().isascii() or not value.strip().isdigit() or not low <= int(value) <= high:
+            raise ValueError(f"is not a whole number from {low} to {high}")
+        return int(value)
+
+    return parse
+
+
+def _number(low: float, high: float) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not low <= number <= high:
+            raise ValueError(f"is not a number from {low:g} to {high:g}")
+        return number
+
+    return parse
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in choices:
+            raise ValueError(f"is not one of {', '.join(choices)}")
+        return value
+
+    return parse
+
+
+def _path(value: str) -> Path:
+    return Path(_text(value)).expanduser()
+
+
+def _set(default: Any, parse: Callable[[str], Any], metavar: str | None, text: str, **more: Any) -> Any:
+    return field(default=default, metadata={"parse": parse, "metavar": metavar, "help": text, **more})
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Settings of one run; see `python -m stream --help`. Secrets stay out of its repr."""
+
+    camera: str | None = _set(None, _text, "CAMERA", "camera by index, name or /dev/v4l/by-id path")
+    source: str | None = _set(None, _text, "FILE|URL", "video file, http MJPEG or rtsp URL, or a /dev/v4l/by-id path")
+    demo: bool = _set(False, _switch, None, "no camera needed: a shipped clip, looped")
+    offline: bool = _set(False, _switch, None, "every frame, as fast as it goes, no server; exit when done")
+    list_cameras: bool = _set(False, _switch, None, "say which cameras there are, and exit", command=True)
+    doctor: bool = _set(False, _switch, None, "say what is there and what would run where, and exit", command=True)
+
+    host: str = _set("127.0.0.1", _text, "HOST", "address to listen on; off loopback a token is required")
+    port: int = _set(8765, _whole(0, 65535), "PORT", "port of events and dashboard; 0 takes a free one")
+    token: str | None = _set(None, _text, "TOKEN", "what clients must present", secret=True)
+    tls_cert: Path | None = _set(None, _path, "FILE", "certificate (PEM): serve wss and https")
+    tls_key: Path | None = _set(None, _path, "FILE", "its private key (PEM)")
+
+    max_faces: int = _set(4, _whole(1, 64), "N", "faces to follow at most")
+    landmarks: str = _set(
+        "litert", _one_of("litert", "mediapipe"), "litert|mediapipe", "what runs the landmark network"
+    )
+    face_model: Path | None = _set(None, _path, "DIR", "face_landmarker.task, if it is not to be looked for")
+    width_px: int | None = _set(None, _whole(1, 16384), "PX", "frame width to ask the camera for", flag="width")
+    height_px: int | None = _set(None, _whole(1, 16384), "PX", "frame height to ask the camera for", flag="height")
+    fps: float | None = _set(None, _number(1, 1000), "HZ", "frame rate to ask the camera for")
+
+    runtime: str = _set(
+        "auto", _one_of("auto", "tensorrt", "cuda", "onnx"), "auto|tensorrt|cuda|onnx", "what runs the network"
+    )
+    device: int = _set(0, _whole(0, 63), "N", "number of the GPU")
+    model: Path | None = _set(None, _path, "DIR", "weights other than the shipped ones")
+    threshold: float | None = _set(None, _number(0, 1), "P", "score from which an interval is reported")
+    calibration: Path | None = _set(None, _path, "FILE", "what `python -m calibration` wrote")
+
+    record: Path | None = _set(
+        None, _path, "DIR", "store the session's video and events here (else no image is stored)"
+    )
+    events: Path | None = _set(None, _path, "FILE", "write each event as one line of JSON")
+    journal: Path | None = _set(None, _path, "FILE", "event journal (default: the user's state directory)")
+    log_format: str = _set("text", _one_of("text", "json"), "text|json", "form of what is said on stderr")
+    log_level: str = _set("info", _one_of("debug", "info", "warning"), "debug|info|warning", "how much is said")
+
+    def __repr__(self) -> str:
+        shown = (f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if not f.metadata.get("secret"))
+        return f"Config({', '.join(shown)})"
+
+
+_FIELDS: dict[str, Field[Any]] = {f.name: f for f in fields(Config)}
+_SOURCES = ("camera", "source", "demo")
+
+
+def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Config:
+    """Settings from the command line, `environ` and the file that either of them names.
+
+    Raises UserError(code=2) with one line if anything is wrong with them.
+    """
+    given = _flags(argv)
+    config_file = given.pop("config", None) or environ.get(ENV_PREFIX + "CONFIG")
+    settings: dict[str, Any] = {}
+    for layer in (_file(Path(config_file)) if config_file else {}, _environment(environ), given):
+        if any(layer.get(name) for name in _SOURCES):
+            # where a higher layer names the source, it is not in conflict with what a lower one named
+            for name in _SOURCES:
+                settings.pop(name, None)
+        settings |= layer
+    config = Config(**settings)
+    _check(config)
+    return config
+
+
+def _read(name: str, value: str, said: str) -> Any:
+    """One value, by its field's parser; `said` is how the user wrote it, without the value."""
+    setting = _FIELDS[name]
+    try:
+        return setting.metadata["parse"](value)
+    except ValueError as error:
+        shown = said if setting.metadata.get("secret") else f"{said}{value}"
+        raise UserError(f"{shown}: {error} ({setting.metadata['help']})", code=2) from None
+
+
+def _flags(argv: Sequence[str]) -> dict[str, Any]:
+    given = vars(_parser().parse_args(argv))
+    return {
+        name: value if name == "config" or value is True else _read(name, value, f"--{_flag(name)} ")
+        for name, value in given.items()
+    }
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    layer = {}
+    for variable in sorted(environ):
+        if not variable.startswith(ENV_PREFIX) or variable == ENV_PREFIX + "CONFIG":
+            continue
+        name = _known(variable.removeprefix(ENV_PREFIX).lower(), variable)
+        layer[name] = _read(name, environ[variable], f"{variable}=")
+    return layer
+
+
+def _file(path: Path) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise UserError(f"--config {path}: {reason}; give a readable TOML file", code=2) from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"--config {path}: is not TOML: {error}", code=2) from None
+    layer = {}
+    for key, value in table.items():
+        name = _known(key.replace("-", "_"), f"{path}: {key}")
+        if isinstance(value, dict | list):
+            raise UserError(f"{path}: {key}: one value is expected, not a table or list", code=2)
+        layer[name] = _read(name, str(value), f"{path}: {key} = ")
+    return layer
+
+
+def _known(name: str, said: str) -> str:
+    names = [known for known, setting in _FIELDS.items() if not setting.metadata.get("command")]
+    for known in names:
+        if name in (known, _flag(known).replace("-", "_")):
+            return known
+    near = get_close_matches(name, names, 1)
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(names)}"
+    raise UserError(f"{said}: no such setting; {hint}", code=2)
+
+
+def _flag(name: str) -> str:
+    return str(_FIELDS[name].metadata.get("flag", name)).replace("_", "-")
+
+
+def _check(config: Config) -> None:
+    """What no single setting can say of itself."""
+    named = [f"--{name}" for name in _SOURCES if getattr(config, name)]
+    if not (config.list_cameras or config.doctor):
+        if not named:
+            raise UserError(
+                "no source: give --camera 0, --source FILE|URL, or --demo to try it without a camera", code=2
+            )
+        if len(named) > 1:
+            raise UserError(f"{' and '.join(named)}: one source at a time", code=2)
+    if config.offline and config.camera:
+        raise UserError("--offline --camera: a camera cannot be read faster than it runs; leave --offline out", code=2)
+    if config.offline and not config.events:
+        raise UserError("--offline: nobody would see the events; add --events FILE", code=2)
+    if bool(config.tls_cert) != bool(config.tls_key):
+        raise UserError("--tls-cert and --tls-key: one needs the other", code=2)
+    if not config.offline and not config.token and not _is_loopback(config.host):
+        raise UserError(f"--host {config.host}: others could watch; add --token, or listen on 127.0.0.1", code=2)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see python -m stream --help)", code=2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    try:
+        release = version("mestream")
+    except PackageNotFoundError:
+        release = "not installed"
+    parser = _Parser(
+        prog="python -m stream",
+        description="Spot micro-expressions: camera in, onset/apex/offset intervals out over a WebSocket.",
+        epilog=f"Every setting but the two commands can also be given as {ENV_PREFIX}<NAME> in the environment or as a "
+        "key of the TOML file: flag over environment over file over default. "
+        "`python -m stream watch ws://HOST:PORT/events` prints the events of a running program.",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.add_argument("--version", action="version", version=f"mestream {release}")
+    parser.add_argument("--config", metavar="FILE.toml", help="settings from a file")
+    for name, setting in _FIELDS.items():
+        text = setting.metadata["help"]
+        if setting.metadata["parse"] is _switch:
+            parser.add_argument(f"--{_flag(name)}", dest=name, action="store_true", help=text)
+            continue
+        if setting.default is not None:
+            text += f" (default {setting.default})"
+        parser.add_argument(f"--{_flag(name)}", dest=name, metavar=setting.metadata["metavar"], help=text)
+    return parser

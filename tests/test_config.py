@@ -1,0 +1,143 @@
+"""Settings: flag over environment over file over default, and one clear line for whatever is wrong."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream.config import Config, parse
+from stream.errors import UserError
+
+
+def test_defaults_are_local_and_store_nothing():
+    config = parse(["--camera", "0"], {})
+    assert config == Config(camera="0")
+    assert (config.host, config.port, config.token) == ("127.0.0.1", 8765, None)
+    assert config.record is None
+    assert config.events is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "file", "port"),
+    [
+        ([], {}, "", 8765),
+        ([], {}, "port = 1", 1),
+        ([], {"MESTREAM_PORT": "2"}, "port = 1", 2),
+        (["--port", "3"], {"MESTREAM_PORT": "2"}, "port = 1", 3),
+    ],
+)
+def test_flag_over_environment_over_file_over_default(tmp_path, flags, environ, file, port):
+    path = tmp_path / "stream.toml"
+    path.write_text(f'camera = "0"\n{file}\n')
+    assert parse([*flags, "--config", str(path)], environ).port == port
+    assert parse(flags, {**environ, "MESTREAM_CONFIG": str(path)}).port == port
+
+
+def test_every_setting_can_be_given_in_every_way(tmp_path):
+    flags = ["--source", "a.mp4", "--max-faces", "2", "--threshold", "0.5", "--width", "640", "--log-format", "json"]
+    path = tmp_path / "stream.toml"
+    path.write_text('source = "a.mp4"\nmax-faces = 2\nthreshold = 0.5\nwidth = 640\nlog_format = "json"\n')
+    environ = {
+        "MESTREAM_SOURCE": "a.mp4",
+        "MESTREAM_MAX_FACES": "2",
+        "MESTREAM_THRESHOLD": "0.5",
+        "MESTREAM_WIDTH": "640",
+        "MESTREAM_LOG_FORMAT": "json",
+    }
+    expected = Config(source="a.mp4", max_faces=2, threshold=0.5, width_px=640, log_format="json")
+    assert parse(flags, {}) == parse([], environ) == parse(["--config", str(path)], {}) == expected
+
+
+def test_a_source_named_by_a_flag_is_not_in_conflict_with_the_file(tmp_path):
+    path = tmp_path / "stream.toml"
+    path.write_text('source = "a.mp4"\n')
+    config = parse(["--demo", "--config", str(path)], {})
+    assert config.demo
+    assert config.source is None
+
+
+BAD = {
+    "": "no source: give --camera 0",
+    "--camera 0 --demo": "--camera and --demo: one source at a time",
+    "--demo --port 65536": "--port 65536: is not a whole number from 0 to 65535",
+    "--demo --port ²": "--port ²: is not a whole number",
+    "--demo --port -1": "--port",
+    "--demo --threshold nan": "--threshold nan: is not a number from 0 to 1",
+    "--demo --threshold high": "--threshold high: is not a number",
+    "--demo --runtime cpu": "--runtime cpu: is not one of auto, tensorrt, cuda, onnx",
+    "--demo --max-faces 0": "--max-faces 0: is not a whole number from 1 to 64",
+    "--demo --fps 0": "--fps 0: is not a number from 1 to 1000",
+    "--camera": "--camera: expected one argument",
+    "--frobnicate": "unrecognized arguments: --frobnicate",
+    "--demo --offline": "add --events FILE",
+    "--camera 0 --offline --events e": "leave --offline out",
+    "--demo --host 0.0.0.0": "add --token, or listen on 127.0.0.1",
+    "--demo --host example.org": "add --token",
+    "--demo --tls-cert c.pem": "one needs the other",
+    "--demo --config no-such.toml": "--config no-such.toml: No such file or directory",
+}
+
+
+@pytest.mark.parametrize(("line", "says"), BAD.items())
+def test_bad_input_is_one_line_with_value_and_remedy(line, says):
+    with pytest.raises(UserError) as caught:
+        parse(line.split(), {})
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("prot = 1", "prot: no such setting; did you mean port?"),
+        ("port = [1]", "port: one value is expected"),
+        ("port = true", "port = True: is not a whole number"),
+        ("port = ", "is not TOML"),
+        ("doctor = true", "doctor: no such setting"),
+        ("\xff", "is not UTF-8 text"),
+    ],
+)
+def test_a_bad_file_is_named_with_its_key(tmp_path, text, says):
+    path = tmp_path / "stream.toml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=str(path)) as caught:
+        parse(["--demo", "--config", str(path)], {})
+    assert says in str(caught.value)
+    assert caught.value.code == 2
+
+
+def test_a_misspelt_variable_is_refused_not_ignored():
+    with pytest.raises(UserError, match="MESTREAM_PROT: no such setting; did you mean port"):
+        parse(["--demo"], {"MESTREAM_PROT": "1", "PATH": "/bin"})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost"])
+def test_loopback_needs_no_token(host):
+    assert parse(["--demo", "--host", host], {}).host == host
+
+
+def test_the_token_is_never_shown():
+    config = parse(["--demo", "--host", "0.0.0.0"], {"MESTREAM_TOKEN": "hunter2"})
+    assert config.token == "hunter2"
+    assert "hunter2" not in repr(config)
+    with pytest.raises(UserError) as caught:
+        parse(["--demo", "--token", "  "], {})
+    assert str(caught.value).startswith("--token : is empty")
+
+
+def test_a_home_directory_is_expanded():
+    assert parse(["--demo", "--record", "~/x"], {}).record == Path.home() / "x"
+
+
+@given(
+    st.lists(st.text(max_size=12) | st.sampled_from(["--port", "--camera", "--demo", "--token", "=", "--"]), max_size=6)
+)
+def test_no_command_line_gives_anything_but_a_config_or_one_user_error(argv):
+    argv = [word for word in argv if word not in ("-h", "--help", "--version")]
+    try:
+        code = 0 if isinstance(parse(argv, {}), Config) else 1
+    except UserError as error:
+        code = error.code
+    assert code in (0, 2)
