@@ -1,0 +1,373 @@
+"""Actors: real portraits with the maps that move them.
+
+    python -m engine.training.actors --data DIR --out DIR     # DIR holds portraits/; writes one .npz per person
+
+An actor's frame is `texture` sampled at `grid + sum_k coefficient[k] * maps[k]`: one matrix product and one lookup (see
+`engine.training.warps` for the geometry). Two sorts of maps, told apart by `levels`:
+
+- linear (level 0): 1 px of peak motion (crop px) per unit of the coefficient, to be used up to some 3 px. `AU1_L`,
+  `AU17_B`, ... of `actions.ACTION_UNITS`; `gaze_x`, `gaze_y` (irises 1 px to the image's right, down; lids follow);
+  `yaw`, `pitch` (per degree: what is left of a head turn to the image's right, up, after the aligner's similarity).
+- levels (0 < level <= 1): the exact map of an action at that share of its full size; a time course interpolates
+  between neighbouring levels (`Actor.coefficients`). `blink_L`, `blink_R`, and
+  `mouthSmile_L`, `jawOpen`, ... of LEVELS.
+
+L and R are the person's own left and right.
+"""
+
+import argparse
+import dataclasses
+import functools
+import hashlib
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.spec import REGIONS
+from engine.training import warps
+from engine.training.actions import ACTION_UNITS, EYE_L, EYE_R, IRISES, MOUTH, ActionTable, load_actions, similarity
+from engine.training.warps import EXTENT_PX, FaceMesh
+from stream.errors import UserError
+from stream.face_align import crop_matrix
+from stream.face_model import locate
+from stream.face_template import RIGID
+from stream.landmarks import Landmarker, warp_down
+
+TEXTURE_PX = 2 * EXTENT_PX
+
+_SIDED = ("browInnerUp", "browOuterUp", "browDown", "eyeWide", "eyeSquint", "cheekSquint", "noseSneer", "mouthSmile",
+          "mouthDimple", "mouthFrown", "mouthStretch", "mouthUpperUp", "mouthLowerDown", "mouthPress")  # fmt: skip
+LEVELS: dict[str, tuple[dict[str, float], tuple[float, ...]]] = {
+    f"{name}_{side}": ({f"{name}_{side}": 1.0}, (0.5, 1.0)) for name in _SIDED for side in "LR"
+} | {
+    "jawOpen": ({"jawOpen": 0.6}, (0.25, 0.5, 0.75, 1.0)),  # ICT's full opening is a yawn
+    "jawLeft": ({"jawLeft": 1.0}, (1.0,)),
+    "jawRight": ({"jawRight": 1.0}, (1.0,)),
+    "mouthLeft": ({"mouthLeft": 0.7}, (0.5, 1.0)),
+    "mouthRight": ({"mouthRight": 0.7}, (0.5, 1.0)),
+    "mouthPucker": ({"mouthPucker": 1.0}, (0.5, 1.0)),
+    "mouthFunnel": ({"mouthFunnel": 1.0}, (0.5, 1.0)),
+    "mouthRoll": ({"mouthRollLower": 0.6, "mouthRollUpper": 0.6}, (0.5, 1.0)),
+    "mouthShrug": ({"mouthShrugLower": 0.8, "mouthShrugUpper": 0.4}, (0.5, 1.0)),
+}
+"""Large actions: ICT shapes with their weight at full size, and the shares of it at which maps are made."""
+
+BLINK_LEVELS = (0.25, 0.5, 0.75, 1.0)
+OVERSHOOT_PX = 0.8
+"""How far, crop px, a shut upper lid reaches past the lower one: the lids' own thickness, and no seam of white."""
+NO_PAINT = -1
+
+
+@dataclass(frozen=True)
+class Actor:
+    """One portrait, ready to be moved. Coordinates are crop px (see `warps`); K maps, P paints.
+
+    `identity`: `london:001`, `congress:A000109`, ... `split`: see `split_of`. `source`: the picture, relative to DIR.
+    `texture`: uint8[352, 352] grey, 2 samples per crop px over the extent of 176 px.
+    `names`, `levels`: str[K], float32[K]. `maps`: float16[K, 88, 88, 2], x then y, source minus target, crop px.
+    `peaks_px`: float32[K], greatest displacement in each map. `regions`: float32[K, 4], share per REGIONS, sums to 1
+    (yaw and pitch: spread evenly).
+    `paint`: uint8[P, 176, 176], cover (255 is full), in *target* coordinates, of what the texture lacks: the inside of
+    a mouth that opens, the lash line of closed lids. `paint_of`: int16[K], index into `paint` or NO_PAINT.
+    `paint_grey`: float32[P]. A frame becomes `frame + c * paint/255 * (grey - frame)` with the map's coefficient c.
+    `points`: float32[478, 3] landmarks. `matrix`: float64[2, 3], px of `source` -> crop px.
+    `face_width_px`: cheek to cheek (landmarks 234, 454); p px on a 256-px face are p * face_width_px / 256 crop px.
+    """
+
+    identity: str
+    split: str
+    source: str
+    texture: NDArray[np.uint8]
+    names: tuple[str, ...]
+    levels: NDArray[np.float32]
+    maps: NDArray[np.float16]
+    peaks_px: NDArray[np.float32]
+    regions: NDArray[np.float32]
+    paint: NDArray[np.uint8]
+    paint_of: NDArray[np.int16]
+    paint_grey: NDArray[np.float32]
+    points: NDArray[np.float32]
+    matrix: NDArray[np.float64]
+    face_width_px: float
+
+    def crop_px(self, px_256: float) -> float:
+        """Motion given in px on a face 256 px wide, in crop px."""
+        return px_256 * self.face_width_px / 256
+
+    def coefficients(self, amounts: Mapping[str, float]) -> NDArray[np.float32]:
+        """Amount per action name -> coefficient per map, float32[K]; KeyError for a name that the actor lacks.
+
+        Linear maps take the amount as it is; levels share it between the two nearest, with 0 as the lowest.
+        """
+        out = np.zeros(len(self.names), np.float32)
+        for name, amount in amounts.items():
+            index = self.index[name]
+            if self.levels[index[0]] == 0:
+                out[index] = amount
+                continue
+            knots = np.concatenate([[0.0], self.levels[index]])
+            hats = np.eye(len(knots))[1:]
+            out[index] = [np.interp(amount, knots, hat) for hat in hats]
+        return out
+
+    @functools.cached_property
+    def index(self) -> dict[str, list[int]]:
+        """Maps of each action, by rising level."""
+        index: dict[str, list[int]] = {}
+        for k, name in enumerate(self.names):
+            index.setdefault(name, []).append(k)
+        return index
+
+    def save(self, path: Path) -> None:
+        """Write one .npz; `load_actor` reads it back."""
+        fields = {f.name: np.asarray(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        np.savez_compressed(path, **fields)
+
+
+def load_actor(path: Path) -> Actor:
+    """An actor that `Actor.save` wrote."""
+    with np.load(path) as file:
+        values = {name: file[name] for name in (f.name for f in dataclasses.fields(Actor))}
+    for name in ("identity", "split", "source"):
+        values[name] = str(values[name])
+    values["names"] = tuple(str(n) for n in values["names"])
+    values["face_width_px"] = float(values["face_width_px"])
+    return Actor(**values)
+
+
+def split_of(identity: str) -> str:
+    """`train`, `tune` or `test` (70/10/20 of the London people, by a hash of the identity); `demo` for composites.
+
+    A person is in one split whatever picture; Congress portraits only train.
+    """
+    source = identity.partition(":")[0]
+    if source != "london":
+        return {"congress": "train", "composite": "demo"}.get(source, "test")
+    share = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:4], "big") / 2**32
+    return "train" if share < 0.7 else "tune" if share < 0.8 else "test"
+
+
+def build_actor(
+    image: NDArray[np.uint8],
+    points: NDArray[np.float32],
+    identity: str,
+    source: str = "",
+    table: ActionTable | None = None,
+) -> Actor:
+    """The actor of a portrait uint8[H, W, 3] BGR and its landmarks float32[478, 3] (px; `Landmarker.find`)."""
+    table = table or load_actions()
+    matrix = np.asarray(crop_matrix(points), np.float64)
+    crop = np.column_stack([points[:, :2] @ matrix[:, :2].T + matrix[:, 2], points[:, 2] * _scale(matrix)])
+    crop = crop.astype(np.float32)
+    mesh = warps.face_mesh(crop[:, :2], table.triangles)
+    texture = texture_of(image, matrix)
+    maps = _linear(table, crop, mesh) + _large(table, crop, mesh, texture)
+    paints = [m.paint for m in maps if m.paint is not None]
+    shown = [m for m in maps if m.paint is not None]
+    return Actor(
+        identity=identity,
+        split=split_of(identity),
+        source=source,
+        texture=texture,
+        names=tuple(m.name for m in maps),
+        levels=np.array([m.level for m in maps], np.float32),
+        maps=np.stack([m.field for m in maps]).astype(np.float16),
+        peaks_px=np.array([np.linalg.norm(m.field, axis=-1).max() for m in maps], np.float32),
+        regions=np.array([m.regions for m in maps], np.float32),
+        paint=np.round(np.reshape(paints, (-1, EXTENT_PX, EXTENT_PX)) * 255).astype(np.uint8),
+        paint_of=np.array([shown.index(m) if m.paint is not None else NO_PAINT for m in maps], np.int16),
+        paint_grey=np.array([m.grey for m in shown], np.float32),
+        points=crop,
+        matrix=matrix,
+        face_width_px=float(np.linalg.norm(crop[234, :2] - crop[454, :2])),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Map:
+    name: str
+    level: float
+    field: NDArray[np.float32]
+    regions: tuple[float, ...]
+    paint: NDArray[np.float32] | None = None
+    grey: float = 0.0
+
+
+def texture_of(image: NDArray[np.uint8], matrix: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Grey texture uint8[352, 352] of the extent around the crop; the image's edge goes on where it ends."""
+    pad = max(image.shape[:2]) // 2
+    wide = cv2.copyMakeBorder(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+    step = EXTENT_PX / TEXTURE_PX
+    first = warps.sample_centres(TEXTURE_PX)[0]
+    to_crop = np.array([[step, 0, first], [0, step, first]])
+    back = cv2.invertAffineTransform(matrix)
+    to_image = back[:, :2] @ to_crop
+    to_image[:, 2] += back[:, 2] + pad
+    return np.asarray(warp_down(wide, to_image, TEXTURE_PX), np.uint8)
+
+
+def _scale(matrix: NDArray[np.float64]) -> float:
+    return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+
+
+def _motion(table: ActionTable, crop: NDArray[np.float32], weights: Mapping[str, float]) -> NDArray[np.float32]:
+    """Motion float32[468, 2] (crop px) of a mix of ICT shapes on a face that stands as `crop` says, by its 3D pose."""
+    pose = similarity(table.points[:468].astype(np.float64), crop[:468].astype(np.float64))
+    mixed = np.sum([w * table.shape(name)[:468] for name, w in weights.items()], axis=0)
+    return (mixed @ pose[:2, :3].T).astype(np.float32)
+
+
+def _linear(table: ActionTable, crop: NDArray[np.float32], mesh: FaceMesh) -> list[_Map]:
+    named = [(f"{au}_{side}", mix) for au, sides in ACTION_UNITS.items() for side, mix in sides.items()]
+    motions = np.stack([_motion(table, crop, mix) for _, mix in named])
+    fields = warps.linear_maps(mesh, motions)
+    fields /= np.linalg.norm(fields, axis=-1).max((1, 2))[:, None, None, None]
+    units = [table.unit(*name.rsplit("_", 1)) for name, _ in named]  # type: ignore[misc]
+    maps = [_Map(n, 0, f, table.regions(u)) for (n, _), f, u in zip(named, fields, units, strict=True)]
+    turns = zip(("yaw", "pitch"), warps.linear_maps(mesh, _parallax(crop)), strict=True)
+    even = (1 / len(REGIONS),) * len(REGIONS)
+    return maps + _gaze(table, crop, mesh) + [_Map(name, 0, field, even) for name, field in turns]
+
+
+def _parallax(crop: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Motion float32[2, 468, 2] per degree of yaw (nose to the image's right) and pitch (nose up), less the aligner's."""
+    x, y, z = crop[:468].astype(np.float64).T
+    z = np.minimum(z, 18)  # the sides of the head fall away steeply: to first order they would fold
+    still = np.zeros_like(z)
+    turns = np.radians([np.column_stack([-z, still]), np.column_stack([still, z])])
+    here = np.column_stack([x, y])
+    rest = [t - (here @ (m := similarity(here[RIGID], (here + t)[RIGID]))[:, :2].T + m[:, 2] - here) for t in turns]
+    return np.asarray(rest, np.float32)
+
+
+def _gaze(table: ActionTable, crop: NDArray[np.float32], mesh: FaceMesh) -> list[_Map]:
+    """Irises 1 px to the image's right, and 1 px down with the lids following as far as lids do."""
+    y, x = np.meshgrid(*[warps.sample_centres(EXTENT_PX)] * 2, indexing="ij")
+    seen = np.zeros((EXTENT_PX, EXTENT_PX), np.float32)
+    for rim, iris in ((EYE_R, IRISES["R"]), (EYE_L, IRISES["L"])):
+        centre = crop[iris[0], :2]
+        radius = np.linalg.norm(crop[list(iris[1:]), :2] - centre, axis=1).mean()
+        reach = np.linalg.norm(crop[rim[0], :2] - crop[rim[8], :2]) / 2
+        fade = np.clip((reach * 1.1 - np.hypot(x - centre[0], y - centre[1])) / max(reach * 1.1 - radius, 1), 0, 1)
+        seen += fade * warps.polygon_alpha(crop[list(rim), :2])
+    seen = cv2.resize(cv2.GaussianBlur(seen, (0, 0), 0.5), (warps.MAP_SIZE,) * 2, interpolation=cv2.INTER_AREA)
+    lids = _motion(table, crop, {"eyeLookDown_L": 1.0, "eyeLookDown_R": 1.0})
+    lid = warps.linear_maps(mesh, lids[None] * 0.8 / lids[[159, 386], 1].mean())[0]
+    across = np.stack([-seen, np.zeros_like(seen)], -1)
+    down = np.where(seen[..., None] > 0, 1 - seen[..., None], 1) * lid + np.stack([np.zeros_like(seen), -seen], -1)
+    return [_Map("gaze_x", 0, across, (0, 1, 0, 0)), _Map("gaze_y", 0, down, (0, 1, 0, 0))]
+
+
+def _large(table: ActionTable, crop: NDArray[np.float32], mesh: FaceMesh, texture: NDArray[np.uint8]) -> list[_Map]:
+    dark = float(np.percentile(texture[88:-88, 88:-88], 1))
+    maps = []
+    for side, rim in (("L", EYE_L), ("R", EYE_R)):
+        closing = _blink(_motion(table, crop, {f"eyeBlink_{side}": 1.0}), crop[:, :2], rim)
+        for level in BLINK_LEVELS:
+            field = warps.level_map(mesh, level * closing, still_openings=True)
+            line = _lash_line(crop[:468, :2] + closing, rim) if level == 1 else None
+            maps.append(_Map(f"blink_{side}", level, field, (0, 1, 0, 0), line, dark + 15))
+    for name, (mix, levels) in LEVELS.items():
+        motion = _motion(table, crop, mix)
+        share = table.regions(np.sum([w * table.shape(s) for s, w in mix.items()], axis=0, dtype=np.float32))
+        for level in levels:
+            moved = crop[:468, :2] + level * motion
+            inside = np.clip(_mouth_alpha(moved) - _mouth_alpha(crop[:468, :2]), 0, 1)
+            paint = inside if inside.max() > 0.3 else None
+            maps.append(_Map(name, level, warps.level_map(mesh, level * motion), share, paint, dark))
+    return maps
+
+
+def _blink(motion: NDArray[np.float32], points: NDArray[np.float32], rim: tuple[int, ...]) -> NDArray[np.float32]:
+    """The motion float32[468, 2] that shuts this person's eye: ICT's, scaled so that the lids just meet."""
+    upper, lower = list(rim[9:]), list(rim[7:0:-1])
+    gap = points[upper] - points[lower]
+    needed = -gap * (1 + OVERSHOOT_PX / np.linalg.norm(gap, axis=1).max())
+    middle = slice(1, 6)
+    gain = np.linalg.norm(needed[middle], axis=1).mean() / np.linalg.norm(motion[upper][middle], axis=1).mean()
+    closing = gain * motion
+    closing[upper] = needed
+    closing[[*lower, rim[0], rim[8]]] = 0
+    return closing
+
+
+def _lash_line(closed: NDArray[np.float32], rim: tuple[int, ...]) -> NDArray[np.float32]:
+    """Cover of the line along which shut lids meet, where the map jumps over the eyeball, float32[176, 176]."""
+    lids = closed[[rim[0], *rim[:8:-1], rim[8]]]
+    half = np.array([0, 0.6], np.float32)
+    band = np.vstack([lids - half, lids[::-1] + half])
+    return 0.7 * cv2.GaussianBlur(warps.polygon_alpha(band), (0, 0), 0.6)
+
+
+def _mouth_alpha(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    return cv2.GaussianBlur(warps.polygon_alpha(points[list(MOUTH)]), (0, 0), 0.6)
+
+
+def render(actor: Actor, amounts: Mapping[str, float], size: int = EXTENT_PX) -> NDArray[np.uint8]:
+    """One frame of the extent, uint8[size, size]: the reference for faster ones. `amounts`: see `coefficients`."""
+    coefficients = actor.coefficients(amounts)
+    field = np.tensordot(coefficients, actor.maps.astype(np.float32), axes=1)
+    field = cv2.resize(field, (size, size), interpolation=cv2.INTER_LINEAR)
+    centres = warps.sample_centres(size)
+    at = warps.to_samples(field + np.stack(np.meshgrid(centres, centres), -1), TEXTURE_PX).astype(np.float32)
+    frame = cv2.remap(actor.texture, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    frame = frame.astype(np.float32)
+    for k in np.flatnonzero((coefficients > 0) & (actor.paint_of != NO_PAINT)):
+        cover = cv2.resize(actor.paint[actor.paint_of[k]], (size, size)).astype(np.float32) / 255
+        frame += coefficients[k] * cover * (actor.paint_grey[actor.paint_of[k]] - frame)
+    return np.clip(np.round(frame), 0, 255).astype(np.uint8)
+
+
+def portraits(data: Path) -> list[tuple[str, Path]]:
+    """Identity and file of every portrait to act, in order; UserError if there is none."""
+    folder = data / "portraits"
+    found = [(f"london:{p.stem.split('_')[0]}", p) for p in sorted(folder.glob("london/*_neutral.jpg"))]
+    for name in ("congress", "composite"):
+        found += [(f"{name}:{p.stem}", p) for p in sorted(folder.glob(f"{name}/*.jpg"))]
+    if not found:
+        raise UserError(f"--data {data}: no portraits/london|congress|composite/*.jpg in it; name the folder above", 2)
+    return found
+
+
+def build_all(todo: Iterable[tuple[str, Path]], data: Path, out: Path, face_model: Path | None) -> list[str]:
+    """Write one actor per portrait; returns a line for each picture in which no face was found."""
+    landmarker, missed = Landmarker(locate(face_model)), []
+    for identity, path in todo:
+        image = cv2.imread(str(path))
+        faces = landmarker.find(image) if image is not None else []
+        if not faces:
+            missed.append(f"{path}: no face found, left out")
+            continue
+        actor = build_actor(image, faces[0], identity, str(path.relative_to(data)))
+        actor.save(out / f"{identity.replace(':', '_')}.npz")
+    return missed
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m engine.training.actors --data DIR --out DIR`: one .npz per portrait."""
+    from rich.progress import track
+
+    parser = argparse.ArgumentParser(prog="python -m engine.training.actors", description=main.__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds portraits/")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--face-model", type=Path, help="face_landmarker.task, if it is not to be fetched")
+    parser.add_argument("--limit", type=int, help="only the first so many portraits")
+    options = parser.parse_args(arguments)
+    try:
+        todo = portraits(options.data)[: options.limit]
+        options.out.mkdir(parents=True, exist_ok=True)
+        missed = build_all(track(todo, "actors"), options.data, options.out, options.face_model)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.code
+    print(*missed, f"{len(todo) - len(missed)} actors in {options.out}", sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
