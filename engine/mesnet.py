@@ -16,6 +16,8 @@ Axes: N clips or frames, T frames of a clip, L lags, S side of a crop, G side of
 P candidates of a clip, R samples of a candidate.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -54,7 +56,9 @@ class MotionStem(nn.Module):
         window = torch.outer(w, w) / w.sum() ** 2
         self.register_buffer("window", window.expand(9 * self.lags, 1, 8, 8).contiguous(), persistent=False)
         t = torch.linspace(-1, 1, self.side)
-        basis = torch.stack([torch.ones(self.side, self.side), t.expand(self.side, -1), t[:, None].expand(-1, self.side)])
+        basis = torch.stack(
+            [torch.ones(self.side, self.side), t.expand(self.side, -1), t[:, None].expand(-1, self.side)]
+        )
         self.register_buffer("basis", basis.reshape(3, -1), persistent=False)  # 1, x, y over the grid
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,7 +129,9 @@ class STCN2D(nn.Module):
         lags, widths = len(spec.lags), (48, 96, 128)
         self.enter = nn.Conv2d(STEM_CHANNELS * lags, widths[0], 3, padding=1)
         # faces are aligned, so a place means a part of the face: let the first layer know where it is
-        self.place = nn.Parameter(torch.zeros(widths[0], spec.crop_px // MotionStem.grid_px, spec.crop_px // MotionStem.grid_px))
+        self.place = nn.Parameter(
+            torch.zeros(widths[0], spec.crop_px // MotionStem.grid_px, spec.crop_px // MotionStem.grid_px)
+        )
         self.norm1 = nn.BatchNorm2d(widths[0])
         self.down1 = nn.Conv2d(widths[0], widths[1], 3, stride=2, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(widths[1])
@@ -215,6 +221,17 @@ class CRN(nn.Module):
         return self.classify(h), torch.stack([onset, apex, offset], dim=-1), self.place(h)
 
 
+class RawHeads(NamedTuple):
+    """Outputs before any squashing."""
+
+    objectness: Tensor  # logits [N, P]
+    clips: Tensor  # [N, P, 2] start, end of the proposed clips, frames
+    classes: Tensor  # logits [N, P, len(CLASSES)]
+    times: Tensor  # [N, P, 3] onset, apex, offset, frames
+    regions: Tensor  # logits [N, P, len(REGIONS)]
+    frames: Tensor  # logits [N, len(CLASSES) - 1, T]: what goes on in each frame
+
+
 class MESNet(nn.Module):
     """The three modules in line. `features` is the cached half, `heads` is what every hop runs again."""
 
@@ -235,10 +252,16 @@ class MESNet(nn.Module):
 
     def heads(self, feats: Tensor, valid: Tensor) -> Tensor:
         """Features [N, T, C], oldest first, and valid [N, T] -> float32[N, P, HEAD_FIELDS], columns as in `engine.spec`."""
+        raw = self.raw_heads(feats, valid)
+        p = torch.softmax(raw.classes, dim=-1)
+        # CPN and CRN must agree on a micro-expression; what the CPN takes away goes to `none`
+        micro = p[..., :1] * torch.sigmoid(raw.objectness)[..., None]
+        none = p[..., -1:] + p[..., :1] - micro
+        return torch.cat([raw.times, micro, p[..., 1:-1], none, torch.softmax(raw.regions, dim=-1)], dim=-1)
+
+    def raw_heads(self, feats: Tensor, valid: Tensor) -> "RawHeads":
+        """What training compares with the truth; arguments as of `heads`."""
         x = self.temporal(feats, valid)
         objectness, clips = self.cpn(x)
-        logits, times, regions = self.crn(x, clips)
-        p = torch.softmax(logits, dim=-1)
-        # both modules must agree that something is there; what the CPN takes away goes to `none`
-        there = p[..., :-1] * torch.sigmoid(objectness)[..., None]
-        return torch.cat([times, there, 1 - there.sum(-1, keepdim=True), torch.softmax(regions, dim=-1)], dim=-1)
+        classes, times, regions = self.crn(x, clips.detach())
+        return RawHeads(objectness, clips, classes, times, regions, self.framewise(x))

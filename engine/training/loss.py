@@ -1,0 +1,130 @@
+"""What MESNet is asked for: assignment of candidate clips to the truth, and the sum of the losses.
+
+Truth of a clip: float32[M, 9] rows (kind index into CLASSES, onset, apex, offset in frames of the clip, weight,
+four region shares), padded with kind -1.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from engine.mesnet import RawHeads
+from engine.spec import CLASSES, ModelSpec
+
+MICRO, BLINK, MACRO, SPEECH, HEAD, NONE = range(len(CLASSES))
+TRUTH_COLUMNS = 9
+SEEN_SHARE, SEEN_FRAMES = 0.4, 5.0
+"""An interval cut by the clip's end counts from the moment this share of it, and this many frames, have been seen."""
+
+
+def iou(a: Tensor, b: Tensor) -> Tensor:
+    """Temporal intersection over union of clips [..., P, 2] with [..., M, 2] -> [..., P, M]."""
+    low = torch.maximum(a[..., :, None, 0], b[..., None, :, 0])
+    high = torch.minimum(a[..., :, None, 1], b[..., None, :, 1])
+    inter = (high - low).clamp(min=0)
+    length_a, length_b = (a[..., 1] - a[..., 0])[..., :, None], (b[..., 1] - b[..., 0])[..., None, :]
+    return inter / (length_a + length_b - inter).clamp(min=1e-3)
+
+
+def visible(truth: Tensor, frames: int) -> Tensor:
+    """Which rows [N, M] show enough of themselves inside frames 0..frames-1 to be asked for."""
+    seen = truth[..., 3].clamp(max=frames - 1) - truth[..., 1].clamp(min=0)
+    need = torch.maximum((truth[..., 3] - truth[..., 1]) * SEEN_SHARE, torch.tensor(SEEN_FRAMES, device=truth.device))
+    return seen >= need
+
+
+def total_loss(raw: RawHeads, truth: Tensor, valid: Tensor, anchors: Tensor, spec: ModelSpec) -> dict[str, Tensor]:
+    """Losses by name. `truth` [N, M, 9], `valid` [N, T], `anchors` [P, 2] the unmoved candidates."""
+    n, frames = valid.shape
+    micro = truth[..., 0] == MICRO
+    shown = visible(truth, frames)
+    spans = truth[..., [1, 3]]
+    wanted = micro & shown
+    out: dict[str, Tensor] = {}
+
+    # CPN: anchors that overlap a micro-expression well, and the best anchor of each, are positive
+    overlap = iou(anchors[None].expand(n, -1, -1), spans) * micro[:, None]
+    asked = overlap * wanted[:, None]
+    best, which = asked.max(dim=2)
+    top = asked.amax(dim=1, keepdim=True)
+    forced = ((asked == top) & (asked > 0.2)).any(dim=2)
+    positive = (best >= 0.5) | forced
+    ignored = ~positive & (overlap.amax(dim=2) >= 0.3)
+    weight = truth[..., 4].gather(1, which)
+    target = torch.where(positive, weight.new_ones(()), weight.new_zeros(()))
+    focal = focal_bce(raw.objectness, target) * torch.where(positive, weight, torch.ones_like(weight)) * ~ignored
+    count = positive.sum().clamp(min=8)
+    out["cpn"] = focal.sum() / count
+    matched = spans.gather(1, which[..., None].expand(-1, -1, 2))
+    length = (matched[..., 1] - matched[..., 0]).clamp(min=3)[..., None]
+    moved = F.smooth_l1_loss((raw.clips - matched) / length, torch.zeros_like(matched), beta=0.1, reduction="none").sum(
+        -1
+    )
+    out["cpn_times"] = (moved * positive * weight).sum() / count
+
+    # CRN: what each moved candidate really covers
+    clips = raw.clips.detach()
+    overlap = iou(clips, spans)
+    mine = overlap * wanted[:, None]
+    best, which = mine.max(dim=2)
+    positive = best >= 0.5
+    ignored = ~positive & ((overlap * micro[:, None]).amax(dim=2) >= 0.35)
+    target = nuisance(clips, truth, overlap)
+    target = torch.where(positive, torch.full_like(target, MICRO), target)
+    weight = torch.where(positive, truth[..., 4].gather(1, which), torch.ones_like(best))
+    logp = F.log_softmax(raw.classes, dim=-1).gather(2, target[..., None])[..., 0]
+    hard = (1 - logp.exp()).square()  # focal loss, gamma 2 (Lin et al. 2017)
+    count = positive.sum().clamp(min=8)
+    balance = torch.where(target == NONE, 0.5, 1.0)
+    out["crn"] = (-logp * hard * balance * weight * ~ignored).sum() / count
+    truth_times = truth[..., 1:4].gather(1, which[..., None].expand(-1, -1, 3))
+    length = (truth_times[..., 2] - truth_times[..., 0]).clamp(min=3)[..., None]
+    off = F.smooth_l1_loss(
+        (raw.times - truth_times) / length, torch.zeros_like(truth_times), beta=0.1, reduction="none"
+    ).sum(-1)
+    out["crn_times"] = (off * positive * weight).sum() / count
+    share = truth[..., 5:9].gather(1, which[..., None].expand(-1, -1, 4))
+    out["regions"] = 0.2 * (-(F.log_softmax(raw.regions, dim=-1) * share).sum(-1) * positive * weight).sum() / count
+
+    out["frames"] = frame_loss(raw.frames, truth, valid)
+    return out
+
+
+def nuisance(clips: Tensor, truth: Tensor, overlap: Tensor) -> Tensor:
+    """The class [N, P] of candidates that are no micro-expression: a blink by IoU, the longer ones by what they cover."""
+    low = torch.maximum(clips[..., :, None, 0], truth[..., None, :, 1])
+    high = torch.minimum(clips[..., :, None, 1], truth[..., None, :, 3])
+    covered = (high - low).clamp(min=0) / (clips[..., 1] - clips[..., 0]).clamp(min=1)[..., None]
+    kind = truth[..., 0][:, None]
+    target = torch.full(clips.shape[:2], NONE, dtype=torch.long, device=clips.device)
+    for what, by in (
+        (HEAD, covered >= 0.6),
+        (MACRO, covered >= 0.6),
+        (SPEECH, covered >= 0.6),
+        (BLINK, overlap >= 0.4),
+    ):
+        target = torch.where((by & (kind == what)).any(dim=2), torch.full_like(target, what), target)
+    return target
+
+
+def frame_loss(logits: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
+    """Framewise presence of each kind, [N, K, T] against the intervals: dense gradients from the first step on."""
+    t = torch.arange(valid.shape[1], device=valid.device, dtype=torch.float32)
+    inside = (t >= truth[..., 1:2]) & (t <= truth[..., 3:4])  # [N, M, T]
+    loss = logits.new_zeros(())
+    for kind in range(logits.shape[1]):
+        present = (inside & (truth[..., :1] == kind)).any(dim=1).float()
+        # faint ones count less; the micro class is rare, so it weighs more
+        faint = torch.where(inside & (truth[..., :1] == kind), truth[..., 4:5], truth.new_ones(())).amin(dim=1)
+        bce = F.binary_cross_entropy_with_logits(
+            logits[:, kind], present, reduction="none", pos_weight=logits.new_tensor(3.0 if kind == MICRO else 1.0)
+        )
+        loss = loss + (bce * valid * faint).sum() / valid.sum() * (2.0 if kind == MICRO else 0.5)
+    return loss
+
+
+def focal_bce(logits: Tensor, target: Tensor, gamma: float = 2.0) -> Tensor:
+    """Binary focal loss (Lin et al. 2017), elementwise."""
+    bce = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    p = torch.sigmoid(logits)
+    return bce * (target - p).abs() ** gamma

@@ -1,0 +1,222 @@
+"""A pool of made-up clips on disk, already through the motion stem: what the network is trained and tuned on.
+
+    python -m engine.training.pool --actors DIR --out DIR --sequences 6000 --split train --workers 2
+
+Making a clip costs a hundred times a training step on it, and the stem learns nothing; so clips are made once, in shards
+that a trainer reads while more are being made. Sequence i depends on the seed and i alone, not on the workers.
+
+A shard is two files: `NNNNNN.npy` float16[B, LENGTH, 15 * 256 + 18], the stem's output (local motion, then affine), and
+`NNNNNN.truth.npy` float32[B, ROWS, 9], rows as in `engine.training.loss`, frames of the sequence.
+"""
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engine.mesnet import MotionStem
+from engine.spec import CLASSES, ModelSpec
+from engine.training.actors import Actor, load_actor
+from engine.training.loss import NONE, TRUTH_COLUMNS
+from engine.training.render import on_grid, render
+from engine.training.script import Label, draw_script
+from stream.errors import UserError
+
+LENGTH = 128
+"""Frames of a sequence, the stem's history not counted; training cuts clips out of it."""
+ROWS = 24
+SHARD = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """Crops on the time grid, uint8[history + LENGTH, S, S], and what happens in them (seconds; 0 is the first crop)."""
+
+    crops: NDArray[np.uint8]
+    labels: list[Label]
+
+
+def make_sequence(index: int, seed: int, actors: list[Path], spec: ModelSpec, device: str = "cpu") -> Sequence:
+    """Sequence `index` of the pool that `seed` names."""
+    rng = np.random.default_rng([seed, index])
+    actor = _actor(actors[int(rng.integers(len(actors)))])
+    frames = LENGTH + max(spec.lags)
+    script = draw_script(rng, frames / spec.fps)
+    return Sequence(on_grid(render(script, actor, rng, device), script.time_s, spec.fps, frames), script.labels)
+
+
+_kept: dict[Path, Actor] = {}
+
+
+def _actor(path: Path) -> Actor:
+    if path not in _kept:
+        _kept[path] = load_actor(path)
+    return _kept[path]
+
+
+def truth_rows(labels: list[Label], spec: ModelSpec) -> NDArray[np.float32]:
+    """Labels as the loss wants them, float32[ROWS, 9]; faint micro-expressions weigh less, down to a quarter."""
+    rows = np.full((ROWS, TRUTH_COLUMNS), 0, np.float32)
+    rows[:, 0], rows[:, 1:4] = NONE + 1, -1e3
+    history = max(spec.lags)
+    for row, label in zip(rows, sorted(labels, key=lambda a: a.kind != "micro"), strict=False):
+        times = np.array([label.onset_s, label.apex_s, label.offset_s]) * spec.fps - history
+        weight = np.clip((label.amplitude_px - 0.4) / 1.1, 0.25, 1.0) if label.kind == "micro" else 1.0
+        row[:] = [CLASSES.index(label.kind), *times, weight, *label.regions]
+    return rows
+
+
+@torch.no_grad()
+def through_stem(stem: MotionStem, crops: NDArray[np.uint8], spec: ModelSpec, batch: int = 32) -> NDArray[np.float16]:
+    """Crops uint8[history + n, S, S] -> the stem's output float16[n, features], one row per crop that has its history."""
+    history = max(spec.lags)
+    device = stem.filters.device
+    frames = torch.as_tensor(crops, device=device)
+    out = []
+    for at in range(history, len(frames), batch):
+        now = torch.arange(at, min(at + batch, len(frames)), device=device)
+        local, affine = stem(torch.stack([frames[now]] + [frames[now - lag] for lag in spec.lags], dim=1))
+        out.append(torch.cat([local.flatten(1), affine], dim=1).half().cpu().numpy())
+    return np.concatenate(out)
+
+
+def write_shard(folder: Path, number: int, stemmed: list[NDArray[np.float16]], rows: list[NDArray[np.float32]]) -> None:
+    """Truth first, then the data by an atomic rename: a reader that sees the data has the truth."""
+    np.save(folder / f"{number:06d}.truth.npy", np.stack(rows))
+    part = folder / f"{number:06d}.part"
+    with part.open("wb") as file:
+        np.save(file, np.stack(stemmed))
+    part.rename(folder / f"{number:06d}.npy")
+
+
+def make_shards(job: tuple[list[int], int, list[Path], Path, str]) -> int:
+    """One worker's share: the shards named by their numbers."""
+    numbers, seed, actors, folder, device = job
+    torch.set_num_threads(1)
+    spec = ModelSpec()
+    stem = MotionStem(spec).to(device)
+    for number in numbers:
+        made = [make_sequence(number * SHARD + i, seed, actors, spec, device) for i in range(SHARD)]
+        write_shard(
+            folder,
+            number,
+            [through_stem(stem, m.crops, spec) for m in made],
+            [truth_rows(m.labels, spec) for m in made],
+        )
+    return len(numbers)
+
+
+def fingerprint(spec: ModelSpec) -> str:
+    """Changes when the stem's output does: a pool made by another stem is refused."""
+    crops = np.random.default_rng(0).integers(0, 255, (max(spec.lags) + 1, spec.crop_px, spec.crop_px), np.uint8)
+    out = through_stem(MotionStem(spec), crops, spec).astype(np.float32)
+    return hashlib.sha256(np.round(out, 1).tobytes()).hexdigest()[:16]
+
+
+class Pool:
+    """The shards of one or more folders that are there by now; `refresh` looks again."""
+
+    def __init__(self, folders: list[Path], spec: ModelSpec) -> None:
+        self.folders, self.spec = folders, spec
+        self._shards: dict[Path, tuple[NDArray[np.float16], NDArray[np.float32]]] = {}
+        for folder in folders:
+            meta = folder / "pool.json"
+            if not meta.is_file():
+                raise UserError(
+                    f"{folder} holds no pool; make one: python -m engine.training.pool --actors DIR --out {folder}", 2
+                )
+            if json.loads(meta.read_text())["stem"] != fingerprint(spec):
+                raise UserError(
+                    f"{folder} was made by another motion stem; make it again: python -m engine.training.pool --out {folder}",
+                    2,
+                )
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take in shards that were finished since."""
+        for folder in self.folders:
+            for path in sorted(folder.glob("??????.npy")):
+                if path not in self._shards:
+                    self._shards[path] = (np.load(path, mmap_mode="r"), np.load(path.with_suffix(".truth.npy")))
+        self._list = list(self._shards.values())
+        self._ends = np.cumsum([len(truth) for _, truth in self._list]) if self._list else np.zeros(0, int)
+
+    def __len__(self) -> int:
+        """Sequences."""
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
+        """Stem's output [LENGTH, features] and truth [ROWS, 9] of one sequence."""
+        shard = int(np.searchsorted(self._ends, index, side="right"))
+        data, truth = self._list[shard]
+        at = index - (int(self._ends[shard - 1]) if shard else 0)
+        return data[at], truth[at]
+
+    def batches(self, rng: np.random.Generator, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Without end: clips [size, T, features], truth [size, ROWS, 9] in frames of the clip, valid [size, T]."""
+        frames = self.spec.clip_frames
+        while True:
+            clips, truths, valid = [], [], np.ones((size, frames), np.float32)
+            for i in rng.integers(len(self), size=size):
+                data, truth = self[int(i)]
+                start = int(rng.integers(0, len(data) - frames + 1))
+                rows = truth.copy()
+                rows[:, 1:4] -= start
+                clips.append(np.asarray(data[start : start + frames]))
+                truths.append(rows)
+                if rng.random() < 0.1:  # a young clip: the face has just been found
+                    valid[len(clips) - 1, : rng.integers(1, frames - 16)] = 0
+            yield torch.as_tensor(np.stack(clips)), torch.as_tensor(np.stack(truths)), torch.as_tensor(valid)
+
+
+def prepare(folder: Path, spec: ModelSpec) -> None:
+    """Make the folder and say which stem its shards come from."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "pool.json").write_text(json.dumps({"stem": fingerprint(spec), "length": LENGTH}) + "\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m engine.training.pool`: make the shards that are not there yet."""
+    from rich.progress import Progress
+
+    parser = argparse.ArgumentParser(prog="python -m engine.training.pool", description=main.__doc__)
+    parser.add_argument("--actors", type=Path, required=True, help="folder that python -m engine.training.actors wrote")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--split", choices=("train", "tune", "test"), default="train")
+    parser.add_argument("--sequences", type=int, default=6000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args(arguments)
+    actors = [path for path in sorted(options.actors.glob("*.npz")) if load_actor(path).split == options.split]
+    if not actors:
+        print(
+            f"--actors {options.actors}: no actor of the {options.split} split; python -m engine.training.actors makes them",
+            file=sys.stderr,
+        )
+        return 2
+    prepare(options.out, ModelSpec())
+    wanted = range((options.sequences + SHARD - 1) // SHARD)
+    missing = [n for n in wanted if not (options.out / f"{n:06d}.npy").exists()]
+    seed = options.seed + {"train": 0, "tune": 1_000_003, "test": 2_000_003}[options.split]
+    jobs = [([n], seed, actors, options.out, options.device) for n in missing]
+    with Progress() as progress, multiprocessing.get_context("spawn").Pool(options.workers) as workers:
+        bar = progress.add_task(
+            f"{options.split} sequences", total=len(wanted) * SHARD, completed=(len(wanted) - len(missing)) * SHARD
+        )
+        for _ in workers.imap_unordered(make_shards, jobs):
+            progress.advance(bar, SHARD)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,363 @@
+"""What happens in a made-up clip: facial actions, nuisances and camera as curves over time, drawn from a seed.
+
+Pure numpy: knows no pixels. `engine.training.render` turns a script and an actor into crops.
+
+Sizes are in px on a 256-px face (cheek to cheek), the field's usual scale; times in seconds. Timing and size follow
+published annotation statistics: micro-expressions last 200-550 ms with the apex at ~43 % of the way; blinks 333-733 ms,
+about half of them partial, one every 6 s; macro-expressions 0.75 s and more.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.spec import REGIONS
+
+Curve = NDArray[np.float32]
+
+ME_UNITS = {"4": 708, "1": 304, "2": 280, "14": 277, "7": 252, "12": 176, "6": 60, "9": 40, "10": 50, "15": 60, "17": 60,
+            "20": 30, "24": 50, "5": 50}  # fmt: skip
+"""Action units of micro-expressions with their counts over six data sets (the rarer ones rounded)."""
+
+PAIRS = (("1", "2"), ("4", "7"), ("6", "12"), ("1", "4"), ("15", "17"), ("9", "10"))
+"""Units that come together more often than by chance."""
+
+UNIT_REGION = {"1": 0, "2": 0, "4": 0, "5": 1, "7": 1, "6": 2, "9": 2, "10": 3, "12": 3, "14": 3, "15": 3, "17": 3, "20": 3, "24": 3}  # fmt: skip
+
+MIDLINE = ("17",)
+"""Units that have no sides."""
+
+SPEECH_SHAPES = ("funnel", "pucker", "stretch", "lips_part", "press")
+MACRO_SHAPES = (
+    "smile",
+    "brow_up",
+    "brow_down",
+    "frown",
+    "sneer",
+    "stretch",
+    "press",
+    "pucker",
+    "mouth_left",
+    "mouth_right",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One interval of the truth. `kind` is an entry of engine.spec.CLASSES; `amplitude_px` on a 256-px face."""
+
+    kind: str
+    onset_s: float
+    apex_s: float
+    offset_s: float
+    amplitude_px: float = 0.0
+    regions: tuple[float, ...] = (0.0,) * len(REGIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A local displacement that is no named action: a Gaussian of `radius` (in face widths) at `landmark`, along `angle` rad."""
+
+    landmark: int
+    radius: float
+    angle: float
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """`fps` and `dropped` make the time stamps; the rest is what the sensor and the codec do to the picture."""
+
+    fps: float
+    dropped: float
+    resolution: float  # px of the camera per px of the crop
+    noise: float  # grey levels
+    smear: float  # share of the previous frame that the camera's own noise reduction keeps
+    codec: str  # none | mjpeg | h264
+    quality: int  # mjpeg: 40..95; h264: CRF
+    flicker: float
+    flicker_hz: float
+
+
+@dataclass(slots=True)
+class Script:
+    """Curves over `time_s[F]`, the camera's stamps. Missing channel = zero.
+
+    `actions`: by the names of `engine.training.actors`: action units (`AU4_L`, ...) and gaze in px on a 256-px face, `yaw`
+    and `pitch` in degrees, large actions and blinks as a share 0..1 of their full size. `pushes`: with a curve in px on a
+    256-px face. `pose[F, 4]`: x, y (px on a 256-px face), roll (degrees), log scale of the face in the camera's picture.
+    `light[F, 4]`: gain, offset (grey levels), tilt x, tilt y. `jitter`: error of the alignment in crop px, white and slow.
+    `occluder`: start and end of something that passes before the face.
+    """
+
+    time_s: NDArray[np.float64]
+    camera: Camera
+    pose: Curve
+    light: Curve
+    actions: dict[str, Curve] = field(default_factory=dict)
+    pushes: list[tuple[Push, Curve]] = field(default_factory=list)
+    jitter: tuple[float, float] = (0.03, 0.03)
+    occluder: tuple[float, float] | None = None
+    labels: list[Label] = field(default_factory=list)
+
+    def add(self, action: str, curve: Curve) -> None:
+        """Sum `curve` into an action."""
+        self.actions[action] = (self.actions.get(action, 0) + curve).astype(np.float32)
+
+    def add_sides(self, unit: str, left: float, right: float, curve: Curve) -> None:
+        """Sum an action unit into both sides, or into the one that it has."""
+        if unit in MIDLINE:
+            self.add(f"AU{unit}_B", max(left, right, key=abs) * curve)
+            return
+        for side, weight in (("L", left), ("R", right)):
+            if weight:
+                self.add(f"AU{unit}_{side}", weight * curve)
+
+
+def min_jerk(x: NDArray) -> NDArray:
+    """0 -> 1 over x in 0..1 with zero speed and acceleration at both ends (Flash and Hogan 1985)."""
+    x = np.clip(x, 0, 1)
+    return x * x * x * (10 - 15 * x + 6 * x * x)
+
+
+def there_and_back(t: NDArray, onset: float, apex: float, offset: float, hold: float = 0.0, rest: float = 0.0) -> Curve:
+    """Rise from `onset` to `apex`, stay for `hold` s, fall to `rest` (share of the peak) at `offset`."""
+    fall = min_jerk((t - apex - hold) / max(offset - apex - hold, 1e-3))
+    return (min_jerk((t - onset) / max(apex - onset, 1e-3)) * (1 - (1 - rest) * fall)).astype(np.float32)
+
+
+def wander(rng: np.random.Generator, t: NDArray, scale: float, hz: float) -> Curve:
+    """A smooth random walk without drift: a few sinusoids up to `hz`, of rms `scale`."""
+    f, phase = rng.uniform(0.05, hz, 4), rng.uniform(0, 2 * np.pi, 4)
+    w = rng.normal(size=4)
+    return (scale * (w[:, None] * np.sin(2 * np.pi * f[:, None] * t + phase[:, None])).sum(0) / 2).astype(np.float32)
+
+
+def draw_camera(rng: np.random.Generator) -> Camera:
+    """A webcam: mostly 30 fps, sometimes the 15-25 of dim light or the 60 of a good one; MJPEG or H.264, or neither."""
+    fps = float(rng.choice([30, 29.97, 25, 24, 20, 15, 60], p=[0.5, 0.1, 0.15, 0.07, 0.06, 0.06, 0.06]))
+    codec = str(rng.choice(["none", "mjpeg", "h264"], p=[0.3, 0.25, 0.45]))
+    return Camera(
+        fps=fps,
+        dropped=float(rng.choice([0, 0.02, 0.08], p=[0.75, 0.15, 0.1])),
+        resolution=float(np.exp(rng.uniform(np.log(0.6), np.log(1.8)))),
+        noise=float(np.exp(rng.uniform(np.log(0.6), np.log(6.0)))),
+        smear=float(rng.choice([0.0, rng.uniform(0.1, 0.45)], p=[0.75, 0.25])),
+        codec=codec,
+        quality=int(rng.integers(45, 96)) if codec == "mjpeg" else int(rng.integers(18, 33)),
+        flicker=float(rng.choice([0.0, rng.uniform(0.002, 0.02)], p=[0.7, 0.3])),
+        flicker_hz=float(rng.uniform(0.5, 12)),
+    )
+
+
+def draw_times(rng: np.random.Generator, camera: Camera, duration_s: float) -> NDArray[np.float64]:
+    """Stamps of the camera: jittered by a millisecond or two, some frames dropped, never two in a row."""
+    t = np.arange(0, duration_s, 1 / camera.fps) + rng.uniform(0, 1 / camera.fps)
+    t = np.concatenate([[0.0], t + np.clip(rng.normal(0, 0.0015, len(t)), -0.004, 0.004), [duration_s]])
+    keep = rng.random(len(t)) >= camera.dropped
+    keep[1:] |= ~keep[:-1]
+    keep[[0, -1]] = True
+    t = np.sort(t[keep])
+    return t[np.concatenate([[True], np.diff(t) > 1e-3])]
+
+
+def add_micro(s: Script, rng: np.random.Generator, onset_s: float, amplitude_px: float) -> Label:
+    """One micro-expression of one to three units, often one-sided; a quarter of them are pushes of no named action."""
+    total = (
+        float(np.clip(rng.normal(0.42, 0.10), 0.17, 0.62)) if rng.random() < 0.85 else float(rng.uniform(0.45, 0.73))
+    )
+    offset_s = onset_s + total
+    apex_s = onset_s + total * float(np.clip(rng.normal(0.43, 0.1), 0.2, 0.7))
+    rest = float(rng.choice([0.0, rng.uniform(0, 0.25)]))
+    hold = float(rng.choice([0.0, rng.uniform(0, 0.3)])) * (offset_s - apex_s)
+    curve = amplitude_px * there_and_back(s.time_s, onset_s, apex_s, offset_s, hold, rest)
+    regions = np.zeros(len(REGIONS))
+    if rng.random() < 0.25:
+        landmark, region = PUSH_AT[rng.integers(len(PUSH_AT))]
+        side_by_side = rng.random() < 0.4
+        push = Push(landmark, float(rng.uniform(0.05, 0.16)), float(rng.uniform(-np.pi, np.pi)))
+        s.pushes.append((push, curve))
+        if side_by_side:
+            s.pushes.append(
+                (Push(MIRROR[landmark], push.radius, np.pi - push.angle), curve * float(rng.uniform(0.5, 1.1)))
+            )
+        regions[region] = 1.0
+    else:
+        names, counts = list(ME_UNITS), np.array(list(ME_UNITS.values()), float)
+        units = {str(rng.choice(names, p=counts / counts.sum()))}
+        if rng.random() < 0.4:
+            partner = [p for p in PAIRS if units & set(p)]
+            units |= (
+                set(partner[rng.integers(len(partner))])
+                if partner
+                else {str(rng.choice(names, p=counts / counts.sum()))}
+            )
+        side = rng.choice(["both", "L", "R"], p=[0.5, 0.25, 0.25])
+        for i, unit in enumerate(sorted(units)):
+            gain = 1.0 if i == 0 else float(rng.uniform(0.4, 1.0))
+            left, right = (
+                gain * float(rng.uniform(0.75, 1.0) if side in ("both", here) else rng.choice([0.0, 0.15]))
+                for here in "LR"
+            )
+            s.add_sides(unit, left, right, curve)
+            regions[UNIT_REGION[unit]] += gain
+    return Label("micro", onset_s, apex_s, offset_s, amplitude_px, tuple((regions / regions.sum()).tolist()))
+
+
+PUSH_AT = ((105, 0), (107, 0), (66, 0), (70, 0), (9, 0), (159, 1), (33, 1), (133, 1), (50, 2), (205, 2), (36, 2), (129, 2), (61, 3), (17, 3), (0, 3),
+           (37, 3), (84, 3), (199, 3), (152, 3))  # fmt: skip
+"""Landmarks (right half and middle of the face) where a push may sit, with their region."""
+MIRROR = {105: 334, 107: 336, 66: 296, 70: 300, 9: 9, 159: 386, 33: 263, 133: 362, 50: 280, 205: 425, 36: 266, 129: 358, 61: 291, 17: 17, 0: 0, 37: 267,
+          84: 314, 199: 199, 152: 152}  # fmt: skip
+
+
+def add_blink(s: Script, rng: np.random.Generator, onset_s: float) -> None:
+    """Full or partial; closes in 80-150 ms, opens slower; brow and cheek go along a little."""
+    total = float(np.clip(rng.normal(0.45, 0.12), 0.2, 0.75))
+    apex_s, offset_s = onset_s + total * float(rng.uniform(0.22, 0.45)), onset_s + total
+    depth = float(rng.uniform(0.75, 1.0)) if rng.random() < 0.5 else float(rng.uniform(0.1, 0.75))
+    hold = float(rng.choice([0.0, rng.uniform(0, 0.25)])) * (offset_s - apex_s)
+    curve = there_and_back(s.time_s, onset_s, apex_s, offset_s, hold)
+    for side in ("L", "R"):
+        s.add(f"blink_{side}", depth * float(rng.uniform(0.9, 1.0)) * curve)
+    if rng.random() < 0.5:
+        for unit, most in (("4", 0.9), ("6", 0.9), ("2", -0.7), ("9", 0.5)):
+            size = float(rng.uniform(0, most)) if most > 0 else float(rng.uniform(most, 0))
+            s.add_sides(unit, size * depth, size * depth, curve)
+    s.labels.append(Label("blink", onset_s, apex_s, offset_s))
+
+
+def add_macro(s: Script, rng: np.random.Generator, onset_s: float) -> None:
+    """An ordinary expression: longer than a micro-expression, mostly larger, mostly on both sides."""
+    rise, fall = float(rng.uniform(0.2, 0.8)), float(rng.uniform(0.25, 1.2))
+    hold = float(rng.exponential(0.7)) + max(0.0, 0.8 - rise - fall)
+    apex_s, offset_s = onset_s + rise, onset_s + rise + hold + fall
+    curve = there_and_back(s.time_s, onset_s, apex_s, offset_s, hold)
+    if rng.random() < 0.45:  # faint and local, like a micro-expression that stays
+        units = rng.choice(list(ME_UNITS), size=rng.integers(1, 3), replace=False)
+        size = float(np.exp(rng.uniform(np.log(0.8), np.log(7))))
+        for unit in units:
+            left, right = (size * float(rng.choice([0.1, 1.0], p=[0.2, 0.8])) for _ in "LR")
+            s.add_sides(str(unit), left, right, curve)
+    else:
+        size = float(np.exp(rng.uniform(np.log(0.1), 0)))
+        for name in rng.choice(MACRO_SHAPES, size=rng.integers(1, 4), replace=False):
+            for action in ("smile_L", "smile_R") if name == "smile" else (str(name),):
+                s.add(action, size * float(rng.uniform(0.5, 1)) * curve)
+    s.labels.append(Label("macro", onset_s, apex_s, offset_s))
+
+
+def add_speech(s: Script, rng: np.random.Generator, onset_s: float, offset_s: float) -> None:
+    """Syllables at 3-7 a second: the jaw opens, the lips take a shape for each; brows beat along now and then."""
+    t, loud = s.time_s, float(rng.uniform(0.08, 0.6))
+    at = onset_s
+    while at < offset_s:
+        length = float(rng.uniform(0.14, 0.33))
+        open_ = there_and_back(t, at - length * 0.2, at + length * 0.45, at + length * 1.2)
+        s.add("jaw_open", loud * float(rng.uniform(0.1, 1)) * open_)
+        for name in rng.choice(SPEECH_SHAPES, size=2, replace=False):
+            lips = there_and_back(
+                t,
+                at - length * float(rng.uniform(0.1, 0.5)),
+                at + length * 0.4,
+                at + length * float(rng.uniform(1, 1.5)),
+            )
+            s.add(str(name), loud * float(rng.uniform(0, 0.9)) * lips)
+        at += length
+    s.labels.append(Label("speech", onset_s, (onset_s + offset_s) / 2, offset_s))
+
+
+def add_head(s: Script, rng: np.random.Generator, onset_s: float) -> None:
+    """A nod, a shake or a turn: with return or without."""
+    duration = float(rng.uniform(0.3, 1.4))
+    t = s.time_s
+    back = rng.random() < 0.6
+    turn = (
+        there_and_back(t, onset_s, onset_s + duration / 2, onset_s + duration)
+        if back
+        else min_jerk((t - onset_s) / duration)
+    )
+    yaw, pitch = rng.normal(0, 5), rng.normal(0, 4)
+    s.add("yaw", yaw * turn)
+    s.add("pitch", pitch * turn)
+    s.pose = s.pose + np.stack(
+        [yaw * 2.2 * turn, pitch * 2.2 * turn, rng.normal(0, 2) * turn, rng.normal(0, 0.01) * turn], axis=1
+    ).astype(np.float32)
+    s.labels.append(Label("head", onset_s, onset_s + duration / 2, onset_s + duration))
+
+
+def draw_background(s: Script, rng: np.random.Generator, still: bool) -> None:
+    """What never stops: posture sway, gaze, the room's light."""
+    t, n = s.time_s, len(s.time_s)
+    calm = 0.15 if still else float(rng.choice([0.2, 1.0, 2.5], p=[0.4, 0.4, 0.2]))
+    s.add("yaw", wander(rng, t, 2.0 * calm, 0.5))
+    s.add("pitch", wander(rng, t, 1.5 * calm, 0.5))
+    s.pose = np.stack([wander(rng, t, 4 * calm, 0.6), wander(rng, t, 4 * calm, 0.6), wander(rng, t, 1.0 * calm, 0.5), wander(rng, t, 0.01 * calm, 0.4)],
+                      axis=1)  # fmt: skip
+    light = np.tile(np.array([1.0, 0, 0, 0], np.float32), (n, 1))
+    light[:, 0] += wander(rng, t, 0.01, 0.5) + s.camera.flicker * np.sin(
+        2 * np.pi * s.camera.flicker_hz * t + rng.uniform(0, 6.3)
+    )
+    if rng.random() < 0.15:  # exposure step or a lamp: within one to ten frames
+        at, over = rng.uniform(0, t[-1]), rng.uniform(0.02, 0.35)
+        step = min_jerk((t - at) / over)
+        light[:, 0] *= 1 + rng.normal(0, 0.2) * step
+        light[:, 1] += rng.normal(0, 8) * step
+    if rng.random() < 0.15:  # the light wanders over the face: a screen, a shadow
+        light[:, 2] += wander(rng, t, 0.08, 1.5)
+        light[:, 3] += wander(rng, t, 0.08, 1.5)
+    s.light = light.astype(np.float32)
+    gaze = np.zeros((n, 2), np.float32)
+    at = float(rng.exponential(0.8))
+    while at < t[-1] and not still:
+        step = min_jerk((t - at) / rng.uniform(0.03, 0.08))[:, None] * (rng.normal(0, [0.45, 0.25]) - gaze[-1])
+        gaze = gaze + step.astype(np.float32)
+        at += float(rng.exponential(rng.choice([0.4, 1.5])))
+    s.add("gaze_x", 10 * np.clip(gaze[:, 0], -1, 1))
+    s.add("gaze_y", 7 * np.clip(gaze[:, 1], -1, 1))
+    s.jitter = (
+        float(np.exp(rng.uniform(np.log(0.01), np.log(0.12)))),
+        float(np.exp(rng.uniform(np.log(0.01), np.log(0.15)))),
+    )
+
+
+def draw_script(rng: np.random.Generator, duration_s: float, micros: int | None = None, only: str | None = None,
+                amplitude: Callable[[np.random.Generator], float] | None = None) -> Script:  # fmt: skip
+    """A whole clip. `micros`: how many micro-expressions (None: drawn, 0 to 2). `only`: the single nuisance that may occur."""
+    camera = draw_camera(rng)
+    times = draw_times(rng, camera, duration_s)
+    s = Script(times, camera, pose=np.zeros((len(times), 4), np.float32), light=np.ones((len(times), 4), np.float32))
+    draw_background(s, rng, still=only not in (None, "head") or rng.random() < 0.15)
+    amplitude = amplitude or (lambda r: float(np.exp(r.uniform(np.log(0.7), np.log(6.0)))))
+    scale = duration_s / 4.5
+    taken: list[tuple[float, float]] = []
+    count = micros if micros is not None else int(rng.choice([0, 1, 2], p=[0.4, 0.35, 0.25]))
+    for _ in range(count):
+        onset = (
+            float(rng.uniform(-0.2, duration_s - 0.15)) if micros is None else float(rng.uniform(0.4, duration_s - 1.0))
+        )
+        if all(onset + 0.85 < a or onset > b + 0.15 for a, b in taken):
+            label = add_micro(s, rng, onset, amplitude(rng))
+            s.labels.append(label)
+            taken.append((label.onset_s, label.offset_s))
+    busy = rng.random() < 0.8
+    if only == "blink" or (only is None and busy):
+        for _ in range(rng.poisson(0.9 * scale)):
+            add_blink(s, rng, float(rng.uniform(-0.3, duration_s)))
+    if only == "macro" or (only is None and busy):
+        for _ in range(rng.poisson(0.45 * scale)):
+            add_macro(s, rng, float(rng.uniform(-1.0, duration_s)))
+    if only == "speech" or (only is None and rng.random() < 0.45):
+        at = float(rng.uniform(-2, 2.5))
+        while at < duration_s:
+            length = float(rng.uniform(0.3, 4))
+            add_speech(s, rng, at, min(at + length, duration_s + 1))
+            at += length + float(rng.exponential(1.5)) + 0.3
+    if only == "head" or (only is None and rng.random() < 0.35):
+        for _ in range(1 + rng.poisson(0.8 * scale)):
+            add_head(s, rng, float(rng.uniform(-0.5, duration_s)))
+    if only is None and rng.random() < 0.05:
+        at = float(rng.uniform(0, duration_s))
+        s.occluder = (at, at + float(rng.uniform(0.3, 1.5)))
+    return s
