@@ -1,0 +1,93 @@
+"""Who may talk to the server: Host, Origin and token. Pure rules; addresses, headers and times come in as values."""
+
+import hmac
+import ipaddress
+import socket
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+
+def is_loopback(host: str) -> bool:
+    """Whether binding to `host` can be reached from this machine alone. Raises OSError for a name that is unknown."""
+    found = socket.getaddrinfo(host or None, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return all(ipaddress.ip_address(str(info[4][0]).split("%")[0]).is_loopback for info in found)
+
+
+def host_allowed(host_header: str | None, bind_host: str, own_names: frozenset[str], loopback: bool) -> bool:
+    """Whether a request's Host names this server, and not a page's domain that was rebound to its address.
+
+    Rebinding needs a DNS name, so addresses are let in (loopback ones alone if the server is bound there), as are
+    `localhost`, the name it was bound to, and the machine's `own_names`.
+    """
+    try:
+        name = urlsplit("//" + (host_header or "")).hostname
+    except ValueError:
+        return False
+    if not name:
+        return False
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return name in {"localhost", bind_host.lower()} or (not loopback and name in own_names)
+    return address.is_loopback or not loopback
+
+
+def origin_allowed(origin: str | None, host_header: str | None, extra: tuple[str, ...]) -> bool:
+    """Whether a page at `origin` may connect: the dashboard itself, one of `extra`, or no page at all (None)."""
+    if origin is None or origin in extra:
+        return True
+    try:
+        parts = urlsplit(origin)
+        return parts.scheme in ("http", "https") and _with_port(parts.netloc, parts.scheme) == _with_port(
+            host_header or "", parts.scheme
+        )
+    except ValueError:
+        return False
+
+
+def _with_port(netloc: str, scheme: str) -> tuple[str | None, int]:
+    parts = urlsplit("//" + netloc)
+    return parts.hostname, parts.port or (443 if scheme == "https" else 80)
+
+
+def token_matches(given: str, expected: str) -> bool:
+    """Compare in constant time; any text, surrogates included."""
+    return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), expected.encode("utf-8", "surrogatepass"))
+
+
+def bearer_token(authorization: str | None) -> str | None:
+    """The token of an `Authorization: Bearer` header; None without one, "" (matching nothing) for another scheme."""
+    if authorization is None:
+        return None
+    scheme, _, token = authorization.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+@dataclass
+class FailureLimiter:
+    """Token bucket of wrong tokens per address: `burst` at once, then one each `refill_s`; for the newest `remember`.
+
+    An address that has used its failures up is refused unheard, right token or not: otherwise the answer to a right
+    guess would still come at full speed.
+    """
+
+    burst: int = 10
+    refill_s: float = 2.0
+    remember: int = 4096
+    _spent: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
+
+    def allowed(self, address: str, now_s: float) -> bool:
+        """Whether a token from `address` may be looked at now (`now_s`: any monotonic clock)."""
+        return self._spent_now(address, now_s) <= self.burst - 1
+
+    def failed(self, address: str, now_s: float) -> None:
+        """A wrong token came from `address`."""
+        self._spent[address] = (self._spent_now(address, now_s) + 1, now_s)
+        self._spent.move_to_end(address)
+        if len(self._spent) > self.remember:
+            self._spent.popitem(last=False)
+
+    def _spent_now(self, address: str, now_s: float) -> float:
+        spent, at_s = self._spent.get(address, (0.0, now_s))
+        return max(0.0, spent - (now_s - at_s) / self.refill_s)
