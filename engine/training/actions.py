@@ -13,6 +13,7 @@ import argparse
 import functools
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,7 +96,11 @@ class ActionTable:
 
     def unit(self, au: str, side: str) -> NDArray[np.float32]:
         """Displacement float32[478, 3] of one action unit of ACTION_UNITS; KeyError if it or its side is unknown."""
-        parts = [weight * self.shape(name) for name, weight in ACTION_UNITS[au][side].items()]
+        return self.mix(ACTION_UNITS[au][side])
+
+    def mix(self, weights: Mapping[str, float]) -> NDArray[np.float32]:
+        """Displacement float32[478, 3] of several ICT shapes at once, by name and weight."""
+        parts = [weight * self.shape(name) for name, weight in weights.items()]
         return np.sum(parts, axis=0, dtype=np.float32)
 
     def regions(self, displacement: NDArray[np.float32]) -> tuple[float, ...]:

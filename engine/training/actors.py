@@ -10,7 +10,7 @@ An actor's frame is `texture` sampled at `grid + sum_k coefficient[k] * maps[k]`
   `yaw`, `pitch` (per degree: what is left of a head turn to the image's right, up, after the aligner's similarity).
 - levels (0 < level <= 1): the exact map of an action at that share of its full size; a time course interpolates
   between neighbouring levels (`Actor.coefficients`). `blink_L`, `blink_R`, and
-  `mouthSmile_L`, `jawOpen`, ... of LEVELS.
+  `smile_L`, `jaw_open`, ... of `rigging.LEVELS`.
 
 L and R are the person's own left and right.
 """
@@ -28,38 +28,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.spec import REGIONS
-from engine.training import warps
-from engine.training.actions import ACTION_UNITS, EYE_L, EYE_R, IRISES, MOUTH, ActionTable, load_actions, similarity
-from engine.training.warps import EXTENT_PX, FaceMesh
+from engine.training import rigging, warps
+from engine.training.actions import ActionTable, load_actions
+from engine.training.warps import EXTENT_PX
 from stream.errors import UserError
 from stream.face_align import crop_matrix
 from stream.face_model import locate
-from stream.face_template import RIGID
 from stream.landmarks import Landmarker, warp_down
 
 TEXTURE_PX = 2 * EXTENT_PX
 
-_SIDED = ("browInnerUp", "browOuterUp", "browDown", "eyeWide", "eyeSquint", "cheekSquint", "noseSneer", "mouthSmile",
-          "mouthDimple", "mouthFrown", "mouthStretch", "mouthUpperUp", "mouthLowerDown", "mouthPress")  # fmt: skip
-LEVELS: dict[str, tuple[dict[str, float], tuple[float, ...]]] = {
-    f"{name}_{side}": ({f"{name}_{side}": 1.0}, (0.5, 1.0)) for name in _SIDED for side in "LR"
-} | {
-    "jawOpen": ({"jawOpen": 0.6}, (0.25, 0.5, 0.75, 1.0)),  # ICT's full opening is a yawn
-    "jawLeft": ({"jawLeft": 1.0}, (1.0,)),
-    "jawRight": ({"jawRight": 1.0}, (1.0,)),
-    "mouthLeft": ({"mouthLeft": 0.7}, (0.5, 1.0)),
-    "mouthRight": ({"mouthRight": 0.7}, (0.5, 1.0)),
-    "mouthPucker": ({"mouthPucker": 1.0}, (0.5, 1.0)),
-    "mouthFunnel": ({"mouthFunnel": 1.0}, (0.5, 1.0)),
-    "mouthRoll": ({"mouthRollLower": 0.6, "mouthRollUpper": 0.6}, (0.5, 1.0)),
-    "mouthShrug": ({"mouthShrugLower": 0.8, "mouthShrugUpper": 0.4}, (0.5, 1.0)),
-}
-"""Large actions: ICT shapes with their weight at full size, and the shares of it at which maps are made."""
-
-BLINK_LEVELS = (0.25, 0.5, 0.75, 1.0)
-OVERSHOOT_PX = 0.8
-"""How far, crop px, a shut upper lid reaches past the lower one: the lids' own thickness, and no seam of white."""
 NO_PAINT = -1
 
 
@@ -126,7 +104,7 @@ class Actor:
     def save(self, path: Path) -> None:
         """Write one .npz; `load_actor` reads it back."""
         fields = {f.name: np.asarray(getattr(self, f.name)) for f in dataclasses.fields(self)}
-        np.savez_compressed(path, **fields)
+        np.savez_compressed(path, allow_pickle=False, **fields)
 
 
 def load_actor(path: Path) -> Actor:
@@ -166,7 +144,7 @@ def build_actor(
     crop = crop.astype(np.float32)
     mesh = warps.face_mesh(crop[:, :2], table.triangles)
     texture = texture_of(image, matrix)
-    maps = _linear(table, crop, mesh) + _large(table, crop, mesh, texture)
+    maps = rigging.linear(table, crop, mesh) + rigging.large(table, crop, mesh, texture)
     paints = [m.paint for m in maps if m.paint is not None]
     shown = [m for m in maps if m.paint is not None]
     return Actor(
@@ -188,24 +166,15 @@ def build_actor(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Map:
-    name: str
-    level: float
-    field: NDArray[np.float32]
-    regions: tuple[float, ...]
-    paint: NDArray[np.float32] | None = None
-    grey: float = 0.0
-
-
 def texture_of(image: NDArray[np.uint8], matrix: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Grey texture uint8[352, 352] of the extent around the crop; the image's edge goes on where it ends."""
     pad = max(image.shape[:2]) // 2
-    wide = cv2.copyMakeBorder(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    wide = np.asarray(cv2.copyMakeBorder(grey, pad, pad, pad, pad, cv2.BORDER_REPLICATE), np.uint8)
     step = EXTENT_PX / TEXTURE_PX
     first = warps.sample_centres(TEXTURE_PX)[0]
     to_crop = np.array([[step, 0, first], [0, step, first]])
-    back = cv2.invertAffineTransform(matrix)
+    back = np.asarray(cv2.invertAffineTransform(matrix), np.float64)
     to_image = back[:, :2] @ to_crop
     to_image[:, 2] += back[:, 2] + pad
     return np.asarray(warp_down(wide, to_image, TEXTURE_PX), np.uint8)
@@ -215,110 +184,17 @@ def _scale(matrix: NDArray[np.float64]) -> float:
     return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
 
 
-def _motion(table: ActionTable, crop: NDArray[np.float32], weights: Mapping[str, float]) -> NDArray[np.float32]:
-    """Motion float32[468, 2] (crop px) of a mix of ICT shapes on a face that stands as `crop` says, by its 3D pose."""
-    pose = similarity(table.points[:468].astype(np.float64), crop[:468].astype(np.float64))
-    mixed = np.sum([w * table.shape(name)[:468] for name, w in weights.items()], axis=0)
-    return (mixed @ pose[:2, :3].T).astype(np.float32)
-
-
-def _linear(table: ActionTable, crop: NDArray[np.float32], mesh: FaceMesh) -> list[_Map]:
-    named = [(f"{au}_{side}", mix) for au, sides in ACTION_UNITS.items() for side, mix in sides.items()]
-    motions = np.stack([_motion(table, crop, mix) for _, mix in named])
-    fields = warps.linear_maps(mesh, motions)
-    fields /= np.linalg.norm(fields, axis=-1).max((1, 2))[:, None, None, None]
-    units = [table.unit(*name.rsplit("_", 1)) for name, _ in named]  # type: ignore[misc]
-    maps = [_Map(n, 0, f, table.regions(u)) for (n, _), f, u in zip(named, fields, units, strict=True)]
-    turns = zip(("yaw", "pitch"), warps.linear_maps(mesh, _parallax(crop)), strict=True)
-    even = (1 / len(REGIONS),) * len(REGIONS)
-    return maps + _gaze(table, crop, mesh) + [_Map(name, 0, field, even) for name, field in turns]
-
-
-def _parallax(crop: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Motion float32[2, 468, 2] per degree of yaw (nose to the image's right) and pitch (nose up), less the aligner's."""
-    x, y, z = crop[:468].astype(np.float64).T
-    z = np.minimum(z, 18)  # the sides of the head fall away steeply: to first order they would fold
-    still = np.zeros_like(z)
-    turns = np.radians([np.column_stack([-z, still]), np.column_stack([still, z])])
-    here = np.column_stack([x, y])
-    rest = [t - (here @ (m := similarity(here[RIGID], (here + t)[RIGID]))[:, :2].T + m[:, 2] - here) for t in turns]
-    return np.asarray(rest, np.float32)
-
-
-def _gaze(table: ActionTable, crop: NDArray[np.float32], mesh: FaceMesh) -> list[_Map]:
-    """Irises 1 px to the image's right, and 1 px down with the lids following as far as lids do."""
-    y, x = np.meshgrid(*[warps.sample_centres(EXTENT_PX)] * 2, indexing="ij")
-    seen = np.zeros((EXTENT_PX, EXTENT_PX), np.float32)
-    for rim, iris in ((EYE_R, IRISES["R"]), (EYE_L, IRISES["L"])):
-        centre = crop[iris[0], :2]
-        radius = np.linalg.norm(crop[list(iris[1:]), :2] - centre, axis=1).mean()
-        reach = np.linalg.norm(crop[rim[0], :2] - crop[rim[8], :2]) / 2
-        fade = np.clip((reach * 1.1 - np.hypot(x - centre[0], y - centre[1])) / max(reach * 1.1 - radius, 1), 0, 1)
-        seen += fade * warps.polygon_alpha(crop[list(rim), :2])
-    seen = cv2.resize(cv2.GaussianBlur(seen, (0, 0), 0.5), (warps.MAP_SIZE,) * 2, interpolation=cv2.INTER_AREA)
-    lids = _motion(table, crop, {"eyeLookDown_L": 1.0, "eyeLookDown_R": 1.0})
-    lid = warps.linear_maps(mesh, lids[None] * 0.8 / lids[[159, 386], 1].mean())[0]
-    across = np.stack([-seen, np.zeros_like(seen)], -1)
-    down = np.where(seen[..., None] > 0, 1 - seen[..., None], 1) * lid + np.stack([np.zeros_like(seen), -seen], -1)
-    return [_Map("gaze_x", 0, across, (0, 1, 0, 0)), _Map("gaze_y", 0, down, (0, 1, 0, 0))]
-
-
-def _large(table: ActionTable, crop: NDArray[np.float32], mesh: FaceMesh, texture: NDArray[np.uint8]) -> list[_Map]:
-    dark = float(np.percentile(texture[88:-88, 88:-88], 1))
-    maps = []
-    for side, rim in (("L", EYE_L), ("R", EYE_R)):
-        closing = _blink(_motion(table, crop, {f"eyeBlink_{side}": 1.0}), crop[:, :2], rim)
-        for level in BLINK_LEVELS:
-            field = warps.level_map(mesh, level * closing, still_openings=True)
-            line = _lash_line(crop[:468, :2] + closing, rim) if level == 1 else None
-            maps.append(_Map(f"blink_{side}", level, field, (0, 1, 0, 0), line, dark + 15))
-    for name, (mix, levels) in LEVELS.items():
-        motion = _motion(table, crop, mix)
-        share = table.regions(np.sum([w * table.shape(s) for s, w in mix.items()], axis=0, dtype=np.float32))
-        for level in levels:
-            moved = crop[:468, :2] + level * motion
-            inside = np.clip(_mouth_alpha(moved) - _mouth_alpha(crop[:468, :2]), 0, 1)
-            paint = inside if inside.max() > 0.3 else None
-            maps.append(_Map(name, level, warps.level_map(mesh, level * motion), share, paint, dark))
-    return maps
-
-
-def _blink(motion: NDArray[np.float32], points: NDArray[np.float32], rim: tuple[int, ...]) -> NDArray[np.float32]:
-    """The motion float32[468, 2] that shuts this person's eye: ICT's, scaled so that the lids just meet."""
-    upper, lower = list(rim[9:]), list(rim[7:0:-1])
-    gap = points[upper] - points[lower]
-    needed = -gap * (1 + OVERSHOOT_PX / np.linalg.norm(gap, axis=1).max())
-    middle = slice(1, 6)
-    gain = np.linalg.norm(needed[middle], axis=1).mean() / np.linalg.norm(motion[upper][middle], axis=1).mean()
-    closing = gain * motion
-    closing[upper] = needed
-    closing[[*lower, rim[0], rim[8]]] = 0
-    return closing
-
-
-def _lash_line(closed: NDArray[np.float32], rim: tuple[int, ...]) -> NDArray[np.float32]:
-    """Cover of the line along which shut lids meet, where the map jumps over the eyeball, float32[176, 176]."""
-    lids = closed[[rim[0], *rim[:8:-1], rim[8]]]
-    half = np.array([0, 0.6], np.float32)
-    band = np.vstack([lids - half, lids[::-1] + half])
-    return 0.7 * cv2.GaussianBlur(warps.polygon_alpha(band), (0, 0), 0.6)
-
-
-def _mouth_alpha(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    return cv2.GaussianBlur(warps.polygon_alpha(points[list(MOUTH)]), (0, 0), 0.6)
-
-
 def render(actor: Actor, amounts: Mapping[str, float], size: int = EXTENT_PX) -> NDArray[np.uint8]:
     """One frame of the extent, uint8[size, size]: the reference for faster ones. `amounts`: see `coefficients`."""
     coefficients = actor.coefficients(amounts)
     field = np.tensordot(coefficients, actor.maps.astype(np.float32), axes=1)
-    field = cv2.resize(field, (size, size), interpolation=cv2.INTER_LINEAR)
+    field = np.asarray(cv2.resize(field, (size, size), interpolation=cv2.INTER_LINEAR), np.float32)
     centres = warps.sample_centres(size)
     at = warps.to_samples(field + np.stack(np.meshgrid(centres, centres), -1), TEXTURE_PX).astype(np.float32)
-    frame = cv2.remap(actor.texture, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    frame = frame.astype(np.float32)
+    drawn = cv2.remap(actor.texture, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    frame = np.asarray(drawn, np.float32)
     for k in np.flatnonzero((coefficients > 0) & (actor.paint_of != NO_PAINT)):
-        cover = cv2.resize(actor.paint[actor.paint_of[k]], (size, size)).astype(np.float32) / 255
+        cover = np.asarray(cv2.resize(actor.paint[actor.paint_of[k]], (size, size)), np.float32) / 255
         frame += coefficients[k] * cover * (actor.paint_grey[actor.paint_of[k]] - frame)
     return np.clip(np.round(frame), 0, 255).astype(np.uint8)
 
@@ -338,8 +214,9 @@ def build_all(todo: Iterable[tuple[str, Path]], data: Path, out: Path, face_mode
     """Write one actor per portrait; returns a line for each picture in which no face was found."""
     landmarker, missed = Landmarker(locate(face_model)), []
     for identity, path in todo:
-        image = cv2.imread(str(path))
-        faces = landmarker.find(image) if image is not None else []
+        read = cv2.imread(str(path))
+        image = np.asarray(read, np.uint8) if read is not None else np.zeros((1, 1, 3), np.uint8)
+        faces = landmarker.find(image)
         if not faces:
             missed.append(f"{path}: no face found, left out")
             continue

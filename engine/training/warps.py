@@ -119,7 +119,7 @@ def linear_maps(mesh: FaceMesh, displacement: Vectors) -> Vectors:
     index = _raster(mesh.points, mesh)
     soft = _soft_zone(mesh.points)
     fields = _interpolate(mesh.points, index, mesh, -mesh.with_border(displacement))
-    return np.stack([_down(_smooth(field, soft)) for field in fields])
+    return np.stack([down(_smooth(field, soft)) for field in fields])
 
 
 def level_map(mesh: FaceMesh, displacement: Vectors, still_openings: bool = False) -> Vectors:
@@ -133,7 +133,7 @@ def level_map(mesh: FaceMesh, displacement: Vectors, still_openings: bool = Fals
     field = _interpolate(moved, index, mesh, mesh.points - moved)
     if still_openings:
         field[mesh.opening[index]] = 0
-    return _down(_smooth(field, _soft_zone(moved)))
+    return down(_smooth(field, _soft_zone(moved)))
 
 
 def polygon_alpha(points: Vectors) -> Vectors:
@@ -151,12 +151,18 @@ def _soft_zone(points: Vectors) -> Vectors:
     for rim in (EYE_R, EYE_L, MOUTH):
         corners = np.round(to_samples(points[list(rim)], _RASTER) * (1 << _SHIFT)).astype(np.int32)
         cv2.polylines(sharp, [corners], True, 1.0, 3, shift=_SHIFT)
-    return 1 - np.clip(cv2.GaussianBlur(sharp, (0, 0), 1.5), 0, 1)[..., None]
+    return 1 - np.clip(blur(sharp, 1.5), 0, 1)[..., None]
 
 
 def _smooth(field: Vectors, soft: Vectors) -> Vectors:
-    return soft * cv2.GaussianBlur(field, (0, 0), SMOOTH_PX) + (1 - soft) * cv2.GaussianBlur(field, (0, 0), 0.5)
+    return soft * blur(field, SMOOTH_PX) + (1 - soft) * blur(field, 0.5)
 
 
-def _down(field: Vectors) -> Vectors:
+def blur(image: Vectors, sigma_px: float) -> Vectors:
+    """Gaussian blur of float32[R, R(, C)]."""
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma_px), np.float32)
+
+
+def down(field: Vectors) -> Vectors:
+    """Average a raster float32[176, 176(, C)] down to a map's samples, float32[88, 88(, C)]."""
     return np.asarray(cv2.resize(field, (MAP_SIZE, MAP_SIZE), interpolation=cv2.INTER_AREA), np.float32)
