@@ -34,10 +34,11 @@ FACE_OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365
 IRISES = {"R": (468, 469, 470, 471, 472), "L": (473, 474, 475, 476, 477)}
 """Centre first. R and L are the person's own right and left: the right eye is on the image's left."""
 
-# iBUG points 17..67 (brows, nose, eyes, lips) as landmarks of MediaPipe; the jaw line has no exact counterpart
-_IBUG = (71, 63, 105, 66, 107, 336, 296, 334, 293, 301, 168, 197, 5, 4, 75, 97, 2, 326, 305, 33, 160, 158, 133, 153,
-         144, 362, 385, 387, 263, 373, 380, 61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 82, 13, 312, 308,
-         317, 14, 87)  # fmt: skip
+# iBUG points 17..67 (brows, nose, eyes, lips) as landmarks of MediaPipe, the nearest to where ICT has them after a
+# similarity fit; the jaw line has no exact counterpart
+_IBUG = (70, 63, 105, 66, 107, 336, 296, 334, 293, 300, 168, 197, 5, 4, 98, 97, 2, 326, 327, 33, 160, 158, 133,
+         153, 144, 362, 385, 387, 263, 373, 380, 61, 39, 37, 0, 267, 269, 291, 321, 314, 17, 84, 91, 78, 81, 13, 311,
+         308, 402, 14, 178)  # fmt: skip
 _SKIN_VERTICES = 9409  # ICT's vertices before these are the face's skin; eyes, teeth and sockets follow
 _UPPER_LIPS = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 191, 80, 81, 82, 13, 312, 311, 310, 415)
 _LOWER_LIPS = (146, 91, 181, 84, 17, 314, 405, 321, 375, 95, 88, 178, 87, 14, 317, 402, 318, 324)
