@@ -1,61 +1,33 @@
 """Where frames come from: one call opens a file, a camera or a network stream, and says plainly why it can't.
 
-Every frame is stamped once, here: a file's by its container's PTS (`stream.media_clock`), a live source's by the
-monotonic clock right after the grab (`stream.live`).
+Every frame is stamped once: a file's by its container's PTS (`stream.media_clock`), a live source's by the monotonic
+clock right after the grab (`stream.cameras`, `stream.network`).
 """
 
 import re
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from urllib.parse import unquote, urlsplit
 
+from stream.cameras import Camera, CameraInfo, camera_nodes, list_cameras
 from stream.errors import UserError
-from stream.types import Frame, SourceGap
+from stream.http_mjpeg import MjpegConnection
+from stream.live import Connection, LiveSource
+from stream.network import describe_stream
+from stream.rtsp import RtspConnection
+from stream.source_info import Source, SourceInfo, redact
+from stream.video_file import FileSource
+from stream.watch_source import Patience
 
+__all__ = ["CameraInfo", "Patience", "Source", "SourceInfo", "list_cameras", "open_source", "redact"]
 
-@dataclass(frozen=True, slots=True)
-class SourceInfo:
-    """What a source is and gives. `name` is fit to be printed: credentials are out of it.
-
-    `width_px`, `height_px`: of the images as given (upright). `nominal_fps`: what the container or driver claims, None
-    if it claims nothing credible; the true rate is to be measured from the frames' times. `requested_*`: what was asked
-    for.
-    `time_uncertainty_s`: how far a frame's `time_s` may be from the moment it shows, as far as this end can know.
-    """
-
-    name: str
-    live: bool
-    width_px: int
-    height_px: int
-    nominal_fps: float | None
-    backend: str
-    time_uncertainty_s: float
-    requested_width_px: int | None = None
-    requested_height_px: int | None = None
-    requested_fps: float | None = None
-
-
-class Source(Protocol):
-    """A stream of frames in order of time.
-
-    `dropped`: frames that came and were not handed out (live: a newer one replaced them; file: PTS not increasing).
-    `corrupt`: frames that could not be decoded.
-    """
-
-    info: SourceInfo
-    dropped: int
-    corrupt: int
-
-    def read(self) -> Frame | SourceGap | None:
-        """Block until there is a frame or a gap; None is the end, for good.
-
-        Raises:
-            UserError: the source failed for good (a truncated file, a camera that does not come back, ...).
-        """
-
-    def close(self) -> None:
-        """Let go of the device, file or connection within 1 s; a `read` that waits in another thread returns None."""
+STREAMS: dict[str, tuple[str, Callable[[str, float], Connection]]] = {
+    "http": ("http MJPEG", MjpegConnection),
+    "https": ("http MJPEG", MjpegConnection),
+    "rtsp": ("pyav RTSP", RtspConnection),
+    "rtsps": ("pyav RTSP", RtspConnection),
+}
 
 
 def open_source(
@@ -67,36 +39,47 @@ def open_source(
     fps: float | None = None,
     loop: bool = False,
     stop: threading.Event | None = None,
+    patience: Patience | None = None,
 ) -> Source:
-    """Open a file, a camera (index, `camera:NAME`, /dev path) or an http(s) MJPEG or rtsp(s) URL.
+    """Open a camera (index, `camera:NAME` or a /dev path), an http(s) MJPEG or rtsp(s) URL, or a file.
 
-    `paced`: a file plays in real time; else as fast as it is read. `loop`: a file begins again at its end. Size and
-    rate are asked of a camera. `stop`: once set, `read` returns None soon.
+    A name without `camera:` means a camera only where there is no such file. `paced`: a file plays in real time; else
+    as fast as it is read. `loop`: a file begins again at its end. Size and rate are asked of a camera. `stop`: once
+    set, `read` returns None soon. `patience`: how long a live source is waited for.
 
     Raises:
         UserError: it can't be opened; the message says why and what to do.
     """
-    stop = stop or threading.Event()
-    text = str(spec).strip()
+    stop, patience, text = stop or threading.Event(), patience or Patience(), str(spec).strip()
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", text)
+    if scheme and scheme[1].lower() in STREAMS:
+        return _open_stream(text, scheme[1].lower(), patience, stop)
     if scheme and scheme[1].lower() != "file":
-        raise UserError(f"source {redact(text)}: not yet", code=2)
-    from stream.video_file import FileSource
+        raise UserError(f"source {redact(text)}: can't read {scheme[1]}; use a file, http(s) MJPEG or rtsp(s)", code=2)
+    if camera := _camera_meant(text):
+        return _open_camera(Camera(camera, width_px, height_px, fps, patience.silence_s), patience, stop)
+    path = unquote(urlsplit(text).path) if scheme else text
+    return FileSource(Path(path), paced=paced, loop=loop, stop=stop)
 
-    return FileSource(Path(text.removeprefix("file://")), paced=paced, loop=loop, stop=stop)
+
+def _camera_meant(text: str) -> str | None:
+    if text.startswith("camera:"):
+        return text.removeprefix("camera:")
+    if text.isdigit() or re.match(r"/dev/(video|v4l)", text):
+        return text
+    known = not Path(text).exists() and any(text.casefold() == node.name.casefold() for node in camera_nodes())
+    return text if known else None
 
 
-def redact(url: str) -> str:
-    """The same URL without what may be a secret: user and password, values of the query, the fragment.
+def _open_camera(camera: Camera, patience: Patience, stop: threading.Event) -> Source:
+    return LiveSource(camera.connect, lambda _, image: camera.describe(image), patience=patience, stop=stop)
 
-    Anything else (a path, a camera's name) is returned as it is. When in doubt it hides too much: a password may hold
-    an unescaped `/`, `?` or `@`.
-    """
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return url
-    _, at, rest = rest.rpartition("@")
-    rest, _, _ = rest.partition("#")
-    path, question, query = rest.partition("?")
-    keys = "&".join(pair.partition("=")[0] + "=***" for pair in query.split("&")) if query else ""
-    return f"{scheme}://{'***@' if at else ''}{path}{question}{keys}"
+
+def _open_stream(url: str, scheme: str, patience: Patience, stop: threading.Event) -> Source:
+    backend, connect = STREAMS[scheme]
+    return LiveSource(
+        lambda: connect(url, patience.silence_s),
+        lambda connection, image: describe_stream(url, backend, connection.nominal_fps, image),
+        patience=patience,
+        stop=stop,
+    )

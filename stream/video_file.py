@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stream.errors import UserError
 from stream.media_clock import DEFAULT_PERIOD_S, MediaClock
-from stream.sources import SourceInfo
+from stream.source_info import SourceInfo
 from stream.types import Frame, SourceGap
 
 HOLE_S = 0.2
@@ -23,7 +23,7 @@ WAKE_S = 0.1
 
 
 class FileSource:
-    """Plays one file. See `stream.sources.Source`.
+    """Plays one file. See `stream.source_info.Source`.
 
     Decoding runs on one thread: several would make what a damaged stream decodes to depend on their timing.
     """
@@ -169,6 +169,8 @@ def _open_video(path: Path) -> tuple[Any, Any]:
         container.close()
         raise UserError(f"source {path}: holds no video that can be decoded (sound only?); give a video file")
     streams[0].codec_context.thread_count = 1
+    if streams[0].codec_context.name == "mjpeg":  # else a damaged JPEG comes out half grey, as if it were whole
+        streams[0].codec_context.options = {"err_detect": "explode"}
     return container, streams[0]
 
 
