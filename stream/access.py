@@ -91,3 +91,36 @@ class FailureLimiter:
     def _spent_now(self, address: str, now_s: float) -> float:
         spent, at_s = self._spent.get(address, (0.0, now_s))
         return max(0.0, spent - (now_s - at_s) / self.refill_s)
+
+
+class RefusedError(Exception):
+    """A client is turned away; `code` is the word for it in the protocol, the text says why."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Gate:
+    """Checks tokens. Without a token of its own it lets everybody in."""
+
+    def __init__(self, token: str | None, limiter: FailureLimiter) -> None:
+        self._token = token
+        self._limiter = limiter
+
+    @property
+    def open(self) -> bool:
+        """Whether no token is needed."""
+        return self._token is None
+
+    def check(self, token: str | None, address: str, now_s: float) -> None:
+        """Return if `token` is right. Raises RefusedError: auth_required (None), rate_limited, bad_token."""
+        if self._token is None:
+            return
+        if token is None:
+            raise RefusedError("auth_required", "a token is required")
+        if not self._limiter.allowed(address, now_s):
+            raise RefusedError("rate_limited", "too many wrong tokens came from this address; wait some seconds")
+        if not token_matches(token, self._token):
+            self._limiter.failed(address, now_s)
+            raise RefusedError("bad_token", "the token is wrong")

@@ -2,14 +2,20 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import socket
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-from stream.journal import Cursor
+from stream import access
+from stream.event_log import EventLog, message_of
+from stream.journal import EVERYTHING, Cursor, Entry, Missing
+from stream.messages import encode
+from stream.metrics import Metrics
+from stream.schema import asyncapi_document
 from stream.ulid import is_ulid
 
 _TYPES = {
@@ -73,6 +79,112 @@ class StaticFiles:
         if answer and if_none_match == answer.headers["ETag"]:
             return Answer(HTTPStatus.NOT_MODIFIED, answer.content_type, b"", answer.headers)
         return answer
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request's head: `target` is path and query as sent, `headers` have lower-case names."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """The request may become a WebSocket: where it resumes, and whether its header held the right token."""
+
+    after: Cursor | None
+    authenticated: bool
+
+
+@dataclass(frozen=True)
+class Routes:
+    """Who may ask for what on this port, and the answers. Times are the loop's clock, s.
+
+    `loopback`: bound there alone. `degraded` and `ready` say how the program is.
+    """
+
+    bind_host: str
+    loopback: bool
+    allowed_origins: tuple[str, ...]
+    gate: access.Gate
+    log: EventLog
+    metrics: Metrics
+    degraded: Callable[[], list[str]]
+    ready: Callable[[], dict[str, bool]]
+    files: StaticFiles
+    document: bytes = field(default_factory=lambda: asyncapi_document().encode())
+    own_names: frozenset[str] = field(default_factory=lambda: _machine_names(socket.gethostname()))
+
+    async def answer(self, request: HttpRequest, now_s: float) -> Answer | Upgrade:
+        """Answer a request, or let it become a WebSocket."""
+        try:
+            return self._turned_away(request) or await self._found(request, now_s)
+        except QueryError as error:
+            return text_answer(HTTPStatus.BAD_REQUEST, str(error))
+        except access.RefusedError as refusal:
+            if refusal.code == "rate_limited":
+                return text_answer(HTTPStatus.TOO_MANY_REQUESTS, str(refusal), **{"Retry-After": "10"})
+            return text_answer(HTTPStatus.UNAUTHORIZED, str(refusal), **{"WWW-Authenticate": "Bearer"})
+
+    def _turned_away(self, request: HttpRequest) -> Answer | None:
+        host, origin = request.headers.get("host"), request.headers.get("origin")
+        if not access.host_allowed(host, self.bind_host, self.own_names, self.loopback):
+            return text_answer(
+                HTTPStatus.MISDIRECTED_REQUEST, "this Host is not served here: use the machine's address"
+            )
+        if not access.origin_allowed(origin, host, self.allowed_origins):
+            return text_answer(HTTPStatus.FORBIDDEN, "pages of another origin may not connect")
+        if request.method not in ("GET", "HEAD"):
+            return text_answer(HTTPStatus.METHOD_NOT_ALLOWED, "GET only", Allow="GET, HEAD")
+        return None
+
+    async def _found(self, request: HttpRequest, now_s: float) -> Answer | Upgrade:
+        path, _, query_text = request.target.partition("?")
+        query = parse_query(query_text)
+        token = access.bearer_token(request.headers.get("authorization"))
+        match path:
+            case "/events":
+                after = parse_after(query.get("after"), self.log.tail.epoch)
+                if token is not None:
+                    self.gate.check(token, request.address, now_s)
+                return Upgrade(after, authenticated=self.gate.open or token is not None)
+            case "/api/events":
+                self.gate.check(token, request.address, now_s)
+                return await self._events(query)
+            case "/metrics":
+                self.gate.check(token, request.address, now_s)
+                return Answer(HTTPStatus.OK, "text/plain; version=0.0.4; charset=utf-8", self.metrics.text())
+            case "/healthz":
+                degraded = self.degraded()
+                return json_answer({"status": "degraded" if degraded else "ok", "degraded": degraded})
+            case "/readyz":
+                flags = self.ready()
+                ready = all(flags.values())
+                return json_answer(
+                    {"ready": ready, **flags}, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
+                )
+            case "/asyncapi.yaml":
+                return Answer(HTTPStatus.OK, "application/yaml", self.document)
+        found = self.files.get(path, request.headers.get("if-none-match"))
+        return found or text_answer(HTTPStatus.NOT_FOUND, "there is nothing here")
+
+    async def _events(self, query: Mapping[str, str]) -> Answer:
+        after, newest = parse_after(query.get("after"), self.log.tail.epoch), self.log.tail.newest
+        cursor = min(EVERYTHING if after is None else after, newest)
+        items, end = await self.log.read_after(cursor, parse_limit(query.get("limit")))
+        events = ",".join(item.body for item in items if isinstance(item, Entry))
+        gaps = ",".join(message_of(item) for item in items if isinstance(item, Missing))
+        end = max(cursor, end)
+        more = encode(end < newest)
+        body = f'{{"events":[{events}],"gaps":[{gaps}],"next":"{end.epoch}:{end.seq}","more":{more}}}'
+        return Answer(HTTPStatus.OK, "application/json", body.encode(), {"Cache-Control": "no-store"})
+
+
+def _machine_names(hostname: str) -> frozenset[str]:
+    return frozenset({hostname.lower(), hostname.lower() + ".local"})
 
 
 class QueryError(Exception):
