@@ -51,7 +51,9 @@ def anchors_of(spec: ModelSpec) -> Tensor:
 def split_stem(rows: Tensor, spec: ModelSpec) -> tuple[Tensor, Tensor]:
     """Stored rows [..., features] -> local motion [n, 5L, G, G] and affine [n, 6L], float32."""
     side, lags = spec.crop_px // 8, len(spec.lags)
-    local, affine = rows.float().reshape(-1, rows.shape[-1]).split([STEM_CHANNELS * lags * side * side, 6 * lags], dim=1)
+    local, affine = (
+        rows.float().reshape(-1, rows.shape[-1]).split([STEM_CHANNELS * lags * side * side, 6 * lags], dim=1)
+    )
     return local.reshape(-1, STEM_CHANNELS * lags, side, side), affine
 
 
@@ -74,7 +76,9 @@ def features_of(net: MESNet, rows: Tensor, mirror: bool = False) -> Tensor:
 class Trainer:
     """One run in one folder."""
 
-    def __init__(self, out: Path, train: Pool, tune: Pool, steps: int, seed: int, device: str, batch: int = 32, lr: float = 2e-3) -> None:
+    def __init__(
+        self, out: Path, train: Pool, tune: Pool, steps: int, seed: int, device: str, batch: int = 32, lr: float = 2e-3
+    ) -> None:
         self.out, self.train_pool, self.tune_pool = out, train, tune
         self.steps, self.batch, self.device, self.lr = steps, batch, device, lr
         torch.manual_seed(seed)
@@ -82,8 +86,12 @@ class Trainer:
         self.net = MESNet(self.spec).to(device)
         decay = [p for p in self.net.parameters() if p.ndim > 1]
         rest = [p for p in self.net.parameters() if p.ndim <= 1]
-        self.optimiser = torch.optim.AdamW([{"params": decay, "weight_decay": 0.02}, {"params": rest, "weight_decay": 0.0}], lr=lr)
-        self.average = torch.optim.swa_utils.AveragedModel(self.net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True)
+        self.optimiser = torch.optim.AdamW(
+            [{"params": decay, "weight_decay": 0.02}, {"params": rest, "weight_decay": 0.0}], lr=lr
+        )
+        self.average = torch.optim.swa_utils.AveragedModel(
+            self.net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True
+        )
         self.anchors = anchors_of(self.spec).to(device)
         self.progress = Progress()
         self._resume()
@@ -143,8 +151,17 @@ class Trainer:
         plot(self.progress, self.out / "curves.png")
 
     def _checkpoint(self) -> None:
-        state = {"net": self.net.state_dict(), "average": self.average.state_dict(), "optimiser": self.optimiser.state_dict()}
-        progress = {"losses": dict(self.progress.losses), "judged": self.progress.judged, "step": self.progress.step, "best": self.progress.best}
+        state = {
+            "net": self.net.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+        progress = {
+            "losses": dict(self.progress.losses),
+            "judged": self.progress.judged,
+            "step": self.progress.step,
+            "best": self.progress.best,
+        }
         part = self.out / "checkpoint.part"
         torch.save({**state, "progress": progress, "seed": self.seed, "steps": self.steps}, part)
         part.rename(self.out / "checkpoint.pt")
@@ -155,7 +172,9 @@ class Trainer:
             return
         state = torch.load(path, map_location=self.device, weights_only=True)
         if (state["seed"], state["steps"]) != (self.seed, self.steps):
-            raise UserError(f"{path} is of another run (seed {state['seed']}, {state['steps']} steps); give another --out", 2)
+            raise UserError(
+                f"{path} is of another run (seed {state['seed']}, {state['steps']} steps); give another --out", 2
+            )
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -201,13 +220,27 @@ def prepare_pools(options: argparse.Namespace) -> tuple[list[Path], list[Path]]:
     if options.pool:
         return options.pool, options.tune
     if not options.data:
-        raise UserError("give --data DIR (portraits to make clips from) or --pool DIR --tune DIR (pools made before)", 2)
+        raise UserError(
+            "give --data DIR (portraits to make clips from) or --pool DIR --tune DIR (pools made before)", 2
+        )
     actors, train, tune = (options.out / name for name in ("actors", "pool-train", "pool-tune"))
     if not any(actors.glob("*.npz")):
         make("engine.training.actors", "--data", str(options.data), "--out", str(actors))
     count = options.sequences or RECIPES[options.recipe]["sequences"]
     for split, folder, n in (("tune", tune, max(64, count // 25)), ("train", train, count)):
-        make("engine.training.pool", "--actors", str(actors), "--out", str(folder), "--split", split, "--sequences", str(n), "--device", options.device)
+        make(
+            "engine.training.pool",
+            "--actors",
+            str(actors),
+            "--out",
+            str(folder),
+            "--split",
+            split,
+            "--sequences",
+            str(n),
+            "--device",
+            options.device,
+        )
     return [train], [tune]
 
 
@@ -221,7 +254,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--recipe", choices=tuple(RECIPES), default="small")
     parser.add_argument("--sequences", type=int, help="how many sequences to make (default: the recipe's)")
     parser.add_argument("--steps", type=int, help="steps of the optimiser (default: the recipe's)")
-    parser.add_argument("--judge-every", type=int, default=1000, help="steps between two judgements on the tuning people")
+    parser.add_argument(
+        "--judge-every", type=int, default=1000, help="steps between two judgements on the tuning people"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args(arguments)
@@ -233,8 +268,12 @@ def main(arguments: list[str] | None = None) -> int:
         spec = ModelSpec()
         began = time.monotonic()
         steps = options.steps or RECIPES[options.recipe]["steps"]
-        Trainer(options.out, Pool(train, spec), Pool(tune, spec), steps, options.seed, options.device).run(options.judge_every)
-        print(f"{steps} steps in {(time.monotonic() - began) / 60:.0f} min; weights in {options.out / 'mesnet.safetensors'}")
+        Trainer(options.out, Pool(train, spec), Pool(tune, spec), steps, options.seed, options.device).run(
+            options.judge_every
+        )
+        print(
+            f"{steps} steps in {(time.monotonic() - began) / 60:.0f} min; weights in {options.out / 'mesnet.safetensors'}"
+        )
     except UserError as error:
         print(error, file=sys.stderr)
         return error.code

@@ -1,7 +1,8 @@
 """What MESNet is asked for: assignment of candidate clips to the truth, and the sum of the losses.
 
 Truth of a clip: float32[M, 9] rows (kind index into CLASSES, onset, apex, offset in frames of the clip, weight,
-four region shares), padded with kind -1.
+four region shares), padded with rows of kind ABSENT. A row of kind UNKNOWN says that nothing but micro-expressions was
+annotated: what else goes on there is then not asked for.
 """
 
 import torch
@@ -12,6 +13,7 @@ from engine.mesnet import RawHeads
 from engine.spec import CLASSES, ModelSpec
 
 MICRO, BLINK, MACRO, SPEECH, HEAD, NONE = range(len(CLASSES))
+ABSENT, UNKNOWN = NONE + 1, NONE + 2
 TRUTH_COLUMNS = 9
 SEEN_SHARE, SEEN_FRAMES = 0.4, 5.0
 """An interval cut by the clip's end counts from the moment this share of it, and this many frames, have been seen."""
@@ -72,7 +74,11 @@ def total_loss(raw: RawHeads, truth: Tensor, valid: Tensor, anchors: Tensor, spe
     target = nuisance(clips, truth, overlap)
     target = torch.where(positive, torch.full_like(target, MICRO), target)
     weight = torch.where(positive, truth[..., 4].gather(1, which), torch.ones_like(best))
-    logp = F.log_softmax(raw.classes, dim=-1).gather(2, target[..., None])[..., 0]
+    every = F.log_softmax(raw.classes, dim=-1)
+    unknown = (truth[..., 0] == UNKNOWN).any(dim=1)
+    anything_else = torch.logsumexp(every[..., 1:], dim=-1)
+    logp = every.gather(2, target[..., None])[..., 0]
+    logp = torch.where(unknown[:, None] & (target != MICRO), anything_else, logp)
     hard = (1 - logp.exp()).square()  # focal loss, gamma 2 (Lin et al. 2017)
     count = positive.sum().clamp(min=8)
     balance = torch.where(target == NONE, 0.5, 1.0)
@@ -112,6 +118,7 @@ def frame_loss(logits: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
     t = torch.arange(valid.shape[1], device=valid.device, dtype=torch.float32)
     inside = (t >= truth[..., 1:2]) & (t <= truth[..., 3:4])  # [N, M, T]
     loss = logits.new_zeros(())
+    known = valid * ~(truth[..., 0] == UNKNOWN).any(dim=1, keepdim=True)
     for kind in range(logits.shape[1]):
         present = (inside & (truth[..., :1] == kind)).any(dim=1).float()
         # faint ones count less; the micro class is rare, so it weighs more
@@ -119,7 +126,9 @@ def frame_loss(logits: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
         bce = F.binary_cross_entropy_with_logits(
             logits[:, kind], present, reduction="none", pos_weight=logits.new_tensor(3.0 if kind == MICRO else 1.0)
         )
-        loss = loss + (bce * valid * faint).sum() / valid.sum() * (2.0 if kind == MICRO else 0.5)
+        loss = loss + (bce * (valid if kind == MICRO else known) * faint).sum() / valid.sum() * (
+            2.0 if kind == MICRO else 0.5
+        )
     return loss
 
 

@@ -83,7 +83,9 @@ def judge(online: Online, pool: Pool, limit: int = 400) -> dict[str, float]:
     alarms = [s for s, hit in zip(spotted, hits, strict=True) if hit is None and not _touches(s, cut)]
     scores = np.array([s.score for s in spotted])
     hit_scores = np.array([s.score for s, hit in zip(spotted, hits, strict=True) if hit is not None])
-    big_scores = np.array([s.score for s, hit in zip(spotted, hits, strict=True) if hit is not None and whole[hit][3] >= 1])
+    big_scores = np.array(
+        [s.score for s, hit in zip(spotted, hits, strict=True) if hit is not None and whole[hit][3] >= 1]
+    )
     alarm_scores = np.array([s.score for s in alarms])
     big = sum(t[3] >= 1 for t in whole)
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from engine.mesnet import MotionStem
 from engine.spec import CLASSES, ModelSpec
 from engine.training.actors import Actor, load_actor
-from engine.training.loss import NONE, TRUTH_COLUMNS
+from engine.training.loss import ABSENT, TRUTH_COLUMNS, UNKNOWN
 from engine.training.render import on_grid, render
 from engine.training.script import Label, draw_script
 from stream.errors import UserError
@@ -66,12 +66,12 @@ def _actor(path: Path) -> Actor:
 def truth_rows(labels: list[Label], spec: ModelSpec) -> NDArray[np.float32]:
     """Labels as the loss wants them, float32[ROWS, 9]; faint micro-expressions weigh less, down to a quarter."""
     rows = np.full((ROWS, TRUTH_COLUMNS), 0, np.float32)
-    rows[:, 0], rows[:, 1:4] = NONE + 1, -1e3
+    rows[:, 0], rows[:, 1:4] = ABSENT, -1e3
     history = max(spec.lags)
     for row, label in zip(rows, sorted(labels, key=lambda a: a.kind != "micro"), strict=False):
         times = np.array([label.onset_s, label.apex_s, label.offset_s]) * spec.fps - history
         weight = np.clip((label.amplitude_px - 0.4) / 1.1, 0.25, 1.0) if label.kind == "micro" else 1.0
-        row[:] = [CLASSES.index(label.kind), *times, weight, *label.regions]
+        row[:] = [UNKNOWN if label.kind == "unknown" else CLASSES.index(label.kind), *times, weight, *label.regions]
     return rows
 
 

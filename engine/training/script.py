@@ -32,15 +32,25 @@ MIDLINE = ("17",)
 SPEECH_SHAPES = ("funnel", "pucker", "stretch", "lips_part", "press")
 MACRO_SHAPES = (
     "smile",
+    "smile",
     "brow_up",
+    "brow_up_L",
+    "brow_up_R",
     "brow_down",
     "frown",
     "sneer",
     "stretch",
     "press",
     "pucker",
+    "shrug",
     "mouth_left",
     "mouth_right",
+    "dimple_L",
+    "dimple_R",
+    "squint_L",
+    "squint_R",
+    "wide_L",
+    "wide_R",
 )
 
 
