@@ -71,6 +71,12 @@ class Faces:
         self._searched_s = None
         return gaps
 
+    def limit(self, max_faces: int, time_s: float) -> list[FaceGap]:
+        """Follow no more than that many from now on; the latest numbers beyond it are spent."""
+        self._max_faces = max_faces
+        gone, self._tracks = self._tracks[max_faces:], self._tracks[:max_faces]
+        return [FaceGap(track.face_id, time_s, "overload", final=True) for track in gone]
+
     def close(self, time_s: float) -> list[FaceGap]:
         """The source ended: every number is spent."""
         gaps = [FaceGap(track.face_id, time_s, "closed", final=True) for track in self._tracks]
@@ -146,10 +152,12 @@ class Faces:
                 continue
             reason = self._reason(track)
             if reason is None and track.points is not None:
-                crop = extract(frame.image, crop_matrix(track.points))
+                _, crop = track.steady.crop(frame.image, crop_matrix(track.points), frame.time_s)
                 out.append(FaceCrop(track.face_id, frame.time_s, crop, quality(track.points, crop)))
-            elif track.gap is None:
-                out.append(FaceGap(track.face_id, frame.time_s, reason or "lost"))
+            else:
+                track.steady.reset()
+                if track.gap is None:
+                    out.append(FaceGap(track.face_id, frame.time_s, reason or "lost"))
             track.gap = reason
         return out
 

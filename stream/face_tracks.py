@@ -1,11 +1,12 @@
 """Which face is which, by where it is and where it was heading. Geometry alone: nobody is recognised."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.face_steady import Steady
 from stream.landmarks import Points, Roi
 
 MEMORY_S = 2.0
@@ -32,6 +33,7 @@ class Track:
     gap: str | None = None
     surprised: float = 0.0
     """How unlike its course the newest sight of it was."""
+    steady: Steady = field(default_factory=Steady)
     _before: tuple[Roi, float, complex] | None = None
 
     @property
@@ -75,6 +77,7 @@ class Track:
     def lose(self, *, unsee: bool = False) -> None:
         """It is not in the newest frame; with `unsee`, what was taken for it there was another face."""
         self.points = None
+        self.steady.reset()
         if unsee and self._before is not None:
             self.roi, self.seen_s, self.speed = self._before
 
