@@ -68,6 +68,10 @@ class FaceRing:
         """The moment of a grid index on the source's clock."""
         return index / self.fps
 
+    def is_gap(self, time_s: float) -> bool:
+        """Whether a crop of that moment would come too late to be joined to the last one."""
+        return self._previous is not None and time_s - self._previous.time_s > self.max_gap_s
+
     def gap(self) -> None:
         """Forget everything: what comes next has no past."""
         self._previous = None
@@ -83,7 +87,7 @@ class FaceRing:
         interval_s = crop.time_s - last.time_s
         if interval_s <= 0:
             return Pushed(range(0))
-        if interval_s > self.max_gap_s:
+        if self.is_gap(crop.time_s):
             self._start(crop)
             return Pushed(range(self._first, self._next), restarted=True)
         filled_from = self._next

@@ -1,0 +1,75 @@
+"""What to give up when the machine can't keep up, and when to take it back: pure, told of one second at a time.
+
+Order of what is given up: preview, then telemetry (score trace), then every second hop, then faces, the latest numbered
+first. Events and the frame rate of the faces that stay come last of all. No queue grows meanwhile: a camera drops its
+oldest frame, a file waits.
+"""
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+KEEPS_UP = 0.9
+"""Share of the frames that matter which has to be processed."""
+OVERLOADED_S = 2
+"""Seconds in a row before a step is taken: one slow second (a page fault, another program starting) is none."""
+CALM_BUSY = 0.7
+CALM_S = 10
+"""Seconds in a row with the busiest thread below CALM_BUSY before a step is taken back; doubled after every relapse."""
+CALM_LIMIT_S = 320
+
+
+class Level(IntEnum):
+    """How much is given up; each level includes those before it."""
+
+    NOTHING = 0
+    PREVIEW = 1
+    TELEMETRY = 2
+    HOP = 3
+    FACES = 4
+
+    @property
+    def words(self) -> list[str]:
+        """What the status says is degraded."""
+        said = ("preview off", "score trace off", "scoring every second hop only", "one face only")
+        return [f"overloaded: {word}" for word in said[: self.value]]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One second: frames offered and processed per second, and the share of it that the busiest thread worked."""
+
+    offered_fps: float
+    done_fps: float
+    busy: float
+
+
+@dataclass(slots=True)
+class Overload:
+    """Decides the level. `grid_fps`: more than the model's rate need not be processed."""
+
+    grid_fps: float = 30.0
+    level: Level = Level.NOTHING
+    _behind_s: int = field(default=0, init=False)
+    _calm_s: int = field(default=0, init=False)
+    _calm_needed_s: int = field(default=CALM_S, init=False)
+    _was_eased: bool = field(default=False, init=False)
+
+    def update(self, load: Load) -> Level:
+        """Take the last second's load; return what is to be given up from now on."""
+        behind = load.done_fps < KEEPS_UP * min(load.offered_fps, self.grid_fps)
+        calm = not behind and load.busy < CALM_BUSY
+        self._behind_s = self._behind_s + 1 if behind else 0
+        self._calm_s = self._calm_s + 1 if calm else 0
+        if self._behind_s >= OVERLOADED_S and self.level < Level.FACES:
+            if self._was_eased:  # the last step back was too much
+                self._calm_needed_s = min(2 * self._calm_needed_s, CALM_LIMIT_S)
+            self._was_eased = False
+            self._move(+1)
+        elif self._calm_s >= self._calm_needed_s and self.level > Level.NOTHING:
+            self._was_eased = True
+            self._move(-1)
+        return self.level
+
+    def _move(self, step: int) -> None:
+        self.level = Level(self.level + step)
+        self._behind_s = self._calm_s = 0
