@@ -1,0 +1,165 @@
+"""What every data set is turned into: videos with intervals, folds by subject, frames thinned by time."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+KINDS = ("micro", "macro", "blink")
+IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp"}
+
+
+class DatasetError(Exception):
+    """A data set that is not as it should be: one line that names the file, the reason and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An annotated movement, frames counted from 0, inclusive: onset <= apex <= offset. `apex` None: not known."""
+
+    onset: int
+    apex: int | None
+    offset: int
+    kind: str
+    action_units: str = ""
+
+    def __post_init__(self) -> None:
+        inside = self.apex is None or self.onset <= self.apex <= self.offset
+        if not (0 <= self.onset <= self.offset and inside and self.kind in KINDS):
+            raise ValueError(f"not an interval: {self.onset}, {self.apex}, {self.offset}, {self.kind}")
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """One video of one person. `frames`: (frame number from 0, file) in order; numbers may leave gaps. `fps` in Hz.
+
+    A video that is annotated but not on disk has no frames: its MEs count as missed, `notes` says so.
+    """
+
+    subject: str
+    name: str
+    fps: float
+    frames: tuple[tuple[int, Path], ...]
+    intervals: tuple[Interval, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def duration_s(self) -> float:
+        """From frame 0 to the end of the last frame; frames that lack are not taken off."""
+        return (self.frames[-1][0] + 1) / self.fps if self.frames else 0.0
+
+    def read(self, fps: float | None = None) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
+        """Yield (frame number, time in s, image uint8[H, W, 3] BGR), thinned to about `fps` if given.
+
+        Raises DatasetError on a file that is no image.
+        """
+        numbers = [number for number, _ in self.frames]
+        for i in range(len(numbers)) if fps is None else subsample(numbers, self.fps, fps):
+            number, path = self.frames[i]
+            image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+            if image is None:
+                raise DatasetError(f"{path} can't be read as an image; copy it again from the data set")
+            yield number, number / self.fps, np.asarray(image, np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Leave-one-subject-out: `test` are all videos of `subject`, `train` all others."""
+
+    subject: str
+    train: tuple[Video, ...]
+    test: tuple[Video, ...]
+
+
+def loso(videos: Sequence[Video]) -> list[Fold]:
+    """One fold per subject, in natural order; people without a single ME are left out once too."""
+    subjects = sorted({v.subject for v in videos}, key=natural)
+    return [
+        Fold(s, tuple(v for v in videos if v.subject != s), tuple(v for v in videos if v.subject == s))
+        for s in subjects
+    ]
+
+
+def subsample(numbers: Sequence[int], fps: float, target_fps: float) -> list[int]:
+    """Indices of the frames to keep: nearest to each point of a time grid at `target_fps`; all where that is no less.
+
+    By time, so 200 fps gives 30 without drift, and no frame is made up where frames lack.
+    """
+    if target_fps >= fps:
+        return list(range(len(numbers)))
+    kept, half_s, i = [], 0.5 / fps + 1e-9, 0
+    for k in range(int((numbers[-1] / fps) * target_fps + 1) + 1 if numbers else 0):
+        time_s = k / target_fps
+        while i + 1 < len(numbers) and abs(numbers[i + 1] / fps - time_s) < abs(numbers[i] / fps - time_s) - 1e-12:
+            i += 1
+        if abs(numbers[i] / fps - time_s) <= half_s:
+            kept.append(i)
+    return kept
+
+
+def image_files(folder: Path, first: int | None) -> tuple[tuple[int, Path], ...]:
+    """(number, file) of a folder's images by the last digits of their names, `first` being frame 0.
+
+    `first` None: counted in natural order of the names instead. Raises DatasetError on two files with one number.
+    """
+    files = sorted((f for f in folder.iterdir() if f.suffix.lower() in IMAGE_ENDINGS), key=lambda f: natural(f.name))
+    if first is None:
+        return tuple(enumerate(files))
+    numbered = sorted((int(m.group()) - first, f) for f in files if (m := re.search(r"\d+(?=\D*$)", f.stem)))
+    for (a, file), (b, other) in pairwise(numbered):
+        if a == b:
+            raise DatasetError(f"{file} and {other.name} have the same frame number {a + first}; remove one of them")
+    return tuple((number, f) for number, f in numbered if number >= 0)
+
+
+def natural(text: str) -> tuple[tuple[int, int | str], ...]:
+    """Sort key by which `s2` comes before `s10`."""
+    return tuple((0, int(p)) if p.isdigit() else (1, p) for p in re.split(r"(\d+)", text) if p)
+
+
+def folders(root: Path) -> list[Path]:
+    """Folders in `root`, in natural order. Raises DatasetError if it is not there."""
+    if not root.is_dir():
+        raise DatasetError(f"{root} is missing; unpack the data set so that it lies there, or give another --root")
+    return sorted((p for p in root.iterdir() if p.is_dir()), key=lambda p: natural(p.name))
+
+
+NO_FRAMES = "is annotated but its frames are not on disk: its MEs count as missed"
+
+
+def known_offset(onset: int, apex: int | None, offset: int, row: str) -> tuple[int, list[str]]:
+    """An annotated offset of 0 means unknown: then as long after the apex as the onset is before it."""
+    if offset != 0 or apex is None or apex < onset:
+        return offset, []
+    offset = 2 * apex - onset
+    return offset, [f"{row}: offset 0 means unknown; taken as apex + (apex - onset) = {offset}"]
+
+
+def mend(
+    onset: int, apex: int | None, offset: int, kind: str, action_units: str, last: int | None, row: str
+) -> tuple[Interval | None, list[str]]:
+    """An interval out of annotated frames (from 0), mended where they can't be, with a note for each mend.
+
+    Onset before the first frame: set to it. Apex outside the interval: not known. Offset past the last frame `last`:
+    cut there. Nothing left: None.
+    """
+    notes = []
+    if offset < onset:
+        return None, [f"{row}: offset {offset} lies before onset {onset}; left out"]
+    if onset < 0 <= offset:
+        notes.append(f"{row}: onset {onset} lies before the first frame; set to it")
+        onset = 0
+    if last is not None and onset <= last < offset:
+        notes.append(f"{row}: offset {offset} lies past the last frame {last}; cut there")
+        offset = last
+    if onset < 0 or (last is not None and onset > last):
+        return None, [f"{row}: {onset}..{offset} lies outside the video's frames 0..{last}; left out"]
+    if apex is not None and not onset <= apex <= offset:
+        notes.append(f"{row}: apex {apex} lies outside {onset}..{offset}; taken as not known")
+        apex = None
+    return Interval(onset, apex, offset, kind, action_units), notes
