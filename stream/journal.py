@@ -25,7 +25,7 @@ from stream.ulid import new_ulid
 
 _SCHEMA_VERSION = 1
 _LOCK_WAIT_S = 0.5
-_PRUNE_ROWS = 500
+_PRUNE_ROWS = 100
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS epochs (epoch TEXT PRIMARY KEY, pruned_seq INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS events (epoch TEXT NOT NULL, seq INTEGER NOT NULL, time_s REAL NOT NULL, body TEXT NOT NULL,
@@ -245,7 +245,7 @@ class Journal:
             [(seq, epoch) for epoch, seq, _ in doomed],
         )
         db.execute("COMMIT")
-        db.execute("PRAGMA incremental_vacuum")
+        db.execute("PRAGMA incremental_vacuum").fetchall()  # one page per step
         return len(doomed) == len(rows)
 
     def _oldest_seq(self) -> int:
