@@ -1,0 +1,309 @@
+"""Weights -> ONNX -> a compiled engine with a sidecar that says what it is: `python -m engine.build`.
+
+`tensorrt` and `tensorrt-rtx` share one code path. TensorRT for RTX compiles ahead of time for a named GPU capability,
+on any machine, also without a GPU; TensorRT builds on and for the GPU at hand.
+"""
+
+import argparse
+import hashlib
+import importlib
+import json
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import onnx
+
+from engine import sidecar
+from engine.errors import EngineError
+from engine.model import HALVES, Model, load_model
+from engine.precision import PRECISIONS, convert
+from engine.sidecar import Sidecar, Target
+
+MAX_FACES = 512
+"""Faces that one pass of an engine takes at most; `engine.runtimes.torch_cuda` sends more in parts of this size."""
+RUNTIMES = ("tensorrt", "tensorrt-rtx", "onnx")
+_MODULES = {"tensorrt": ("tensorrt",), "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
+
+Progress = Callable[[str, int, int], None]
+"""Called with the name of a phase, its steps done and its steps in all; from any thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flavour:
+    """One of the two TensorRTs: `name` as in RUNTIMES, its version and its module."""
+
+    name: str
+    version: str
+    trt: ModuleType
+
+    def capability(self, capability: str) -> Any:
+        """8.9 -> the module's constant; raises EngineError when this version does not compile for it."""
+        known = getattr(self.trt, "ComputeCapability", None)
+        members = {} if known is None else known.__members__
+        code = getattr(known, f"SM{capability.replace('.', '')}", None)
+        if code is None:
+            may = ", ".join(f"{int(c.value) // 10}.{int(c.value) % 10}" for c in members.values() if int(c.value) > 1)
+            raise EngineError(f"{self.name} {self.version} can't compile for capability {capability}; it can for {may}")
+        return code
+
+
+def flavour(name: str) -> Flavour | None:
+    """The TensorRT of that name, or None when it is not installed (or its libraries don't load)."""
+    for module in _MODULES[name]:
+        try:
+            trt = importlib.import_module(module)
+            return Flavour(name, trt.__version__, trt)
+        except (ImportError, OSError):
+            continue
+    return None
+
+
+def load_graphs(model: Model, precision: str, ranges: Mapping[str, float] | None = None) -> dict[str, onnx.ModelProto]:
+    """The ONNX graphs of both halves in `precision`, exported anew when the model's are missing or of other weights."""
+    graphs = {half: _marked_graph(model, half) for half in HALVES}
+    if None in graphs.values():
+        graphs = dict(_exported(model))
+    if precision == "int8" and ranges is None:
+        ranges = load_ranges(model.directory / "mesnet_int8.json")
+    return {half: convert(graph, precision, ranges) for half, graph in graphs.items() if graph is not None}
+
+
+def load_ranges(path: Path) -> dict[str, float]:
+    """Node name -> largest |activation|, from a JSON object; raises EngineError when it is missing or is none."""
+    try:
+        return {str(name): float(value) for name, value in json.loads(path.read_text(encoding="utf-8")).items()}
+    except FileNotFoundError:
+        raise EngineError(f"{path} is missing: INT8 needs measured ranges; run: python -m calibration int8") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError, ValueError) as error:
+        raise EngineError(f"{path} does not hold INT8 ranges ({error}); run: python -m calibration int8") from None
+
+
+def _marked_graph(model: Model, half: str) -> onnx.ModelProto | None:
+    try:
+        graph = onnx.load(model.onnx(half))
+    except Exception:  # missing or not ONNX (protobuf raises its own): the weights are the source, so export again
+        return None
+    said = {p.key: p.value for p in graph.metadata_props}
+    return graph if (said.get("weights_sha256"), said.get("precision")) == (model.sha256, "fp32") else None
+
+
+def _exported(model: Model) -> dict[str, onnx.ModelProto]:
+    try:
+        from engine.export import export, load_network
+    except ImportError:
+        raise EngineError(
+            f"no ONNX graph in {model.directory} fits the weights; exporting needs torch (mestream[train])"
+        ) from None
+    with tempfile.TemporaryDirectory() as scratch:
+        paths = export(load_network(model), Path(scratch), model.sha256)
+        return {half: onnx.load(path) for half, path in paths.items()}
+
+
+def compile_engines(
+    model: Model, target: Target, out: Path, ranges: Mapping[str, float] | None, progress: Progress
+) -> Sidecar:
+    """Compile both halves for `target` into `out`; the sidecar comes last: what was cut short is never taken for whole.
+
+    Raises EngineError when TensorRT is not there or refuses.
+    """
+    found = flavour(target.runtime)
+    if found is None:
+        raise EngineError(f"{target.runtime} is not installed; run: pip install mestream[{target.runtime}]")
+    graphs = load_graphs(model, target.precision, ranges)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / sidecar.FILE).unlink(missing_ok=True)
+    tensors, layers, hashes = {}, {}, {}
+    for half in HALVES:
+        name = f"{half} half"
+        plan, tensors[half], layers[half] = _compile(
+            found, graphs[half], model, target, lambda *a, n=name: progress(f"{n}: {a[0]}", *a[1:])
+        )
+        hashes[half] = hashlib.sha256(plan).hexdigest()
+        part = sidecar.engine_path(out, half).with_suffix(".part")
+        part.write_bytes(plan)
+        os.replace(part, sidecar.engine_path(out, half))
+    made = Sidecar(target, model.spec.name, model.sha256, MAX_FACES, tensors, layers, hashes)
+    made.write(out)
+    return made
+
+
+def _compile(
+    found: Flavour, graph: onnx.ModelProto, model: Model, target: Target, progress: Progress
+) -> tuple[bytes, dict[str, dict[str, Any]], dict[str, int]]:
+    trt = found.trt
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    if builder is None:  # the data-centre TensorRT needs its GPU at hand
+        raise EngineError(f"{found.name} {found.version} can't build here (no GPU or driver?)")
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(graph.SerializeToString()):
+        why = parser.get_error(0).desc() if parser.num_errors else "no reason given"
+        raise EngineError(f"{found.name} {found.version} can't read the graph: {why}")
+    config = builder.create_builder_config()
+    config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32; who wants speed asks for fp16
+    if hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):  # else the engine may not be captured into a CUDA graph
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+    if target.runtime == "tensorrt-rtx":
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(found.capability(target.capability), 0)
+    config.add_optimization_profile(_profile(builder, network, model))
+    monitor = _monitor(trt, progress)
+    config.progress_monitor = monitor
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise EngineError(
+            f"{found.name} {found.version} can't build for capability {target.capability}, {target.precision}"
+        )
+    return bytes(plan), _tensors(network), _layers(network)
+
+
+def _profile(builder: Any, network: Any, model: Model) -> Any:
+    """One optimisation profile: 1 face up to MAX_FACES, tuned for one."""
+    profile = builder.create_optimization_profile()
+    for tensor in (network.get_input(i) for i in range(network.num_inputs)):
+        rest, per_face = tuple(tensor.shape)[1:], model.spec.hop_frames if tensor.name == "crops" else 1
+        profile.set_shape(tensor.name, (1, *rest), (per_face, *rest), (per_face * MAX_FACES, *rest))
+    return profile
+
+
+def _tensors(network: Any) -> dict[str, dict[str, Any]]:
+    ends = [("input", network.get_input(i)) for i in range(network.num_inputs)]
+    ends += [("output", network.get_output(i)) for i in range(network.num_outputs)]
+    return {
+        t.name: {"mode": mode, "dtype": t.dtype.name.lower(), "shape": [int(n) for n in t.shape]} for mode, t in ends
+    }
+
+
+def _layers(network: Any) -> dict[str, int]:
+    layers = (network.get_layer(i) for i in range(network.num_layers))
+    return dict(Counter(layer.get_output_type(0).name.lower() for layer in layers if layer.num_outputs))
+
+
+def _monitor(trt: Any, progress: Progress) -> Any:
+    class Monitor(trt.IProgressMonitor):
+        """Hands on the outermost phase only: what is inside it has its own, and nobody can read them all."""
+
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._outer: tuple[str, int] | None = None
+
+        def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
+            if parent is None:
+                self._outer = (phase, steps)
+                progress(phase, 0, steps)
+
+        def step_complete(self, phase: str, step: int) -> bool:
+            if self._outer and phase == self._outer[0]:
+                progress(phase, step + 1, self._outer[1])
+            return True
+
+        def phase_finish(self, phase: str) -> None:
+            if self._outer and phase == self._outer[0]:
+                progress(phase, self._outer[1], self._outer[1])
+
+    return Monitor()
+
+
+def ensure(model: Model, target: Target, progress: Progress = lambda *_: None) -> Path:
+    """The directory of engines for `target` in the user's cache, built first when they are missing or don't match.
+
+    Raises EngineError that names the command to run when they can't be built here and now.
+    """
+    home = sidecar.cached(model, target)
+    try:
+        sidecar.check(home, model, target)
+    except EngineError as stale:
+        try:
+            compile_engines(model, target, home, None, progress)
+        except (EngineError, OSError) as error:
+            raise EngineError(f"{stale} (building it now failed: {error})") from None
+    return home
+
+
+def write_onnx(model: Model, precision: str, out: Path, ranges: Mapping[str, float] | None) -> list[Path]:
+    """Both ONNX graphs in `precision`, into `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for half, graph in load_graphs(model, precision, ranges).items():
+        paths.append(out / f"mesnet_{half}.onnx")
+        onnx.save(graph, paths[-1])
+    return paths
+
+
+def gpu_capability() -> str | None:
+    """Capability of the GPU at hand, as in 8.9; None without one, or without torch to ask."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    if not torch.cuda.is_available():
+        return None
+    return "{}.{}".format(*torch.cuda.get_device_capability())
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m engine.build", description="Compile a model for a runtime.")
+    parser.add_argument("--runtime", choices=RUNTIMES, required=True)
+    parser.add_argument(
+        "--capability", metavar="X.Y", help="GPU capability to compile for, as 8.9; default: this machine's GPU"
+    )
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
+    parser.add_argument("--model", type=Path, metavar="DIR", help="weights to compile; default: the shipped ones")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: the user's cache (onnx: beside the weights)")
+    parser.add_argument(
+        "--ranges", type=Path, metavar="FILE", help="INT8 ranges; default: mesnet_int8.json of the model"
+    )
+    return parser
+
+
+def _build(args: argparse.Namespace) -> list[Path]:
+    model = load_model(args.model)
+    ranges = load_ranges(args.ranges) if args.ranges else None
+    if args.runtime == "onnx":
+        if args.out is None and args.precision != "fp32":
+            raise EngineError(f"--precision {args.precision} needs --out DIR: the model's own graphs are float32")
+        return write_onnx(model, args.precision, args.out or model.directory, ranges)
+    found = flavour(args.runtime)
+    version = found.version if found else "missing"
+    target = Target(args.runtime, version, args.capability or gpu_capability() or "unknown", args.precision)
+    out = args.out or sidecar.cached(model, target)
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+    with Bars(console=Console(stderr=True)) as bars:
+        ids: dict[str, Any] = {}
+
+        def progress(phase: str, done: int, total: int) -> None:
+            if phase not in ids:
+                ids[phase] = bars.add_task(phase, total=total)
+            bars.update(ids[phase], completed=done, total=total)
+
+        compile_engines(model, target, out, ranges, progress)
+    return [*(sidecar.engine_path(out, half) for half in HALVES), out / sidecar.FILE]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code: 0 built, 1 can't be built, 2 wrong usage."""
+    parser = _arguments()
+    args = parser.parse_args(argv)
+    if args.runtime == "tensorrt-rtx" and not (args.capability or gpu_capability()):
+        parser.error("no GPU here to compile for; name one by --capability, as 8.9")
+    try:
+        for path in _build(args):
+            print(path)
+    except (EngineError, OSError) as error:
+        print(f"engine.build: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""Dense output of the network -> a few proposals: threshold, then temporal non-maximum suppression."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.spec import CLASSES, HEAD_FIELDS, REGIONS
+
+FLOOR = 0.1
+"""Proposals below this probability of a micro-expression are dropped. Well below any sensible decision threshold, so
+that the decision stays with who decides."""
+NMS_IOU = 0.4
+"""Of two proposals that overlap by more than this, the less probable one goes. Below the 0.5 at which two intervals
+count as the same, since two micro-expressions do not overlap."""
+
+_CLASS = slice(3, 3 + len(CLASSES))
+_REGION = slice(3 + len(CLASSES), HEAD_FIELDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """One candidate interval, in frames of the time grid relative to the newest crop: 0 is the newest, the past < 0.
+
+    start_frame <= apex_frame <= end_frame; `end_frame` may be > 0 where the network expects the end after the newest
+    crop. `score`: probability of a micro-expression. `kinds`: probability of CLASSES[:5] ("none" is what lacks to 1).
+    `regions`: share per entry of REGIONS, sums to 1.
+    """
+
+    start_frame: float
+    apex_frame: float
+    end_frame: float
+    score: float
+    kinds: tuple[float, ...]
+    regions: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.start_frame <= self.apex_frame <= self.end_frame:
+            raise ValueError(f"out of order: {self.start_frame} <= {self.apex_frame} <= {self.end_frame} does not hold")
+        if len(self.kinds) != len(CLASSES) - 1 or len(self.regions) != len(REGIONS):
+            raise ValueError(f"kinds and regions need {len(CLASSES) - 1} and {len(REGIONS)} entries")
+
+
+def temporal_iou(start: float, end: float, starts: NDArray, ends: NDArray) -> NDArray:
+    """IoU of one interval with many, in frames, both ends included."""
+    shared = np.minimum(end, ends) - np.maximum(start, starts) + 1
+    union = np.maximum(end, ends) - np.minimum(start, starts) + 1  # exact wherever shared > 0
+    return np.maximum(shared, 0) / union
+
+
+def decode(heads: NDArray[np.float32], clip_frames: int, floor: float = FLOOR) -> list[Proposal]:
+    """float32[P, HEAD_FIELDS] of one clip -> proposals with score >= floor, best first.
+
+    Standard (greedy, hard) NMS: soft-NMS lowers the scores of neighbours but keeps them, and a live tracker would have
+    to merge them again. Raises ValueError on another shape.
+    """
+    if heads.ndim != 2 or heads.shape[1] != HEAD_FIELDS:
+        raise ValueError(f"heads must be float32[P, {HEAD_FIELDS}], not {list(heads.shape)}")
+    rows = heads[heads[:, _CLASS.start] >= floor].astype(np.float64)
+    rows = rows[np.argsort(-rows[:, _CLASS.start], kind="stable")]
+    times = np.sort(rows[:, :3], axis=1) - (clip_frames - 1)  # a regression knows no order: onset <= apex <= offset
+    alive = np.ones(len(rows), bool)
+    proposals = []
+    for i in range(len(rows)):
+        if not alive[i]:
+            continue
+        start, apex, end = times[i]
+        alive &= temporal_iou(start, end, times[:, 0], times[:, 2]) <= NMS_IOU
+        kinds = tuple(rows[i, _CLASS][:-1].tolist())
+        proposals.append(
+            Proposal(float(start), float(apex), float(end), kinds[0], kinds, tuple(rows[i, _REGION].tolist()))
+        )
+    return proposals

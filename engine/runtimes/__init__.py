@@ -1,0 +1,120 @@
+"""What runs the network: one small class per runtime, all with the same call, and the rule which one is taken.
+
+Nothing of a runtime is imported before it is asked for: a program that scores on the CPU needs neither torch nor CUDA.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import EngineError
+from engine.model import Model, load_model
+from engine.rings import Step
+from engine.spec import ModelSpec
+
+DEFAULT_FACES = 16
+
+
+class Runtime(Protocol):
+    """The network's two halves and the rings of `faces` faces, wherever they lie. Called from one thread.
+
+    `step` does all that a hop takes and returns float32[N, P, HEAD_FIELDS]. `features` and `heads` are the bare halves
+    (shapes in `engine.model.HALVES`), without rings, for parity and measurements.
+    """
+
+    name: str
+    spec: ModelSpec
+    faces: int
+
+    def step(self, step: Step) -> NDArray[np.float32]:
+        """Store the step's crops, run the 2D half on them and the 1D half on the step's clips."""
+
+    def features(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8[M, 1 + L, S, S] -> float32[M, C]."""
+
+    def heads(self, features: NDArray[np.float32], valid: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32[N, T, C] and float32[N, T] -> float32[N, P, HEAD_FIELDS]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Whether a runtime would run here, and why or why not, in words."""
+
+    name: str
+    ok: bool
+    why: str
+
+
+def _has(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def select(
+    name: str = "auto", model: Model | None = None, *, faces: int = DEFAULT_FACES, device: str = "cuda"
+) -> Runtime:
+    """The runtime `name` (one of NAMES) for up to `faces` faces at once; `auto` takes the first that runs here.
+
+    `device` is what torch calls it (`cuda`, `cuda:1`); the CPU runtime has none. Raises EngineError: the named runtime
+    can't run here and why, or what is wrong with the model.
+    """
+    if name not in NAMES:
+        raise EngineError(f"runtime {name!r} is not known; choose one of {', '.join(NAMES)}")
+    if name == "auto":
+        name = next((found.name for found in survey() if found.ok), "onnx")
+    elif not (found := _SURVEYS[name]()).ok:
+        raise EngineError(f"runtime {name} can't run here: {found.why}; use --runtime auto")
+    model = model or load_model()
+    if name == "onnx":
+        from engine.runtimes.onnx import OnnxRuntime
+
+        return OnnxRuntime(model, faces)
+    if name == "cuda":
+        from engine.runtimes.torch_cuda import torch_runtime
+
+        return torch_runtime(model, faces, device)
+    from engine.runtimes.tensorrt import tensorrt_runtime
+
+    return tensorrt_runtime(model, faces, device)
+
+
+def survey() -> list[Survey]:
+    """Every runtime in the order in which `auto` tries them. Cheap: nothing is built or loaded onto a GPU."""
+    return [look() for look in _SURVEYS.values()]
+
+
+def _survey_tensorrt() -> Survey:
+    from engine import build
+
+    found = build.flavour("tensorrt") or build.flavour("tensorrt-rtx")
+    if found is None:
+        return Survey(
+            "tensorrt", False, "neither tensorrt nor tensorrt-rtx is installed (pip install mestream[tensorrt-rtx])"
+        )
+    cuda = _survey_cuda()
+    return Survey("tensorrt", cuda.ok, f"{found.name} {found.version}; {cuda.why}")
+
+
+def _survey_cuda() -> Survey:
+    if importlib.util.find_spec("torch") is None:
+        return Survey("cuda", False, "torch is not installed (pip install mestream[train])")
+    import torch
+
+    if not torch.cuda.is_available():
+        why = "no CUDA GPU or driver" if torch.version.cuda else "this torch is built without CUDA"
+        return Survey("cuda", False, f"torch {torch.__version__}: {why}")
+    capability = "{}.{}".format(*torch.cuda.get_device_capability())
+    return Survey("cuda", True, f"torch {torch.__version__} on {torch.cuda.get_device_name()}, capability {capability}")
+
+
+def _survey_onnx() -> Survey:
+    import onnxruntime
+
+    return Survey("onnx", True, f"onnxruntime {onnxruntime.__version__} on the CPU, one thread")
+
+
+_SURVEYS: dict[str, Callable[[], Survey]] = {"tensorrt": _survey_tensorrt, "cuda": _survey_cuda, "onnx": _survey_onnx}
+NAMES = ("auto", *_SURVEYS)

@@ -1,0 +1,62 @@
+"""onnxruntime on the CPU: the default where there is no GPU. One thread, so that results and load are predictable."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from engine.errors import EngineError
+from engine.model import Model
+from engine.rings import Rings, Step
+from engine.spec import HEAD_FIELDS
+
+
+class OnnxRuntime:
+    """The two ONNX graphs of `model` (or of `directory`, for other precisions) with rings in numpy arrays."""
+
+    name = "onnx"
+
+    def __init__(self, model: Model, faces: int, threads: int = 1, directory: Path | None = None) -> None:
+        self.spec, self.faces = model.spec, faces
+        home = directory or model.directory
+        self._2d, self._1d = (_session(home / f"mesnet_{half}.onnx", model, threads) for half in ("2d", "1d"))
+        rings, spec = Rings(model.spec, faces), model.spec
+        self._crops = np.zeros((rings.crop_rows, spec.crop_px, spec.crop_px), np.uint8)
+        self._features = np.zeros((rings.feature_rows, spec.channels), np.float32)
+
+    def step(self, step: Step) -> NDArray[np.float32]:
+        """As `Runtime.step`."""
+        if len(step.crops):
+            self._crops[step.crop_write] = step.crops
+            self._features[step.feature_write] = self.features(self._crops[step.crop_read])
+        return self.heads(self._features[step.clip_read], step.valid)
+
+    def features(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8[M, 1 + L, S, S] -> float32[M, C]."""
+        return self._2d.run(None, {"crops": crops})[0]
+
+    def heads(self, features: NDArray[np.float32], valid: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32[N, T, C] and float32[N, T] -> float32[N, P, HEAD_FIELDS]."""
+        if not len(features):
+            return np.zeros((0, self.spec.proposals, HEAD_FIELDS), np.float32)
+        return self._1d.run(None, {"features": features, "valid": valid})[0]
+
+
+def _session(path: Path, model: Model, threads: int) -> onnxruntime.InferenceSession:
+    """A checked session; raises EngineError with the command that makes the graph anew."""
+    remedy = f"run: python -m engine.build --runtime onnx --model {model.directory} --out {path.parent}"
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    if not path.exists():
+        raise EngineError(f"{path} is missing; {remedy}")
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises a class of its own per status code, with no common base
+        raise EngineError(f"{path} can't be loaded ({' '.join(str(error).split())[:160]}); {remedy}") from None
+    of = session.get_modelmeta().custom_metadata_map.get("weights_sha256", "unmarked")
+    if of != model.sha256:
+        raise EngineError(f"{path} was made from weights {of[:12]}, not {model.sha256[:12]}; {remedy}")
+    return session

@@ -1,0 +1,110 @@
+"""What a compiled engine says of itself, and the refusal of one that does not match."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from engine.errors import EngineError
+from engine.model import HALVES, Model, file_sha256
+
+FILE = "mesnet.engine.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What an engine is compiled for.
+
+    `runtime`: tensorrt or tensorrt-rtx; `library`: its version, since engines do not outlive it; `capability`: of the
+    GPU, as in 8.9; `precision`: as in `engine.precision.PRECISIONS`.
+    """
+
+    runtime: str
+    library: str
+    capability: str
+    precision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """Lies beside the engines of the two halves as FILE.
+
+    `tensors`: per half and tensor its mode, dtype and shape (-1 is the batch); `layers`: per half, how many layers
+    compute which dtype; `sha256`: per half, of the engine; `max_faces`: how many faces one pass takes.
+    """
+
+    target: Target
+    model: str
+    weights_sha256: str
+    max_faces: int
+    tensors: dict[str, dict[str, dict[str, Any]]]
+    layers: dict[str, dict[str, int]]
+    sha256: dict[str, str]
+
+    def write(self, directory: Path) -> None:
+        """To `directory`/FILE."""
+        (directory / FILE).write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, directory: Path) -> "Sidecar":
+        """Raises ValueError, in words, when there is none or it is not one."""
+        try:
+            said = json.loads((directory / FILE).read_text(encoding="utf-8"))
+            return cls(**(said | {"target": Target(**said["target"])}))
+        except FileNotFoundError:
+            raise ValueError(f"has no {FILE}") from None
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"has a broken {FILE} ({error})") from None
+
+
+def engine_path(directory: Path, half: str) -> Path:
+    """The compiled engine of one of HALVES."""
+    return directory / f"mesnet_{half}.engine"
+
+
+def cached(model: Model, target: Target) -> Path:
+    """Where engines of `model` for `target` are kept: the user's cache, a directory per GPU capability and precision.
+
+    Neither the library's version nor the weights' hash is part of it: a new one replaces the old one.
+    """
+    home = Path(platformdirs.user_cache_dir("mestream", appauthor=False)) / "engines"
+    return home / f"{model.spec.name}-{target.runtime}-sm{target.capability}-{target.precision}"
+
+
+def command(model: Model, target: Target, directory: Path) -> str:
+    """What a user runs to build the engines of `directory` anew."""
+    return (
+        f"python -m engine.build --runtime {target.runtime} --capability {target.capability} "
+        f"--precision {target.precision} --model {model.directory} --out {directory}"
+    )
+
+
+def check(directory: Path, model: Model, target: Target) -> Sidecar:
+    """The sidecar of engines that may be run; raises EngineError, with the command that rebuilds, for all others."""
+    why = _mismatch(directory, model, target)
+    if isinstance(why, Sidecar):
+        return why
+    raise EngineError(f"engine in {directory} {why}; run: {command(model, target, directory)}")
+
+
+def _mismatch(directory: Path, model: Model, target: Target) -> Sidecar | str:
+    try:
+        sidecar = Sidecar.read(directory)
+    except ValueError as error:
+        return str(error)
+    if sidecar.weights_sha256 != model.sha256:
+        return f"was built from weights {sidecar.weights_sha256[:12]}, not {model.sha256[:12]}"
+    for field in dataclasses.fields(Target):
+        found, wanted = getattr(sidecar.target, field.name), getattr(target, field.name)
+        if found != wanted:
+            return f"was built for {field.name} {found}, not {wanted}"
+    for half in HALVES:
+        path = engine_path(directory, half)
+        if not path.exists():
+            return f"lacks {path.name}"
+        if file_sha256(path) != sidecar.sha256.get(half):
+            return f"is corrupt: {path.name} is not what its sidecar says"
+    return sidecar

@@ -1,0 +1,74 @@
+"""What many tests share: models of known weights, and what a test that needs a GPU does without one."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from engine.export import export
+from engine.mesnet import MESNet
+from engine.model import DEFAULT_DIRECTORY, Model, load_model, save_description
+from engine.spec import ModelSpec
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without a GPU, `needs_cuda` tests are skipped; with FAIL_WITHOUT_CUDA=1 they run, and so fail."""
+    if torch.cuda.is_available() or os.environ.get("FAIL_WITHOUT_CUDA") == "1":
+        return
+    for item in items:
+        if item.get_closest_marker("needs_cuda"):
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU (FAIL_WITHOUT_CUDA=1 makes this a failure)"))
+
+
+def make_model(directory: Path, spec: ModelSpec, seed: int = 0) -> Model:
+    """A model on disk, exported, whose every weight and statistic is random: nothing cancels, nothing is skipped."""
+    generator = torch.Generator().manual_seed(seed)
+    net = MESNet(spec)
+    state = net.state_dict()
+    for name, value in state.items():
+        if name.endswith("running_var"):
+            value.uniform_(0.5, 2, generator=generator)
+        elif value.is_floating_point():
+            fan_in = max(1, int(np.prod(value.shape[1:])))
+            value.normal_(0, fan_in**-0.5 if value.ndim > 1 else 0.3, generator=generator)
+    directory.mkdir(parents=True, exist_ok=True)
+    save_file(state, directory / "mesnet.safetensors")
+    model = save_description(directory, spec)
+    export(net.eval(), directory, model.sha256)
+    return model
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """The same network with everything small, for tests that run it very often."""
+    spec = ModelSpec(
+        name="tiny", clip_frames=16, hop_frames=4, crop_px=32, lags=(1, 2, 4), channels=8, stride=2, anchors=(5, 9)
+    )
+    return make_model(tmp_path_factory.mktemp("tiny"), spec)
+
+
+@pytest.fixture(scope="session")
+def full_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """The network in its real size: the shipped model; where none is shipped yet, an untrained one."""
+    if (DEFAULT_DIRECTORY / "mesnet.json").exists():
+        return load_model()
+    return make_model(tmp_path_factory.mktemp("full"), ModelSpec())
+
+
+@pytest.fixture(scope="session")
+def moving_crops() -> Callable[[int, int, int], np.ndarray]:
+    """(frames, side in px, seed) -> uint8[n, S, S]: a smooth texture that drifts, with sensor noise: real motion."""
+
+    def make(frames: int, side: int, seed: int) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        y, x = np.mgrid[:side, :side] / side * 2 * np.pi
+        at = np.cumsum(rng.normal(0, 0.02, (frames, 2)), axis=0)
+        waves = [(rng.uniform(1, side / 12, 2), rng.uniform(0, 6.28)) for _ in range(8)]
+        images = [sum(np.sin(k[0] * (x + dx) + k[1] * (y + dy) + p) for k, p in waves) for dx, dy in at]
+        return np.clip(128 + 20 * np.stack(images) + rng.normal(0, 2, (frames, side, side)), 0, 255).astype(np.uint8)
+
+    return make
