@@ -245,7 +245,7 @@ class Journal:
             [(seq, epoch) for epoch, seq, _ in doomed],
         )
         db.execute("COMMIT")
-        db.execute("PRAGMA incremental_vacuum").fetchall()  # one page per step
+        db.executescript("PRAGMA incremental_vacuum")  # execute() would free one page
         return len(doomed) == len(rows)
 
     def _oldest_seq(self) -> int:
