@@ -221,10 +221,14 @@ class Scored:
 
 
 class ScoreStage:
-    """Hop in, events out: scores, intervals in stream time, decisions. Owned by one thread."""
+    """Hop in, events out: scores, intervals in stream time, decisions. Owned by one thread.
+
+    `new_tracker` makes the tracker of a new face; an evaluation puts one there that also writes down what it is given.
+    """
 
     def __init__(self, scorer: Scorer[int], emitter: Emitter, config: TrackerConfig) -> None:
         self.config = config
+        self.new_tracker: Callable[[TrackerConfig], IntervalTracker] = IntervalTracker
         self._scorer = scorer
         self._emitter = emitter
         self._trackers: dict[int, IntervalTracker] = {}
@@ -263,7 +267,9 @@ class ScoreStage:
         fps = self._scorer.spec.fps
         now_s = face.newest / fps
         intervals = [to_interval(proposal, face.newest, fps) for proposal in proposals]
-        tracker = self._trackers.setdefault(face.face_id, IntervalTracker(self.config))
+        if face.face_id not in self._trackers:
+            self._trackers[face.face_id] = self.new_tracker(self.config)
+        tracker = self._trackers[face.face_id]
         for decided in tracker.update(intervals, now_s):
             scored.events.append(
                 self._emitter.event(face.face_id, decided, now_s, hop.captured_s, face.quality, hop.fps)
