@@ -217,6 +217,8 @@ def _check(config: Config) -> None:
         raise UserError("--offline --camera: a camera cannot be read faster than it runs; leave --offline out", code=2)
     if config.offline and not config.events:
         raise UserError("--offline: nobody would see the events; add --events FILE", code=2)
+    if config.offline and config.record:
+        raise UserError("--offline --record: the file is the recording; leave --record out", code=2)
     if bool(config.tls_cert) != bool(config.tls_key):
         raise UserError("--tls-cert and --tls-key: one needs the other", code=2)
     if not config.offline and not config.token and not _is_loopback(config.host):

@@ -21,6 +21,7 @@ from stream.errors import UserError
 from stream.events_file import EventsFile
 from stream.face_jpeg import jpeg
 from stream.overload import Level, Overload
+from stream.record import Recorder
 from stream.server import EventServer, ServerConfig
 from stream.sources import Source
 from stream.stages import FaceStage, Hop, Scored, ScoreStage
@@ -81,6 +82,7 @@ class LivePipeline:
         self._previewed_s: dict[int, float] = {}
         self._ends = 0
         self._events_file: EventsFile | None = None
+        self._recorder: Recorder | None = None
         self._degraded: dict[str, str] = {}
         self._server = EventServer(_server_config(config), hello(parts))
         parts.faces.on_crop = self._preview
@@ -93,6 +95,8 @@ class LivePipeline:
         try:
             if self._config.events:
                 self._events_file = EventsFile(self._config.events, self._server.epoch, append=True)
+            if self._config.record:
+                self._recorder = Recorder(self._config.record, self._parts.source.info.name, self._server.epoch)
             log.info("%s; events and dashboard on %s", describe(self._parts), self._server.url)
             self._server.ready(model=True)
             for worker in workers:
@@ -105,8 +109,9 @@ class LivePipeline:
         finally:
             self._wind_up()
             self._server.stop()
-            if self._events_file is not None:
-                self._events_file.close()
+            for kept in (self._events_file, self._recorder):
+                if kept is not None:
+                    kept.close()
         for worker in workers:
             worker.check()
         self._parts.summarise(time.monotonic() - began_s, self._ends)
@@ -124,6 +129,8 @@ class LivePipeline:
             while (item := source.read()) is not None:
                 if isinstance(item, Frame):
                     captured_s = item.time_s if source.info.live else time.monotonic()
+                    if self._recorder is not None:
+                        self._recorder.frame(item)
                 with self._telemetry.working("face"):
                     hops = faces.step(item, captured_s)
                 self._telemetry.frame(faces.frames, faces.rate.fps, faces.states())
@@ -173,6 +180,8 @@ class LivePipeline:
     def _publish(self, event: Event) -> None:
         self._ends += event.phase == "end"
         self._server.publish(event)
+        if self._recorder is not None:
+            self._recorder.event(event)
         if self._events_file is not None:
             try:
                 self._events_file.write(event)
@@ -188,16 +197,20 @@ class LivePipeline:
         faces, scores, source = self._parts.faces, self._parts.scores, self._parts.source
         # what a file does not deliver in time it delivers late, so its own rate is what is asked of the machine
         load = self._telemetry.load(source.dropped if source.info.live else None)
-        level = self._overload.level
+        level, dropped = self._overload.level, {"capture": source.dropped, "corrupt": source.corrupt}
         if self._overload.update(load) != level:
             level = self._overload.level
             log.warning("%s", "; ".join(level.words) or "keeping up again: nothing is given up")
             faces.hop_frames = self._parts.model.spec.hop_frames * (2 if level >= Level.HOP else 1)
             faces.max_faces = 1 if level >= Level.FACES else self._config.max_faces
+        if self._recorder is not None:
+            dropped["record"] = self._recorder.dropped
+            if self._recorder.trouble:
+                self._degraded["record"] = self._recorder.trouble
         self._server.ready(frames=load.done_fps > 0)
         self._server.publish_status(
             self._telemetry.status(
-                dropped={"capture": source.dropped, "corrupt": source.corrupt},
+                dropped=dropped,
                 degraded=[*level.words, *self._degraded.values()],
                 runtime=scores.runtime,
                 threshold=scores.config.threshold,

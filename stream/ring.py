@@ -60,6 +60,11 @@ class FaceRing:
         """Grid index of the newest frame since the last gap, or None."""
         return self._next - 1 if self._next > self._first else None
 
+    @property
+    def first(self) -> int:
+        """Grid index at which the stretch since the last gap begins."""
+        return self._first
+
     def __len__(self) -> int:
         """Frames held since the last gap."""
         return min(self._next - self._first, self.capacity_frames)

@@ -20,7 +20,7 @@ from stream.condition import MIN_FPS, Condition, RateMeter
 from stream.emission import Emitter
 from stream.ring import FaceRing
 from stream.tracker import IntervalTracker, TrackerConfig
-from stream.types import Event, FaceCrop, FaceGap, Frame, Quality, ScoredInterval, SourceGap
+from stream.types import Event, FaceCrop, FaceGap, Frame, Quality, ScoredInterval, SourceGap, TrackerEvent
 
 log = logging.getLogger("stream")
 
@@ -43,9 +43,13 @@ class FaceFinder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FaceHop:
-    """What is new of one face: `crops` uint8[n, S, S], the last at grid index `newest`; then the gap, if any."""
+    """What is new of one face: `crops` uint8[n, S, S], the last at grid index `newest`; then the gap, if any.
+
+    `first`: grid index of the face's first crop since its last gap.
+    """
 
     face_id: int
+    first: int
     newest: int
     crops: NDArray[np.uint8]
     quality: Quality
@@ -209,7 +213,7 @@ class FaceStage:
         count = min(len(ring), newest - followed.scored)
         followed.scored = newest
         # copied, since the ring goes on while the hop waits to be scored
-        return FaceHop(face_id, newest, ring.newest_frames(count).copy(), quality, gap)
+        return FaceHop(face_id, ring.first, newest, ring.newest_frames(count).copy(), quality, gap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,14 +245,11 @@ class ScoreStage:
     def change_scorer(self, scorer: Scorer[int], hop: Hop) -> list[Event]:
         """Go on with a scorer that knows nothing of the past: what is open is closed. `hop`: the one that failed."""
         self._scorer = scorer
-        events = []
+        events: list[Event] = []
         for face in hop.faces:
             if tracker := self._trackers.get(face.face_id):
-                now_s = (face.newest - len(face.crops)) / scorer.spec.fps
-                for decided in tracker.flush(now_s, "runtime_lost"):
-                    events.append(
-                        self._emitter.event(face.face_id, decided, now_s, hop.captured_s, face.quality, hop.fps)
-                    )
+                seen_s = (face.newest - len(face.crops)) / scorer.spec.fps
+                events += self._events(face, tracker.flush(seen_s, "runtime_lost"), seen_s, hop)
         return events
 
     def step(self, hop: Hop) -> Scored:
@@ -260,42 +261,45 @@ class ScoreStage:
             if face.face_id in proposals:
                 self._decide(face, proposals[face.face_id], hop, scored)
             if face.gap is not None:
-                self._close(face, face.gap, hop, scored)
+                scored.events.extend(self._close(face, face.gap, hop))
         return scored
 
     def _decide(self, face: FaceHop, proposals: list[Proposal], hop: Hop, scored: Scored) -> None:
         fps = self._scorer.spec.fps
         now_s = face.newest / fps
-        intervals = [to_interval(proposal, face.newest, fps) for proposal in proposals]
+        seen = [proposal for proposal in proposals if face.newest + proposal.apex_frame >= face.first]
+        intervals = [to_interval(proposal, face.first, face.newest, fps) for proposal in seen]
         if face.face_id not in self._trackers:
             self._trackers[face.face_id] = self.new_tracker(self.config)
-        tracker = self._trackers[face.face_id]
-        for decided in tracker.update(intervals, now_s):
-            scored.events.append(
-                self._emitter.event(face.face_id, decided, now_s, hop.captured_s, face.quality, hop.fps)
-            )
+        scored.events.extend(self._events(face, self._trackers[face.face_id].update(intervals, now_s), now_s, hop))
         settled_s = now_s - self.config.latency_s
         scored.trace.append((face.face_id, settled_s, score_at(intervals, settled_s)))
 
-    def _close(self, face: FaceHop, gap: FaceGap, hop: Hop, scored: Scored) -> None:
-        tracker = self._trackers.get(face.face_id)
-        if tracker is not None and face.newest >= 0:
-            # what was seen ends with the newest crop; the gap may have been noticed much later
-            now_s = face.newest / self._scorer.spec.fps
-            for decided in tracker.flush(now_s, gap.reason):
-                scored.events.append(
-                    self._emitter.event(face.face_id, decided, now_s, hop.captured_s, face.quality, hop.fps)
-                )
+    def _close(self, face: FaceHop, gap: FaceGap, hop: Hop) -> list[Event]:
         self._scorer.forget(face.face_id)
+        tracker = self._trackers.get(face.face_id)
         if gap.final:
             self._trackers.pop(face.face_id, None)
+        if tracker is None or face.newest < 0:
+            return []
+        # what was seen ends with the newest crop; the gap may have been noticed much later
+        seen_s = face.newest / self._scorer.spec.fps
+        return self._events(face, tracker.flush(seen_s, gap.reason), seen_s, hop)
+
+    def _events(self, face: FaceHop, decisions: list[TrackerEvent], now_s: float, hop: Hop) -> list[Event]:
+        return [
+            self._emitter.event(face.face_id, decided, now_s, hop.captured_s, face.quality, hop.fps)
+            for decided in decisions
+        ]
 
 
-def to_interval(proposal: Proposal, newest: int, fps: int) -> ScoredInterval:
-    """A proposal relative to grid index `newest` -> seconds on the source's clock."""
-    onset_s, apex_s, offset_s = (
-        (newest + frame) / fps for frame in (proposal.start_frame, proposal.apex_frame, proposal.end_frame)
-    )
+def to_interval(proposal: Proposal, first: int, newest: int, fps: int) -> ScoredInterval:
+    """A proposal relative to grid index `newest` -> seconds on the source's clock, not reaching back over a gap.
+
+    `first`: the first grid index since the gap; the apex lies behind it.
+    """
+    frames = (proposal.start_frame, proposal.apex_frame, proposal.end_frame)
+    onset_s, apex_s, offset_s = (max(first, newest + frame) / fps for frame in frames)
     return ScoredInterval(onset_s, apex_s, offset_s, proposal.score, proposal.kinds, proposal.regions)
 
 

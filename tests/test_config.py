@@ -71,6 +71,7 @@ BAD = {
     "--camera": "--camera: expected one argument",
     "--frobnicate": "unrecognized arguments: --frobnicate",
     "--demo --offline": "add --events FILE",
+    "--demo --offline --events e --record d": "leave --record out",
     "--camera 0 --offline --events e": "leave --offline out",
     "--demo --host 0.0.0.0": "add --token, or listen on 127.0.0.1",
     "--demo --host example.org": "add --token",
