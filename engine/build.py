@@ -44,10 +44,15 @@ class Flavour:
     trt: ModuleType
 
     def capability(self, capability: str) -> Any:
-        """8.9 -> the module's constant; raises EngineError when this version does not compile for it."""
+        """8.9 -> the module's constant; the GPU at hand may try its luck even when this version has no name for it.
+
+        Raises EngineError when this version does not compile for it.
+        """
         known = getattr(self.trt, "ComputeCapability", None)
         members = {} if known is None else known.__members__
-        code = getattr(known, f"SM{capability.replace('.', '')}", None)
+        code = members.get(f"SM{capability.replace('.', '')}")
+        if code is None and known is not None and capability == gpu_capability():
+            return known.CURRENT
         if code is None:
             may = ", ".join(f"{int(c.value) // 10}.{int(c.value) % 10}" for c in members.values() if int(c.value) > 1)
             raise EngineError(f"{self.name} {self.version} can't compile for capability {capability}; it can for {may}")
@@ -116,6 +121,11 @@ def compile_engines(
     found = flavour(target.runtime)
     if found is None:
         raise EngineError(f"{target.runtime} is not installed; run: pip install mestream[{target.runtime}]")
+    if target.runtime == "tensorrt" and (here := gpu_capability()) != target.capability:
+        here = here or "none"
+        raise EngineError(
+            f"tensorrt builds for the GPU at hand ({here}), not for {target.capability}; use tensorrt-rtx"
+        )
     graphs = load_graphs(model, target.precision, ranges)
     out.mkdir(parents=True, exist_ok=True)
     (out / sidecar.FILE).unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from engine.errors import EngineError
 from engine.mesnet import MESNet
-from engine.model import HALVES, Model, file_sha256
+from engine.model import HALVES, Model, file_sha256, save_description
 from engine.spec import ModelSpec
 
 OPSET = 20
@@ -47,6 +47,18 @@ def load_network(model: Model) -> MESNet:
         why = " ".join(str(error).split())[:200]
         raise EngineError(f"{model.weights} does not fit mesnet.json: {why}") from None
     return net.eval()
+
+
+def save_model(net: MESNet, directory: Path) -> Model:
+    """Write a whole model directory (see `engine.model`): weights, description, graphs."""
+    from safetensors.torch import save_file
+
+    directory.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    save_file(state, directory / "mesnet.safetensors")
+    model = save_description(directory, net.spec)
+    export(load_network(model), directory, model.sha256)
+    return model
 
 
 def export(net: MESNet, directory: Path, sha256: str) -> dict[str, Path]:

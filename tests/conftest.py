@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
-from engine.export import export
+from engine.export import save_model
 from engine.mesnet import MESNet
-from engine.model import DEFAULT_DIRECTORY, Model, load_model, save_description
+from engine.model import DEFAULT_DIRECTORY, Model, load_model
 from engine.spec import ModelSpec
 
 
@@ -35,11 +34,7 @@ def make_model(directory: Path, spec: ModelSpec, seed: int = 0) -> Model:
         elif value.is_floating_point():
             fan_in = max(1, int(np.prod(value.shape[1:])))
             value.normal_(0, fan_in**-0.5 if value.ndim > 1 else 0.3, generator=generator)
-    directory.mkdir(parents=True, exist_ok=True)
-    save_file(state, directory / "mesnet.safetensors")
-    model = save_description(directory, spec)
-    export(net.eval(), directory, model.sha256)
-    return model
+    return save_model(net, directory)
 
 
 @pytest.fixture(scope="session")
