@@ -127,8 +127,9 @@ def large(table: ActionTable, crop: NDArray[np.float32], mesh: FaceMesh, texture
         closing = _blink(_motion(table, crop, {f"eyeBlink_{side}": 1.0}), crop[:, :2], rim)
         for level in BLINK_LEVELS:
             field = warps.level_map(mesh, level * closing, still_openings=True)
-            line = _lash_line(crop[:468, :2] + closing, rim) if level == 1 else None
-            maps.append(RigMap(f"blink_{side}", level, field, (0, 1, 0, 0), line, dark + 15))
+            seam = _seam(field, crop[:468, :2], rim) if level == 1 else None
+            grey = _lid_grey(texture, crop[:, :2], rim)
+            maps.append(RigMap(f"blink_{side}", level, field, (0, 1, 0, 0), seam, grey))
     for name, (mix, levels) in LEVELS.items():
         motion = _motion(table, crop, mix)
         share = table.regions(table.mix(mix))
@@ -153,12 +154,23 @@ def _blink(motion: NDArray[np.float32], points: NDArray[np.float32], rim: tuple[
     return closing
 
 
-def _lash_line(closed: NDArray[np.float32], rim: tuple[int, ...]) -> NDArray[np.float32]:
-    """Cover of the line along which shut lids meet, where the map jumps over the eyeball, float32[176, 176]."""
-    lids = closed[[rim[0], *rim[:8:-1], rim[8]]]
-    half = np.array([0, 0.6], np.float32)
-    band = np.vstack([lids - half, lids[::-1] + half])
-    return 0.7 * warps.blur(warps.polygon_alpha(band), 0.6)
+def _seam(shut: NDArray[np.float32], points: NDArray[np.float32], rim: tuple[int, ...]) -> NDArray[np.float32]:
+    """Cover, float32[176, 176], of the seam along which the shut lids of the map `shut` meet.
+
+    A map is continuous, so between the upper lid and the lower it runs over the eyeball: that is what is covered.
+    """
+    eye = warps.blur(warps.polygon_alpha(points[list(rim)]), 0.5)
+    return np.clip(1.5 * warps.blur(warps.warped(eye, shut), 0.5), 0, 1)
+
+
+def _lid_grey(texture: NDArray[np.uint8], points: NDArray[np.float32], rim: tuple[int, ...]) -> float:
+    """Grey of the seam of shut lids: between the upper lid's margin with its lashes and the skin below the eye."""
+    upper, lower = (warps.to_samples(points[list(rim[p])], len(texture)) for p in (slice(10, 15), slice(2, 7)))
+    lashes, skin = (
+        np.median(texture[tuple(at.round().astype(int).T[::-1])])
+        for at in (np.subtract(upper, (0, 1)), np.add(lower, (0, 7)))
+    )
+    return float(0.55 * lashes + 0.4 * skin)
 
 
 def _mouth_alpha(points: NDArray[np.float32]) -> NDArray[np.float32]:

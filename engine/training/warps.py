@@ -136,6 +136,14 @@ def level_map(mesh: FaceMesh, displacement: Vectors, still_openings: bool = Fals
     return down(_smooth(field, _soft_zone(moved)))
 
 
+def warped(image: Vectors, field: Vectors) -> Vectors:
+    """What a map float32[88, 88, 2] makes of an image float32[176, 176] over the extent."""
+    fine = cv2.resize(field, (_RASTER, _RASTER), interpolation=cv2.INTER_LINEAR)
+    centres = sample_centres(_RASTER)
+    at = to_samples(np.stack(np.meshgrid(centres, centres), -1) + fine, _RASTER).astype(np.float32)
+    return np.asarray(cv2.remap(image, at[..., 0], at[..., 1], cv2.INTER_LINEAR), np.float32)
+
+
 def polygon_alpha(points: Vectors) -> Vectors:
     """Antialiased cover of a polygon float32[n, 2] (crop px), float32[176, 176] in 0..1."""
     scale = 4
