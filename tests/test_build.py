@@ -107,7 +107,7 @@ def test_a_foreign_engine_is_refused(engine: Path, full_model: Model, field: str
 @needs_rtx
 def test_an_engine_of_other_weights_is_refused(engine: Path, full_model: Model) -> None:
     other = dataclasses.replace(full_model, sha256="0" * 64)
-    with pytest.raises(EngineError, match="was built from weights .* not 000000000000; run: python -m engine.build"):
+    with pytest.raises(EngineError, match=r"was built from weights .* not 000000000000; run: python -m engine.build"):
         sidecar.check(engine, other, Target("tensorrt-rtx", VERSION, "8.9", "fp16"))
 
 

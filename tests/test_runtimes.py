@@ -98,7 +98,7 @@ def test_missing_and_broken_graphs_are_one_line(tiny_model: Model, tmp_path: Pat
 def test_weights_that_do_not_belong_are_refused(tiny_model: Model, tmp_path: Path) -> None:
     home = Path(shutil.copytree(tiny_model.directory, tmp_path / "m"))
     (home / "mesnet.safetensors").write_bytes(b"\0" * 64)
-    with pytest.raises(EngineError, match="mesnet.json expects"):
+    with pytest.raises(EngineError, match=r"mesnet\.json expects"):
         torch_runtime(dataclasses.replace(tiny_model, directory=home), 1, "cpu")
 
 
