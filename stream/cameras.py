@@ -44,10 +44,11 @@ class CameraInfo:
 
 @dataclass(frozen=True, slots=True)
 class CameraNode:
-    """A capture device of Linux: /dev/video`index`; `links` are its paths under /dev/v4l, by-id before by-path."""
+    """A capture device of Linux: `device` is /dev/videoN, `links` its paths under /dev/v4l, by-id before by-path."""
 
     index: int
     name: str
+    device: str
     links: tuple[str, ...]
 
 
@@ -57,7 +58,7 @@ def list_cameras() -> list[CameraInfo]:
     if sys.platform == "linux":
         nodes = camera_nodes()
     else:
-        nodes = [CameraNode(index, f"camera {index}", ()) for index in range(PROBED_INDICES)]
+        nodes = [CameraNode(index, f"camera {index}", "", ()) for index in range(PROBED_INDICES)]
     found = []
     for node in nodes:
         capture = cv2.VideoCapture(node.index, BACKENDS.get(sys.platform, cv2.CAP_ANY))
@@ -82,7 +83,7 @@ def camera_nodes(dev: Path = Path("/dev"), sys_class: Path = Path("/sys/class/vi
             for link in sorted((dev / "v4l" / folder).glob("*"))
             if link.resolve() == device.resolve()
         ]
-        nodes.append(CameraNode(int(number), _first_line(entry / "name") or entry.name, tuple(links)))
+        nodes.append(CameraNode(int(number), _first_line(entry / "name") or entry.name, str(device), tuple(links)))
     return nodes
 
 
@@ -92,11 +93,10 @@ def find_camera(spec: str, nodes: list[CameraNode]) -> CameraNode:
     Raises:
         UserError: none fits, or several do.
     """
-    if spec.isdigit():
+    if spec.isdecimal():
         fitting = [node for node in nodes if node.index == int(spec)]
-    elif spec.startswith("/dev/"):
-        target = str(Path(spec).resolve())
-        fitting = [node for node in nodes if spec in node.links or target == f"/dev/video{node.index}"]
+    elif "/" in spec:
+        fitting = [node for node in nodes if Path(spec).resolve() == Path(node.device).resolve()]
     else:
         exact = [node for node in nodes if node.name.casefold() == spec.casefold()]
         fitting = exact or [node for node in nodes if spec.casefold() in node.name.casefold()]
@@ -137,7 +137,7 @@ class CameraConnection:
         while not self._capture.grab():
             silent_s = time.monotonic() - self._last_s
             if self._interrupted.is_set() or silent_s > self._camera.silence_s or not self._camera.is_there():
-                raise SourceLost(f"camera {self._camera.spec}: no image for {silent_s:.1f} s")
+                raise SourceLost(f"no image for {silent_s:.1f} s")
             self._interrupted.wait(0.05)  # a driver that fails at once must not be asked in a busy loop
         self._last_s = time.monotonic()
         decoded, image = self._capture.retrieve()
@@ -187,7 +187,7 @@ class Camera:
         Raises:
             UserError: it is not there, in use, or may not be opened.
         """
-        target: str | int = int(self.spec) if self.spec.isdigit() else self.spec
+        target: str | int = int(self.spec) if self.spec.isdecimal() else self.spec
         if sys.platform == "linux":
             if self.node is None:
                 self.node = find_camera(self.spec, camera_nodes())
@@ -219,7 +219,7 @@ class Camera:
 
     def _path(self) -> str:
         assert self.node is not None
-        return self.node.links[0] if self.node.links else f"/dev/video{self.node.index}"
+        return self.node.links[0] if self.node.links else self.node.device
 
     def _ask(self, capture: Any) -> None:
         if (self.width_px or 0) > PLAIN_WIDTH_PX or (self.fps or 0) > PLAIN_FPS:

@@ -59,6 +59,7 @@ class LiveSource:
 
     def __init__(
         self,
+        name: str,
         make: Callable[[], Connection],
         describe: Callable[[Connection, NDArray[np.uint8]], SourceInfo],
         *,
@@ -67,7 +68,7 @@ class LiveSource:
     ) -> None:
         self.dropped = 0
         self.corrupt = 0
-        self._make, self._patience, self._stop = make, patience, stop
+        self._name, self._make, self._patience, self._stop = name, make, patience, stop
         self._closed = threading.Event()
         self._news = threading.Condition()
         self._watch = SourceWatch()
@@ -84,7 +85,7 @@ class LiveSource:
         except BaseException:
             self._connection.close()
             raise
-        self._thread = threading.Thread(target=self._capture, name=f"capture {self.info.name}", daemon=True)
+        self._thread = threading.Thread(target=self._capture, name=f"capture {name}", daemon=True)
         self._thread.start()
 
     def read(self) -> Frame | SourceGap | None:
@@ -120,9 +121,11 @@ class LiveSource:
                 if (grabbed := self._connection.grab()) is not None:
                     return grabbed
             except SourceLost as lost:
-                raise UserError(f"{lost}; it gave no image at all: check the source") from None
+                raise UserError(
+                    f"source {self._name}: gave no image ({lost}); check the camera and its address"
+                ) from None
             self.corrupt += 1
-        raise UserError(f"no image that can be decoded came within {self._patience.silence_s:g} s; check the source")
+        raise UserError(f"source {self._name}: no image of it can be decoded; check the camera's settings")
 
     def _capture(self) -> None:
         try:
@@ -131,8 +134,8 @@ class LiveSource:
                 try:
                     grabbed = self._connection.grab()
                 except SourceLost as lost:
-                    held_s = time.monotonic() - opened_s
-                    attempt = self._reconnect(str(lost), 0 if held_s > SETTLED_S else attempt)
+                    held_s = self._arrived_s - opened_s
+                    attempt = self._reconnect(lost, 0 if held_s > SETTLED_S else attempt)
                     opened_s = time.monotonic()
                     continue
                 if grabbed is None:
@@ -142,22 +145,20 @@ class LiveSource:
         except UserError as error:
             self._fail(error)
         except Exception as error:  # the thread must never end in silence
-            self._fail(UserError(f"source {self.info.name}: capture failed ({type(error).__name__}: {error})"))
+            self._fail(UserError(f"source {self._name}: capture failed ({type(error).__name__}); start again"))
         finally:
             self._connection.close()
 
-    def _reconnect(self, why: str, attempt: int) -> int:
+    def _reconnect(self, lost: SourceLost, attempt: int) -> int:
         """Open a new connection, however often it takes; return the number of the next attempt."""
+        failure = UserError(f"source {self._name}: {lost}; check its plug, power and network, then start again")
         with self._news:
             self._put_gap(self._arrived_s, self._watch.lost())
         while not self._closed.is_set():
             self._connection.close()
             pause_s = self._patience.pause_s(attempt, time.monotonic() - self._arrived_s)
             if pause_s is None:
-                raise UserError(
-                    f"source {self.info.name}: no image for {self._patience.limit_s:g} s ({why}); "
-                    "check its plug, power or network, then start again"
-                )
+                raise UserError(f"{failure} (given up: no image for {self._patience.limit_s:g} s)")
             attempt += 1
             if self._closed.wait(pause_s):
                 break
@@ -169,7 +170,7 @@ class LiveSource:
                     connection.open()
                 return attempt
             except UserError as error:
-                why = str(error)
+                failure = error
         return attempt
 
     def _fail(self, error: UserError) -> None:

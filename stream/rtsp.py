@@ -108,7 +108,7 @@ class RtspConnection:
         with dial(parts.hostname, parts.port or 554, CONNECT_S, self._interrupted) as knocking:
             bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
             knocking.sendall(f"OPTIONS {bare} RTSP/1.0\r\nCSeq: 1\r\n\r\n".encode())
-            deadline_s = time.monotonic() + CONNECT_S
+            deadline_s = time.monotonic() + self._silence_s
             while not select.select([knocking], [], [], POLL_S)[0]:
                 if self._interrupted.is_set() or time.monotonic() > deadline_s:
                     raise TimeoutError("connected, but no answer")

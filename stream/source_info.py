@@ -62,5 +62,5 @@ def redact(url: str) -> str:
     _, at, rest = rest.rpartition("@")
     rest, _, _ = rest.partition("#")
     path, question, query = rest.partition("?")
-    keys = "&".join(pair.partition("=")[0] + "=***" for pair in query.split("&")) if query else ""
-    return f"{scheme}://{'***@' if at else ''}{path}{question}{keys}"
+    hidden = "&".join(f"{pair.partition('=')[0]}=***" if "=" in pair else "***" for pair in query.split("&"))
+    return f"{scheme}://{'***@' if at else ''}{path}{question}{hidden if question else ''}"

@@ -65,19 +65,22 @@ def open_source(
 def _camera_meant(text: str) -> str | None:
     if text.startswith("camera:"):
         return text.removeprefix("camera:")
-    if text.isdigit() or re.match(r"/dev/(video|v4l)", text):
+    if text.isdecimal() or re.match(r"/dev/(video|v4l)", text):
         return text
     known = not Path(text).exists() and any(text.casefold() == node.name.casefold() for node in camera_nodes())
     return text if known else None
 
 
 def _open_camera(camera: Camera, patience: Patience, stop: threading.Event) -> Source:
-    return LiveSource(camera.connect, lambda _, image: camera.describe(image), patience=patience, stop=stop)
+    return LiveSource(
+        f"camera:{camera.spec}", camera.connect, lambda _, image: camera.describe(image), patience=patience, stop=stop
+    )
 
 
 def _open_stream(url: str, scheme: str, patience: Patience, stop: threading.Event) -> Source:
     backend, connect = STREAMS[scheme]
     return LiveSource(
+        redact(url),
         lambda: connect(url, patience.silence_s),
         lambda connection, image: describe_stream(url, backend, connection.nominal_fps, image),
         patience=patience,

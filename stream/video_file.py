@@ -119,27 +119,32 @@ class FileSource:
     def _pictures(self) -> Iterator[Any]:
         """Decoded pictures in the order of display; what can't be decoded is counted and left out."""
         packets = self._container.demux(self._stream)
-        broken: Exception | None = None
+        broken = _ends_early(self._path, self._stream)
+        broken_off = False
+        packet: Any
         while True:
             try:
                 packet = next(packets, None)
-            except (av.error.FFmpegError, OSError) as error:
-                packet, broken = None, error
+            except (av.error.FFmpegError, OSError):
+                packet, broken = None, True
+            ended = packet is None or packet.size == 0
             try:
-                pictures = self._stream.decode(packet)
+                # the last packet of a file that was cut off is flagged corrupt: there is but a piece of it
+                pictures = self._stream.decode(packet) if ended or not packet.is_corrupt else [None]
             except av.error.FFmpegError:
-                self.corrupt, pictures = self.corrupt + 1, []
+                pictures = [None]
             for picture in pictures:
-                if picture.is_corrupt:
+                if picture is None or picture.is_corrupt:
                     self.corrupt += 1
                 else:
                     yield picture
-            if packet is None or packet.size == 0:
+            if ended:
                 break
-        if broken is not None:
+            broken_off = packet.is_corrupt
+        if broken or broken_off:
             raise UserError(
-                f"source {self._path}: it breaks off or is damaged ({type(broken).__name__}) before its end; "
-                "what could be read was used; copy or record it again"
+                f"source {self._path}: breaks off before its end (cut off or damaged); "
+                "all that could be read was used; copy or record it again"
             )
 
 
@@ -164,6 +169,8 @@ def _open_video(path: Path) -> tuple[Any, Any]:
             f"source {path}: is not a video that can be read, or is cut off ({_why(error)}); "
             "check that it plays in a video player"
         ) from None
+    if not container.streams:
+        raise UserError(f"source {path}: holds nothing, or is cut off; copy or record it again")
     streams = [s for s in container.streams.video if not _is_cover(s) and s.codec_context is not None]
     if not streams:
         container.close()
@@ -172,6 +179,15 @@ def _open_video(path: Path) -> tuple[Any, Any]:
     if streams[0].codec_context.name == "mjpeg":  # else a damaged JPEG comes out half grey, as if it were whole
         streams[0].codec_context.options = {"err_detect": "explode"}
     return container, streams[0]
+
+
+def _ends_early(path: Path, stream: Any) -> bool:
+    """Whether the index speaks of bytes that the file does not have."""
+    return (
+        len(stream.index_entries) > 0
+        and path.is_file()
+        and (stream.index_entries[-1].pos + stream.index_entries[-1].size > path.stat().st_size)
+    )
 
 
 def _is_cover(stream: Any) -> bool:
@@ -189,7 +205,7 @@ def _peek(items: Iterator[Frame | SourceGap]) -> tuple[NDArray[np.uint8], Iterat
         before.append(item)
         if isinstance(item, Frame):
             return item.image, chain(before, items)
-    raise AssertionError("a file without frames raises")
+    raise AssertionError("_play raises rather than end without a frame")
 
 
 def _upright(picture: Any) -> NDArray[np.uint8]:

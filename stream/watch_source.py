@@ -12,8 +12,8 @@ from stream.media_clock import LONG_GAP_S
 FROZEN_AFTER_S = 2.0
 """The very same image for longer than this is a frozen one: sensor noise makes no two images alike."""
 BLACK_AFTER_S = 1.0
-BLACK_LEVEL = 20
-"""Grey level (0 to 255) under which the brightest parts of a black image (lens covered, shutter closed) lie."""
+BLACK_LEVEL, BLACK_SHARE = 20, 0.01
+"""An image is black (lens covered, shutter closed) if less than this share of it reaches this level of 0 to 255."""
 SAMPLE_STEP_PX = 4
 """Frozen and black are judged on every fourth pixel of every fourth row: a sixteenth of the work."""
 
@@ -32,7 +32,7 @@ class State(StrEnum):
 class Look:
     """What is to be known of one image.
 
-    `digest` is equal for equal images; `bright` is the grey level of the brightest 1 %; `offset_s` is wall clock less
+    `digest` is equal for equal images; `bright` is the share of it that is not black; `offset_s` is wall clock less
     `time_s`: it jumps when the machine slept (monotonic clocks stand still meanwhile) or its clock was set.
     """
 
@@ -54,7 +54,7 @@ class Verdict:
 def look_at(time_s: float, image: NDArray[np.uint8], offset_s: float = 0.0) -> Look:
     """Sum up an image uint8[H, W, 3]."""
     sample = np.ascontiguousarray(image[::SAMPLE_STEP_PX, ::SAMPLE_STEP_PX])
-    bright = float(np.percentile(sample, 99))
+    bright = np.count_nonzero(sample >= BLACK_LEVEL) / sample.size
     return Look(time_s, zlib.crc32(sample.data), bright, (image.shape[1], image.shape[0]), offset_s)
 
 
@@ -80,7 +80,7 @@ class SourceWatch:
         silent = last is not None and look.time_s - last.time_s > LONG_GAP_S
         if last is None or look.digest != last.digest or look.size_px != last.size_px or silent:
             self._same_since_s = look.time_s
-        if look.bright >= BLACK_LEVEL:
+        if look.bright >= BLACK_SHARE:
             self._black_since_s = None
         elif self._black_since_s is None or silent:
             self._black_since_s = look.time_s

@@ -37,6 +37,7 @@ class NetworkCamera:
         self.stalled = threading.Event()
         self.next_image: Callable[[int], NDArray[np.uint8]] = numbered
         self.clients = 0
+        self.sent_s: dict[int, float] = {}
         self._handler = handler
         self._server: _Server | None = None
         self.ended = threading.Event()
@@ -77,6 +78,7 @@ class NetworkCamera:
         started_s, number = time.monotonic(), 0
         while not self.ended.wait(max(0.0, started_s + number / self.rate_hz - time.monotonic())):
             if not self.stalled.is_set():
+                self.sent_s[number] = time.monotonic()
                 yield number, self.next_image(number)
             number += 1
 
@@ -92,7 +94,6 @@ class MjpegCamera(NetworkCamera):
         self.lengths, self.login = lengths, login
         self.damage: Callable[[bytes], bytes] = bytes
         self.nonce = secrets.token_hex(8)
-        self.sent_s: dict[int, float] = {}
 
     def url(self, user_info: str = "", path: str = "/cam") -> str:
         return f"http://{user_info}127.0.0.1:{self.port}{path}"
@@ -102,7 +103,7 @@ class _MjpegHandler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+    def do_GET(self) -> None:
         camera: MjpegCamera = self.server.camera  # type: ignore[attr-defined]
         camera.took(self.connection)
         if self.path == "/page":
@@ -119,10 +120,9 @@ class _MjpegHandler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=--frame")
         self.end_headers()
-        for number, image in camera.images():
+        for _, image in camera.images():
             jpeg = camera.damage(cv2.imencode(".jpg", image)[1].tobytes())
             length = f"Content-Length: {len(jpeg)}\r\n" if camera.lengths else ""
-            camera.sent_s[number] = time.monotonic()
             self.wfile.write(f"--frame\r\nContent-Type: image/jpeg\r\n{length}\r\n".encode() + jpeg + b"\r\n")
 
     def _challenge(self, camera: MjpegCamera) -> None:
@@ -221,12 +221,26 @@ def _h264(image: NDArray[np.uint8], rate_hz: float) -> Any:
 
 
 class MuteServer:
-    """Takes every call and never says a word: a network that hangs without closing."""
+    """Takes every call and never says a word: a network that hangs without closing. `called`: somebody did."""
+
+    def __init__(self, port: int = 0) -> None:
+        self._server = _Server(("127.0.0.1", port), _Mute)
+        self._server.mute = self  # type: ignore[attr-defined]
+        self.port = self._server.server_address[1]
+        self.called, self.ended = threading.Event(), threading.Event()
 
     def __enter__(self) -> Self:
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listening.getsockname()[1]
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._listening.close()
+        self.ended.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Mute(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        mute: MuteServer = self.server.mute  # type: ignore[attr-defined]
+        mute.called.set()
+        mute.ended.wait(60)

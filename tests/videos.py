@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -42,7 +43,7 @@ def write_video(
     """Write one frame per entry of `times_s`, numbered from 0 (or `images`), each with that time as its PTS."""
     pictures = [numbered(i) for i in range(len(times_s))] if images is None else list(images)
     with av.open(str(path), "w", options=container_options or {}) as container:
-        stream = container.add_stream(codec, rate=Fraction(rate))
+        stream: Any = container.add_stream(codec, rate=Fraction(rate))
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = pix_fmt
         stream.time_base = stream.codec_context.time_base = time_base

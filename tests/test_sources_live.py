@@ -1,0 +1,285 @@
+"""Live sources against real servers that misbehave: each fault has its one behaviour. Cameras here run at 30 fps."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from servers import MjpegCamera, MuteServer, NetworkCamera, RtspCamera
+from videos import number_in, numbered
+
+from stream.errors import UserError
+from stream.live import LiveSource
+from stream.sources import Patience, Source, open_source
+from stream.types import Frame, SourceGap
+
+SHORT = Patience(silence_s=0.6, first_s=0.05, most_s=0.2, limit_s=2.0)
+BOTH = pytest.mark.parametrize("kind", [MjpegCamera, RtspCamera])
+
+
+def opened(url: str, patience: Patience = SHORT) -> LiveSource:
+    source = open_source(url, paced=False, patience=patience)
+    assert isinstance(source, LiveSource)
+    return source
+
+
+def read_frames(source: Source, count: int) -> list[Frame]:
+    """Exactly `count` frames and not one gap."""
+    frames = [source.read() for _ in range(count)]
+    assert all(isinstance(frame, Frame) for frame in frames), [f for f in frames if not isinstance(f, Frame)]
+    return frames  # type: ignore[return-value]
+
+
+def until_gap(source: Source, within_s: float = 8.0) -> SourceGap:
+    """The next gap, after however many frames."""
+    end_s = time.monotonic() + within_s
+    while time.monotonic() < end_s:
+        item = source.read()
+        assert item is not None
+        if isinstance(item, SourceGap):
+            return item
+    raise AssertionError(f"no gap within {within_s} s")
+
+
+@pytest.fixture
+def camera() -> Iterator[MjpegCamera]:
+    with MjpegCamera() as camera:
+        yield camera
+
+
+@pytest.mark.parametrize("lengths", [True, False])
+def test_mjpeg_frames_are_stamped_when_they_come(lengths: bool) -> None:
+    """Each image once, in order, stamped after it was sent and before the next one was, with or without lengths."""
+    with MjpegCamera(rate_hz=4, lengths=lengths) as camera:
+        source = opened(camera.url())
+        frames = read_frames(source, 6)
+        source.close()
+        numbers = [number_in(frame.image) for frame in frames]
+        assert numbers == sorted(set(numbers))
+        assert (source.info.live, source.info.width_px, source.info.height_px) == (True, 192, 64)
+        for frame, number in zip(frames, numbers, strict=True):
+            assert camera.sent_s[number] <= frame.time_s < camera.sent_s.get(number + 1, frame.time_s + 1)
+
+
+def test_rtsp_frames_are_new_ones_in_order() -> None:
+    """What FFmpeg buffered while it probed (up to a second) is not handed out with the time at which it was fetched."""
+    with RtspCamera() as camera:
+        source = opened(camera.url())
+        frames = read_frames(source, 20)
+        source.close()
+        numbers = [number_in(frame.image) for frame in frames]
+        assert numbers == sorted(set(numbers))
+        late_s = [frame.time_s - camera.sent_s[number] for frame, number in zip(frames, numbers, strict=True)]
+        assert min(late_s) >= 0
+        assert max(late_s) < 0.4
+        assert source.info.nominal_fps == 30
+
+
+@BOTH
+def test_the_newest_frame_wins_and_drops_are_counted(kind: type[NetworkCamera]) -> None:
+    """A reader that was away for 20 frames gets the newest, and knows how many it missed."""
+    with kind() as camera:
+        far = threading.Event()
+
+        def counted(number: int) -> np.ndarray:
+            if number >= 80:
+                far.set()
+            return numbered(number)
+
+        source = opened(camera.url())  # type: ignore[attr-defined]
+        before = read_frames(source, 1)[0]
+        camera.next_image = counted
+        assert far.wait(10)
+        after = read_frames(source, 2)[1]
+        source.close()
+        assert number_in(after.image) >= 79
+        assert source.dropped >= after.index - before.index - 2 > 10
+
+
+@BOTH
+def test_a_stalled_network_is_told_and_then_connected_anew(kind: type[NetworkCamera]) -> None:
+    """Nothing comes, nothing is closed: reconnecting after the silence; frames again once the camera speaks."""
+    with kind() as camera:
+        source = opened(camera.url(), Patience(silence_s=0.6, first_s=0.05, most_s=0.2, limit_s=20))  # type: ignore[attr-defined]
+        last = read_frames(source, 5)[-1]
+        camera.stalled.set()
+        gap = until_gap(source)
+        assert gap.reason == "reconnecting"
+        assert gap.time_s >= last.time_s
+        clients = camera.clients
+        camera.stalled.clear()
+        again = source.read()
+        source.close()
+        assert isinstance(again, Frame)
+        assert again.time_s > gap.time_s
+        assert again.index > last.index
+        assert camera.clients > clients
+
+
+def test_a_short_stall_is_told_while_it_lasts(camera: MjpegCamera) -> None:
+    """A second of silence on a connection that is still good: one gap, and frames go on without a new connection."""
+    source = opened(camera.url(), Patience(silence_s=10))
+    read_frames(source, 5)
+    camera.stalled.set()
+    assert until_gap(source).reason == "stalled"
+    camera.stalled.clear()
+    read_frames(source, 5)
+    source.close()
+    assert camera.clients == 1
+
+
+@BOTH
+def test_a_restarted_server_is_found_again(kind: type[NetworkCamera]) -> None:
+    with kind() as camera:
+        source = opened(camera.url(), Patience(silence_s=2, first_s=0.05, most_s=0.2, limit_s=20))  # type: ignore[attr-defined]
+        last = read_frames(source, 5)[-1]
+        camera.stop()
+        gap = until_gap(source)
+        assert gap.reason == "reconnecting"
+        camera.start()
+        again = read_frames(source, 5)
+        source.close()
+        assert again[0].time_s > gap.time_s >= last.time_s
+        assert again[0].index > last.index
+
+
+@BOTH
+def test_a_server_that_never_comes_back_ends_with_one_line(kind: type[NetworkCamera]) -> None:
+    with kind() as camera:
+        source = opened(camera.url("me:secret@"))  # type: ignore[attr-defined]
+        camera.stop()
+        assert until_gap(source).reason == "reconnecting"
+        with pytest.raises(UserError, match=r"Connection refused.*check.*no image for 2 s") as caught:
+            source.read()
+        source.close()
+        assert "secret" not in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert caught.value.code == 1
+
+
+@pytest.mark.parametrize(("reason", "image"), [("frozen", numbered(5)), ("black", np.zeros((64, 192, 3), np.uint8))])
+def test_frozen_and_black_images_are_one_gap_until_they_end(
+    camera: MjpegCamera, reason: str, image: np.ndarray
+) -> None:
+    source = opened(camera.url())
+    read_frames(source, 5)
+    camera.next_image = lambda number: image
+    gap = until_gap(source)
+    assert gap.reason == reason
+    camera.next_image = numbered
+    frames = read_frames(source, 5)
+    source.close()
+    assert frames[0].time_s > gap.time_s
+    assert not any(np.array_equal(frame.image, image) for frame in frames)
+
+
+@BOTH
+def test_a_new_size_is_a_gap_and_on_it_goes(kind: type[NetworkCamera]) -> None:
+    with kind() as camera:
+        source = opened(camera.url())  # type: ignore[attr-defined]
+        read_frames(source, 5)
+        camera.next_image = lambda number: numbered(number, 96, 48)
+        assert until_gap(source).reason == "resolution_changed"
+        frames = read_frames(source, 5)
+        source.close()
+        assert {frame.image.shape for frame in frames} == {(48, 96, 3)}
+
+
+def test_corrupt_images_are_left_out_and_counted(camera: MjpegCamera) -> None:
+    """Every third JPEG is cut short: none of them is shown half grey, the others are, without a gap."""
+    count = iter(range(10**6))
+    camera.damage = lambda jpeg: jpeg[:-90] if next(count) % 3 == 2 else jpeg
+    source = opened(camera.url())
+    frames = read_frames(source, 12)
+    source.close()
+    assert source.corrupt >= 3
+    assert all(np.abs(frame.image.astype(int) - numbered(number_in(frame.image))).mean() < 8 for frame in frames)
+    assert all(number_in(frame.image) % 3 != 2 for frame in frames)
+
+
+@BOTH
+def test_close_ends_everything_while_the_network_hangs(kind: type[NetworkCamera]) -> None:
+    """In the middle of a silent connection, with a reader that waits: thread and reader end within a second."""
+    with kind() as camera:
+        source = opened(camera.url(), Patience(silence_s=60))  # type: ignore[attr-defined]
+        read_frames(source, 2)
+        camera.stalled.set()
+        until_gap(source)
+        got: list[object] = []
+        reader = threading.Thread(target=lambda: got.append(source.read()))
+        reader.start()
+        began_s = time.monotonic()
+        source.close()
+        reader.join(1)
+        assert time.monotonic() - began_s < 1
+        assert got == [None]
+        assert not any(thread.name.startswith("capture") for thread in threading.enumerate())
+
+
+@BOTH
+def test_close_ends_an_attempt_to_connect_to_a_server_that_hangs(kind: type[NetworkCamera]) -> None:
+    """The camera is gone, what took its place takes calls and says nothing."""
+    with kind() as camera:
+        source = opened(camera.url(), Patience(silence_s=60, first_s=0.01, most_s=0.1))  # type: ignore[attr-defined]
+        camera.stop()
+        assert until_gap(source).reason == "reconnecting"
+        with MuteServer(camera.port) as mute:
+            assert mute.called.wait(5)
+            began_s = time.monotonic()
+            source.close()
+            assert time.monotonic() - began_s < 1
+            assert not any(thread.name.startswith("capture") for thread in threading.enumerate())
+
+
+def test_stop_ends_a_read(camera: MjpegCamera) -> None:
+    stop = threading.Event()
+    source = open_source(camera.url(), paced=False, stop=stop)
+    camera.stalled.set()
+    stop.set()
+    assert source.read() is None
+    source.close()
+
+
+@pytest.mark.parametrize("login", ["basic", "digest"])
+def test_user_and_password_work_and_are_never_shown(login: str) -> None:
+    """Both ways to log in; neither the right nor a wrong password is in any text that comes out."""
+    with MjpegCamera(login=(login, "m e", "s3cr:et")) as camera:
+        source = opened(camera.url("m%20e:s3cr%3Aet@"))
+        read_frames(source, 2)
+        assert source.info.name == f"http://***@127.0.0.1:{camera.port}/cam"
+        source.close()
+        with pytest.raises(UserError, match="401 Unauthorized; give user and password") as caught:
+            opened(camera.url("me:wr0ng@", "/cam?token=t0ken"))
+        assert not any(secret in str(caught.value) for secret in ("wr0ng", "t0ken", "me:"))
+
+
+def test_dead_and_wrong_addresses_get_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    """Nobody there, a server that hangs, a page that is no stream, a scheme that can't be read; no noise on stderr."""
+    with MjpegCamera() as camera, MuteServer() as mute:
+        nobody = MjpegCamera()
+        nobody.start()
+        nobody.stop()
+        bad = {
+            nobody.url("a:pw@"): "no answer (Connection refused)",
+            nobody.url("a:pw@").replace("http", "rtsp"): "can't be opened (Connection refused)",
+            f"http://a:pw@127.0.0.1:{mute.port}/cam": "nothing came in time",
+            f"rtsp://a:pw@127.0.0.1:{mute.port}/cam": "nothing came in time",
+            camera.url("a:pw@").replace("http", "rtsp"): "can't be opened",
+            camera.url("a:pw@", "/nothing"): "404",
+            camera.url("a:pw@", "/page"): "text/html, not an MJPEG stream",
+            "http://a:pw@[bad/": "malformed",
+            "http://a:pw@host:port/": "malformed",
+            "http://": "malformed",
+            "ftp://a:pw@host/x.mp4": "can't read ftp",
+        }
+        for url, reason in bad.items():
+            with pytest.raises(UserError) as caught:
+                opened(url)
+            message = str(caught.value)
+            assert reason in message, url
+            assert "pw" not in message
+            assert "; " in message
+            assert "\n" not in message
+            assert caught.value.code == (2 if url.startswith("ftp") else 1)
+    assert capfd.readouterr().err == ""
