@@ -213,7 +213,7 @@ def test_both_pictures_of_a_person_are_one_identity(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     for name in ("001_neutral.jpg", "001_smiling.jpg", "004_neutral.jpg"):
         (folder / name).touch()
-    assert [identity for identity, _ in actors.portraits(tmp_path)] == ["london:001", "london:004"]
+    assert [identity for identity, _ in actors.portraits(tmp_path)] == ["london:001", "london:001", "london:004"]
 
 
 def test_command_line_names_what_has_no_face(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,6 @@
 """Actors: real portraits with the maps that move them.
 
-    python -m engine.training.actors --data DIR --out DIR     # DIR holds portraits/; writes one .npz per person
+    python -m engine.training.actors --data DIR --out DIR     # DIR holds portraits/; writes one .npz per picture
 
 An actor's frame is `texture` sampled at `grid + sum_k coefficient[k] * maps[k]`: one matrix product and one lookup (see
 `engine.training.warps` for the geometry). Two sorts of maps, told apart by `levels`:
@@ -202,7 +202,8 @@ def render(actor: Actor, amounts: Mapping[str, float], size: int = EXTENT_PX) ->
 def portraits(data: Path) -> list[tuple[str, Path]]:
     """Identity and file of every portrait to act, in order; UserError if there is none."""
     folder = data / "portraits"
-    found = [(f"london:{p.stem.split('_')[0]}", p) for p in sorted(folder.glob("london/*_neutral.jpg"))]
+    # neutral and smiling: two resting faces of one identity
+    found = [(f"london:{p.stem.split('_')[0]}", p) for p in sorted(folder.glob("london/*_*.jpg"))]
     for name in ("congress", "composite"):
         found += [(f"{name}:{p.stem}", p) for p in sorted(folder.glob(f"{name}/*.jpg"))]
     if not found:
@@ -221,12 +222,12 @@ def build_all(todo: Iterable[tuple[str, Path]], data: Path, out: Path, face_mode
             missed.append(f"{path}: no face found, left out")
             continue
         actor = build_actor(image, faces[0], identity, str(path.relative_to(data)))
-        actor.save(out / f"{identity.replace(':', '_')}.npz")
+        actor.save(out / f"{identity.partition(':')[0]}_{path.stem}.npz")
     return missed
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """`python -m engine.training.actors --data DIR --out DIR`: one .npz per portrait."""
+    """`python -m engine.training.actors --data DIR --out DIR`: one .npz per picture."""
     from rich.progress import track
 
     parser = argparse.ArgumentParser(prog="python -m engine.training.actors", description=main.__doc__)

@@ -52,6 +52,8 @@ LEVELS: dict[str, tuple[dict[str, float], tuple[float, ...]]] = {
 BLINK_LEVELS = (0.25, 0.5, 0.75, 1.0)
 OVERSHOOT_PX = 0.8
 """How far, crop px, a shut upper lid reaches past the lower one: the lids' own thickness, and no seam of white."""
+TEETH_PX = 1.5
+"""Lips this far apart, crop px, in the picture: the mouth is open."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +136,7 @@ def large(table: ActionTable, crop: NDArray[np.float32], mesh: FaceMesh, texture
         motion = _motion(table, crop, mix)
         share = table.regions(table.mix(mix))
         for level in levels:
-            moved = crop[:468, :2] + level * motion
-            inside = np.clip(_mouth_alpha(moved) - _mouth_alpha(crop[:468, :2]), 0, 1)
+            inside = _mouth_inside(crop[:468, :2], crop[:468, :2] + level * motion)
             paint = inside if inside.max() > 0.3 else None
             maps.append(RigMap(name, level, warps.level_map(mesh, level * motion), share, paint, dark))
     return maps
@@ -165,13 +166,21 @@ def _seam(shut: NDArray[np.float32], points: NDArray[np.float32], rim: tuple[int
 
 def _lid_grey(texture: NDArray[np.uint8], points: NDArray[np.float32], rim: tuple[int, ...]) -> float:
     """Grey of the seam of shut lids: between the upper lid's margin with its lashes and the skin below the eye."""
-    upper, lower = (warps.to_samples(points[list(rim[p])], len(texture)) for p in (slice(10, 15), slice(2, 7)))
-    lashes, skin = (
-        np.median(texture[tuple(at.round().astype(int).T[::-1])])
-        for at in (np.subtract(upper, (0, 1)), np.add(lower, (0, 7)))
-    )
-    return float(0.55 * lashes + 0.4 * skin)
+    lashes = warps.to_samples(points[list(rim[10:15])], len(texture)) - np.array([0, 1])
+    skin = warps.to_samples(points[list(rim[2:7])], len(texture)) + np.array([0, 7])
+    dark, light = (np.median(texture[tuple(at.round().astype(int).T[::-1])]) for at in (lashes, skin))
+    return float(0.55 * dark + 0.4 * light)
 
 
-def _mouth_alpha(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    return warps.blur(warps.polygon_alpha(points[list(MOUTH)]), 0.6)
+def _mouth_inside(points: NDArray[np.float32], moved: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cover of what the moved lips open to view and the picture does not have, float32[176, 176].
+
+    A mouth that is open in the picture shows teeth: they go with the upper lip, and are not painted over.
+    """
+    rim, lower = list(MOUTH), slice(1, 10)
+    kept = points[rim]
+    if points[14, 1] - points[13, 1] > TEETH_PX:
+        kept = moved[rim]
+        kept[lower] = points[rim[lower]]
+    opened = warps.polygon_alpha(moved[rim]) - np.maximum(warps.polygon_alpha(points[rim]), warps.polygon_alpha(kept))
+    return warps.blur(np.clip(opened, 0, 1), 0.6)
