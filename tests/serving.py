@@ -61,7 +61,7 @@ def serving(folder: Path, **config: Any) -> Iterator[EventServer]:
 def joined(server: EventServer, after: str | None = None, **options: Any) -> ClientConnection:
     """A connected WebSocket client, hello not yet read."""
     query = "" if after is None else f"?after={after}"
-    return connect(f"ws://127.0.0.1:{server.port}/events{query}", compression=None, **options)
+    return connect(f"ws://127.0.0.1:{server.port}/events{query}", compression=None, **{"close_timeout": 1, **options})
 
 
 def receive(client: ClientConnection, count: int = 1, timeout_s: float = 10) -> list[dict[str, Any]]:
