@@ -9,6 +9,8 @@ from stream.types import Quality
 MIN_FPS = 11.5
 """The median ME rises from onset to apex within 167 ms; two frames within the rise take 12 fps. Less 4 %, which is how
 far a rate measured over a second of jittered stamps may be off."""
+RATE_KNOWN_S = 0.5
+"""The shortest ME and the wait for its verdict take as long, so that none is reported before the rate is known."""
 MIN_LIGHT = 25.0
 MAX_BLUR = 0.9
 STEADY_S = 0.5
@@ -36,8 +38,8 @@ class RateMeter:
 
     @property
     def fps(self) -> float | None:
-        """None until a second has been seen."""
-        if len(self._times_s) < 2 or (span_s := self._times_s[-1] - self._times_s[0]) < 1.0:
+        """None until RATE_KNOWN_S have been seen."""
+        if len(self._times_s) < 2 or (span_s := self._times_s[-1] - self._times_s[0]) < RATE_KNOWN_S:
             return None
         return (len(self._times_s) - 1) / span_s
 

@@ -159,7 +159,10 @@ class FaceStage:
             self._tell(crop, reason)
         followed.lost, followed.quality = None, crop.quality
         if reason:
-            return FaceGap(crop.face_id, crop.time_s, reason) if followed.ring.newest is not None else None
+            if followed.ring.newest is None:
+                return None
+            followed.scored = followed.ring.newest  # what waits was no better
+            return FaceGap(crop.face_id, crop.time_s, reason)
         if followed.ring.is_gap(crop.time_s):
             return FaceGap(crop.face_id, crop.time_s, "frames_missing")
         followed.ring.push(crop)
@@ -198,7 +201,12 @@ class FaceStage:
         return hops
 
     def _due(self, captured_s: float) -> list[Hop]:
-        """One batch of all faces whenever the grid, which is the same for all, has come `hop_frames` further."""
+        """One batch of all faces whenever the grid, which is the same for all, has come `hop_frames` further.
+
+        Until the frame rate is known the crops wait in their rings: it may turn out too low to spot anything.
+        """
+        if self.rate.fps is None:
+            return []
         newest = max((f.ring.newest for f in self._followed.values() if f.ring.newest is not None), default=-1)
         if newest // self.hop_frames == self._last_hop // self.hop_frames:
             return []
@@ -273,7 +281,8 @@ class ScoreStage:
             self._trackers[face.face_id] = self.new_tracker(self.config)
         scored.events.extend(self._events(face, self._trackers[face.face_id].update(intervals, now_s), now_s, hop))
         settled_s = now_s - self.config.latency_s
-        scored.trace.append((face.face_id, settled_s, score_at(intervals, settled_s)))
+        if settled_s >= face.first / fps:
+            scored.trace.append((face.face_id, settled_s, score_at(intervals, settled_s)))
 
     def _close(self, face: FaceHop, gap: FaceGap, hop: Hop) -> list[Event]:
         self._scorer.forget(face.face_id)

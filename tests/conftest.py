@@ -55,6 +55,19 @@ def full_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 @pytest.fixture(scope="session")
+def eager_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A network that takes about anything for a micro-expression: events to test the rest of the program with."""
+    torch.manual_seed(0)
+    net = MESNet(ModelSpec()).eval()
+    objectness = slice(0, len(net.spec.anchors))
+    with torch.no_grad():
+        net.crn.classify.bias[0] += 3
+        net.cpn.conv.weight[objectness] *= 6
+        net.cpn.conv.bias[objectness] += 3
+    return save_model(net, tmp_path_factory.mktemp("eager"))
+
+
+@pytest.fixture(scope="session")
 def moving_crops() -> Callable[[int, int, int], np.ndarray]:
     """(frames, side in px, seed) -> uint8[n, S, S]: a smooth texture that drifts, with sensor noise: real motion."""
 

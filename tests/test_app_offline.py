@@ -1,0 +1,128 @@
+"""Offline: real videos through the whole program, as a user runs it."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from clips import blank, face_image, face_video
+from program import lines_of_json, run, said
+from videos import write_video
+
+from engine.model import Model
+from stream.messages import VERSION
+
+
+def spot(folder: Path, source: Path, model: Model, name: str = "events.jsonl", **more: str) -> tuple[list[dict], str]:
+    """Events and what was said."""
+    arguments = ("--offline", "--source", source, "--events", folder / name, "--model", model.directory)
+    done = run(folder, *arguments, "--runtime", "onnx", **more)
+    assert done.returncode == 0, done.stderr
+    return lines_of_json(folder / name), done.stderr
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return face_video(tmp_path_factory.mktemp("video") / "face.mp4")
+
+
+def test_the_same_file_gives_the_same_bytes_with_one_thread_or_eight(tmp_path, video, eager_model):
+    """Byte-identical run after run: ids, times and latencies come from the media, and no thread changes a number."""
+    first, _ = spot(tmp_path, video, eager_model, "first.jsonl", OMP_NUM_THREADS="1")
+    spot(tmp_path, video, eager_model, "second.jsonl", OMP_NUM_THREADS="8")
+    assert (tmp_path / "first.jsonl").read_bytes() == (tmp_path / "second.jsonl").read_bytes()
+    assert sum(event["phase"] == "end" for event in first) >= 3
+
+
+def test_each_line_is_one_event_and_every_interval_is_settled(tmp_path, video, eager_model):
+    events, stderr = spot(tmp_path, video, eager_model)
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert {(event["type"], event["v"], event["source"]) for event in events} == {("event", VERSION, "file:face.mp4")}
+    for event in events:
+        assert event["latency_ms"] == 0
+        assert event["time"].startswith("1970-01-01T00:00:0")
+    by_id: dict[str, list[dict]] = {}
+    for event in events:
+        by_id.setdefault(event["id"], []).append(event)
+    assert {history[-1]["phase"] for history in by_id.values()} <= {"end", "retract"}
+    assert all(event["phase"] in ("start", "update") for history in by_id.values() for event in history[:-1])
+    for event in events:
+        if event["phase"] == "end":
+            assert 0 <= event["onset_s"] <= event["apex_s"] <= event["offset_s"] <= 3.0
+            assert event["quality"]["face_px"] > 60
+    ends = sum(event["phase"] == "end" for event in events)
+    assert re.search(rf"face.mp4: 90 frames, 1 faces, {ends} events in [\d.]+ s, [\d.]+ x real time", said(stderr)[-1])
+
+
+def test_figures_come_as_json_for_scripts(tmp_path, video, eager_model):
+    _, stderr = spot(tmp_path, video, eager_model, MESTREAM_LOG_FORMAT="json")
+    figures = [json.loads(line) for line in stderr.splitlines() if line.startswith("{")][-1]
+    assert (figures["frames"], figures["faces"]) == (90, 1)
+    assert figures["media_s"] == pytest.approx(89 / 30, abs=1e-3)
+    assert figures["speed"] > 0
+
+
+def test_a_face_that_leaves_and_comes_back_has_no_event_over_the_gap(tmp_path, eager_model):
+    """Away for a second: the same number; for three: a new one. Nothing open is bridged."""
+    for until_s, faces in ((3.0, {1}), (5.0, {1, 2})):
+        video = face_video(tmp_path / "away.mp4", length_s=until_s + 1.5, away=(2.0, until_s))
+        events, _ = spot(tmp_path, video, eager_model)
+        ends = [event for event in events if event["phase"] == "end"]
+        assert {event["face"] for event in ends} == faces
+        assert any(event["offset_s"] <= 2.0 for event in ends)
+        assert any(event["onset_s"] >= until_s for event in ends)
+        assert not [event for event in events if event["onset_s"] < 2.0 < (event["offset_s"] or 0) - 0.05]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"), [({"fps": 10}, "low_fps (10.0 fps, 11.5 are needed)"), ({"light": 0.1}, "too_dark")]
+)
+def test_it_says_that_it_cannot_spot_instead_of_guessing(tmp_path, eager_model, change, reason):
+    events, stderr = spot(tmp_path, face_video(tmp_path / "bad.mp4", **change), eager_model)
+    assert not [event for event in events if event["phase"] == "end"]
+    assert f"stream: face 1: cannot spot: {reason}" in stderr
+
+
+def test_no_face_in_the_whole_video_is_said(tmp_path, eager_model):
+    video = write_video(tmp_path / "empty.mp4", [k / 30 for k in range(30)], images=[blank()] * 30)
+    events, stderr = spot(tmp_path, video, eager_model)
+    assert events == []
+    assert "30 frames, 0 faces, 0 events" in stderr
+    assert said(stderr)[-1].startswith("stream: file:empty.mp4: no face was seen")
+
+
+def test_frames_of_one_pixel_are_survived(tmp_path, eager_model):
+    images = [blank(1)] * 10
+    video = write_video(tmp_path / "dot.mkv", [k / 30 for k in range(10)], images=images, codec="ffv1", pix_fmt="bgr0")
+    events, stderr = spot(tmp_path, video, eager_model)
+    assert events == []
+    assert "10 frames, 0 faces" in stderr
+
+
+def test_a_truncated_file_gives_what_it_held_then_one_line_and_a_failure(tmp_path, eager_model):
+    whole = face_video(tmp_path / "whole.mkv", length_s=2)
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    events = tmp_path / "events.jsonl"
+    done = run(tmp_path, "--offline", "--source", cut, "--events", events, "--model", eager_model.directory)
+    assert done.returncode in (0, 1), "Matroska may also end anywhere"
+    assert len(said(done.stderr)) >= 1
+    assert "Traceback" not in done.stderr
+    history = {event["id"]: event["phase"] for event in lines_of_json(events)}
+    assert set(history.values()) <= {"end", "retract"}, "what was open was left open"
+
+
+def test_a_raised_brow_at_any_rate_is_timed_on_the_same_clock(tmp_path, eager_model):
+    """The grid is the same whatever the rate: 30 and 60 fps of one movement give intervals that agree to a frame."""
+    ends = {}
+    for fps in (30, 60):
+        events, _ = spot(tmp_path, face_video(tmp_path / f"{fps}.mp4", fps=fps), eager_model)
+        ends[fps] = [event["apex_s"] for event in events if event["phase"] == "end"]
+    matched = [a for a in ends[30] if any(abs(a - b) < 1 / 30 for b in ends[60])]
+    assert len(matched) >= 0.5 * len(ends[30])
+
+
+def test_the_images_are_real():
+    """The videos show what they claim: a brow that moves, a face that is not there."""
+    assert abs(face_image(0.0, 1.0).astype(int) - face_image(0.0, 0.0)).max() > 40
+    assert blank().std() == 0
