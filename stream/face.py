@@ -10,7 +10,7 @@ from stream.face_tracks import MEMORY_S, Track, assign, same_face
 from stream.landmarks import PRESENT, Image, Points, Roi, roi_of
 from stream.types import FaceCrop, FaceGap, Frame
 
-__all__ = ["Faces", "LandmarkSource", "crop_matrix", "extract"]
+__all__ = ["Faces", "LandmarkSource", "Limits", "crop_matrix", "extract"]
 
 SEARCH_S = 0.2
 """How often the detector looks for a face that was not there a moment ago."""
@@ -67,6 +67,7 @@ class Faces:
         gaps = [FaceGap(track.face_id, time_s, reason) for track in self._tracks if track.gap is None]
         for track in self._tracks:
             track.lose()
+            track.steady.reset()
             track.gap = track.gap or reason
         self._searched_s = None
         return gaps
@@ -129,7 +130,7 @@ class Faces:
 
     def _recognise_places(self, found: list[tuple[Points, Roi]], time_s: float) -> None:
         """Give what was found to the lost faces by least surprise; what no lost face can be is a new one."""
-        lost = [track for track in self._tracks if track.lost and time_s - track.seen_s <= MEMORY_S]
+        lost = [track for track in self._tracks if track.lost and 0 <= time_s - track.seen_s <= MEMORY_S]
         cost = np.full((len(lost), len(found)), np.inf)
         for i, track in enumerate(lost):
             for j, (_, roi) in enumerate(found):

@@ -31,7 +31,7 @@ AGAIN_PX = 0.25
 AGREED = 0.5
 """Where less than this share agrees with any step (a hand before the face), the landmarks alone move the crop."""
 LIMIT_PX = 3.0
-"""What is further from the landmarks than this is not a correction: start afresh."""
+"""The crop is never further from the landmarks than this, per parameter; a start afresh would look like a twitch."""
 _ARM_PX = 40.0
 """Turn and scale are counted in px at this distance from the centre, so that all four parameters weigh alike."""
 _MIDDLE = (CROP_PX - 1) / 2
@@ -83,10 +83,7 @@ class Steady:
         if self._mean is None:
             return self._start(image, matrix)
         correction = self._register(image, matrix, self._mean)
-        if np.abs(correction).max() > LIMIT_PX:
-            self.reset()
-            self._time_s = time_s
-            return self._start(image, matrix)
+        correction = correction * min(1.0, LIMIT_PX / max(float(np.abs(correction).max()), LIMIT_PX))
         follow = -math.expm1(-since_s / MEMORY_S)
         self._habit += follow * (correction - self._habit)
         self._correction = correction

@@ -77,7 +77,6 @@ class Track:
     def lose(self, *, unsee: bool = False) -> None:
         """It is not in the newest frame; with `unsee`, what was taken for it there was another face."""
         self.points = None
-        self.steady.reset()
         if unsee and self._before is not None:
             self.roi, self.seen_s, self.speed = self._before
 
