@@ -68,6 +68,20 @@ def count(videos: Iterable[VideoResult], threshold: float = -math.inf, min_iou: 
     return total
 
 
+def count_from_size(videos: Iterable[VideoResult], size_px: float, threshold: float = -math.inf) -> Counts:
+    """The rule where only MEs of at least `size_px` are asked for; smaller ones and what fits them are left out.
+
+    MEs of unknown size are asked for.
+    """
+    total = Counts()
+    for video in videos:
+        found = pairs(video, threshold)
+        asked = [t for t in video.truths if t.size_px is None or t.size_px >= size_px]
+        tp = sum(t is not None and (t.size_px is None or t.size_px >= size_px) for _, t in found)
+        total += Counts(tp, sum(t is None for _, t in found), len(asked) - tp)
+    return total
+
+
 @dataclass(frozen=True)
 class Curve:
     """Counts at every distinct score, falling: float64[K] thresholds, int64[K] tp and fp, and the number of MEs."""

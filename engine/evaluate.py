@@ -1,0 +1,273 @@
+"""Judge the spotter: `python -m engine.evaluate`. One of three inputs, one report.
+
+    --truth truth.json --events DIR          events that `python -m stream --offline --events` wrote
+    --bench DIR                              a folder of videos with truth.json, run through the live path
+    --dataset samm-lv --root DIR             a licensed data set, run through the live path, leave-one-subject-out
+
+Writes `report.md`, `report.html` and `evaluation.json` into --out.
+"""
+
+import argparse
+import multiprocessing
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+from rich.progress import track
+
+from engine.datasets import LOADERS, PUBLISHED, DatasetError, Video, loso
+from engine.errors import EngineError
+from engine.evaluation import live
+from engine.evaluation.events import Judged, events_of, judged
+from engine.evaluation.figures import at_threshold, figures
+from engine.evaluation.protocol import PROTOCOLS, At, decide
+from engine.evaluation.truth import TruthInterval, TruthVideo, load_truth
+from engine.report import headline, write_report
+from stream.config import Config
+from stream.errors import UserError
+from stream.tracker import TrackerConfig
+
+FLOOR = TrackerConfig().floor_score
+"""Runs are swept from here on: the decision at any higher threshold is a filter on it (`stream.tracker`)."""
+FRAMES_FPS = 60.0
+"""Image folders are thinned to this before the live path puts them on the model's time grid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One video to be run through the live path with one set of weights."""
+
+    name: str
+    run: Callable[[], live.Recording]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 done, 1 failed, 2 wrong usage. Errors are one line on stderr."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        options = _parse(given)
+        command = shlex.join(["python", "-m", "engine.evaluate", *given])
+        evaluate(options, command)
+    except (UserError, DatasetError, EngineError) as error:
+        print(f"evaluate: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.code if isinstance(error, UserError) else 1
+    except KeyboardInterrupt:
+        return 1
+    return 0
+
+
+def evaluate(options: argparse.Namespace, command: str) -> None:
+    """Gather truth and events, choose thresholds, write the report."""
+    if options.truth:
+        videos, at, title = _from_events(options)
+    elif options.bench:
+        videos, at, title = _from_bench(options)
+    else:
+        videos, at, title = _from_dataset(options)
+    protocol = _protocol(options, videos)
+    threshold = TrackerConfig().threshold if options.threshold is None else options.threshold
+    decided = decide(videos, protocol, threshold, FLOOR, at)
+    if not decided.final:
+        raise UserError('no video is to be judged: truth.json has none of split "test"')
+    result = figures(decided, options.rounds)
+    write_report(options.out, title, command, decided, result)
+    print(f"{headline(result)}; report in {options.out / 'report.html'}")
+
+
+def _from_events(options: argparse.Namespace) -> tuple[list[Judged], At, str]:
+    truth = load_truth(options.truth)
+    said = events_of(truth, options.events)
+    return [judged(t, said[t.file]) for t in truth], at_threshold, f"Events on {options.truth.parent.resolve().name}"
+
+
+def _from_bench(options: argparse.Namespace) -> tuple[list[Judged], At, str]:
+    truth = load_truth(options.bench / "truth.json")
+    lost = [t.file for t in truth if not (options.bench / t.file).is_file()]
+    if lost:
+        raise UserError(f"{options.bench} lacks {', '.join(lost[:5])}, named in truth.json; build the bench again")
+    config = _config(options, options.model)
+    tasks = [Task(t.file, partial(live.record_file, options.bench / t.file, config)) for t in truth]
+    return *_run(truth, tasks, options), f"Bench {options.bench.resolve().name}"
+
+
+def _from_dataset(options: argparse.Namespace) -> tuple[list[Judged], At, str]:
+    videos = LOADERS[options.dataset](options.root)
+    if not videos:
+        raise UserError(f"{options.root} holds no video of {options.dataset}; is it another folder?")
+    _complete(options.dataset, videos)
+    by_person = {fold.subject: fold for fold in loso(videos)}
+    weights = {s: _train_fold(options, s) if options.train else options.model for s in by_person}
+    truth, tasks = [], []
+    for video in videos:
+        said = _truth_of(video)
+        truth.append(said)
+        config = _config(options, weights[video.subject])
+        tasks.append(Task(said.file, partial(live.record_video, video, config, FRAMES_FPS)))
+    found, at = _run(truth, tasks, options)
+    noted = [replace(j, notes=v.notes) for j, v in zip(found, videos, strict=True)]
+    return noted, _keep_notes(at), f"{options.dataset}, {options.protocol or 'loso'}"
+
+
+def _run(truth: Sequence[TruthVideo], tasks: Sequence[Task], options: argparse.Namespace) -> tuple[list[Judged], At]:
+    """Record what is not recorded yet, and judge at the floor; the other result judges at a threshold, by replay."""
+    kept = options.recordings or options.out / "recordings"
+    if options.recordings:
+        recordings = {t.name: live.Recording.load(live.recording_path(kept, t.name)) for t in tasks}
+    else:
+        recordings = {}
+        for task, recording in _recorded(tasks, options.jobs):
+            recording.save(live.recording_path(kept, task.name))
+            recordings[task.name] = recording
+    of = {t.file: t for t in truth}
+
+    def at(video: Judged, threshold: float) -> Judged:
+        config = TrackerConfig().at(threshold)
+        recording = recordings[video.result.name]
+        return judged(of[video.result.name], recording.replay(config), recording.trace(config.latency_s))
+
+    return [_at_floor(t, recordings[t.file]) for t in truth], at
+
+
+def _at_floor(truth: TruthVideo, recording: live.Recording) -> Judged:
+    return judged(truth, recording.replay(TrackerConfig().at(FLOOR)))
+
+
+def _recorded(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, live.Recording]]:
+    console = Console(stderr=True)
+    if jobs == 1:
+        for task in track(tasks, "live path", console=console):
+            yield task, task.run()
+        return
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        running = [pool.submit(task.run) for task in tasks]
+        for task, done in track(list(zip(tasks, running, strict=True)), "live path", console=console):
+            yield task, done.result()
+
+
+def _keep_notes(at: At) -> At:
+    def noted(video: Judged, threshold: float) -> Judged:
+        return replace(at(video, threshold), notes=video.notes)
+
+    return noted
+
+
+def _truth_of(video: Video) -> TruthVideo:
+    """A data set's video in seconds; a video without frames has no length but its MEs."""
+    return TruthVideo(
+        file=f"{video.subject}/{video.name}",
+        subject=video.subject,
+        fps=video.fps,
+        duration_s=video.duration_s or 1 / video.fps,
+        intervals=tuple(
+            TruthInterval(
+                i.onset / video.fps, None if i.apex is None else i.apex / video.fps, i.offset / video.fps, i.kind
+            )
+            for i in video.intervals
+        ),
+    )
+
+
+def _complete(name: str, videos: Sequence[Video]) -> None:
+    """Say so when the copy of the data set is not what was published: its figures can't be compared."""
+    count = [sum(i.kind == kind for v in videos for i in v.intervals) for kind in ("micro", "macro")]
+    found = (len(videos), *count)
+    if name in PUBLISHED and found != PUBLISHED[name]:
+        words = ["{} videos, {} micro- and {} macro-expressions".format(*n) for n in (found, PUBLISHED[name])]
+        print(f"evaluate: this copy of {name} has {words[0]}; published are {words[1]}", file=sys.stderr)
+
+
+def _train_fold(options: argparse.Namespace, subject: str) -> Path:
+    """Weights trained without this person, made where they are not there yet."""
+    from engine.train import main as train
+
+    out: Path = options.out / "folds" / subject
+    if not (out / "mesnet.json").is_file():
+        source = ["--dataset", options.dataset, "--root", str(options.root), "--leave-out", subject]
+        if code := train([*source, "--out", str(out), *shlex.split(options.train_options)]):
+            raise UserError(f"training without {subject} failed (above)", code)
+    return out
+
+
+def _config(options: argparse.Namespace, model: Path | None) -> Config:
+    return Config(
+        offline=True,
+        model=model,
+        runtime=options.runtime,
+        face_model=options.face_model,
+        threshold=FLOOR,
+        max_faces=options.max_faces,
+    )
+
+
+def _protocol(options: argparse.Namespace, videos: Sequence[Judged]) -> str:
+    if options.protocol:
+        if options.protocol == "split" and not any(v.split == "tune" for v in videos):
+            raise UserError('--protocol split: no video of split "tune" to choose a threshold on', 2)
+        if options.protocol == "loso" and len({v.result.subject for v in videos}) < 2:
+            raise UserError("--protocol loso: one person alone leaves nobody to choose a threshold on", 2)
+        return str(options.protocol)
+    if options.threshold is not None:
+        return "fixed"
+    if options.dataset:
+        return "loso"
+    return "split" if any(v.split == "tune" for v in videos) else "fixed"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see python -m engine.evaluate --help)", 2)
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(
+        prog="python -m engine.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--truth", type=Path, metavar="FILE", help="truth.json of the videos that --events are of")
+    add("--events", type=Path, nargs="+", metavar="PATH", help="files or folders of events (NAME.jsonl for NAME.mp4)")
+    add("--bench", type=Path, metavar="DIR", help="videos and their truth.json")
+    add(
+        "--dataset", choices=tuple(LOADERS), help="casme2 is CAS(ME)^2, casme3 is CAS(ME)^3 part A, smic is SMIC-E-long"
+    )
+    add("--root", type=Path, metavar="DIR", help="where the data set lies")
+    add("--out", type=Path, required=True, metavar="DIR", help="where the report goes")
+    add("--protocol", choices=PROTOCOLS, help="how the threshold is chosen (default: by what there is)")
+    add("--threshold", type=float, metavar="P", help="judge at this threshold (protocol fixed)")
+    add("--train", action="store_true", help="with --dataset: train a network per person, without that person")
+    add("--train-options", default="", metavar="TEXT", help="further options of engine.train, as one string")
+    add("--model", type=Path, metavar="DIR", help="weights other than the shipped ones")
+    add("--face-model", type=Path, metavar="FILE", help="face_landmarker.task, if it is not to be looked for")
+    add("--runtime", default="auto", help="auto, tensorrt, cuda or onnx (default auto)")
+    add("--max-faces", type=int, default=1, metavar="N", help="faces to follow at most (default 1)")
+    add("--recordings", type=Path, metavar="DIR", help="replay what an earlier run recorded, without the network")
+    add("--jobs", type=int, default=1, metavar="N", help="videos at the same time (default 1)")
+    add("--rounds", type=int, default=1000, metavar="N", help="rounds of the bootstrap over people (default 1000)")
+    options = parser.parse_args(arguments)
+    inputs = [name for name in ("truth", "bench", "dataset") if getattr(options, name)]
+    if len(inputs) != 1:
+        parser.error("give one of --truth with --events, --bench, --dataset with --root")
+    for name, needs in (("truth", "events"), ("events", "truth"), ("dataset", "root"), ("train", "dataset")):
+        if getattr(options, name) and not getattr(options, needs):
+            parser.error(f"--{name} needs --{needs}")
+    if options.protocol == "fixed" and options.threshold is None:
+        options.threshold = TrackerConfig().threshold
+    if options.threshold is not None and options.protocol in ("split", "loso"):
+        parser.error(f"--threshold {options.threshold:g} and --protocol {options.protocol}: one of them chooses")
+    if options.threshold is not None and not FLOOR <= options.threshold < 1:
+        parser.error(f"--threshold {options.threshold:g} is not from {FLOOR:g} to 1")
+    if options.jobs < 1 or options.rounds < 1 or options.max_faces < 1:
+        parser.error("--jobs, --rounds and --max-faces must be at least 1")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

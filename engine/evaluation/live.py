@@ -1,0 +1,185 @@
+"""The live path over a file or a folder of images, written down so that decisions can be replayed without the network.
+
+Frames go through `stream.app`'s very steps; what each face's tracker is given is recorded. A replay at any threshold
+gives exactly the events of a run at it.
+"""
+
+import gzip
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.datasets import DatasetError, Video
+from engine.evaluation.events import Said
+from stream.app import assemble, offline_events
+from stream.config import Config
+from stream.errors import UserError
+from stream.source_info import Source, SourceInfo
+from stream.sources import open_source
+from stream.stages import score_at
+from stream.tracker import IntervalTracker, TrackerConfig
+from stream.types import Frame, ScoredInterval, SourceGap, TrackerEvent
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One call of a tracker: proposals at `now_s`, or a flush (`reason` set)."""
+
+    now_s: float
+    intervals: tuple[ScoredInterval, ...] = ()
+    reason: str | None = None
+
+
+@dataclass(slots=True)
+class Recording:
+    """A run over one video: what the tracker of each face was given, in order. `model`: sha256 of the weights."""
+
+    model: str
+    frames: int = 0
+    faces: list[list[Step]] = field(default_factory=list)
+
+    def replay(self, config: TrackerConfig) -> list[Said]:
+        """The events that a run with this tracker says, in order of emission."""
+        said: list[tuple[float, int, Said]] = []
+        for face, steps in enumerate(self.faces):
+            tracker = IntervalTracker(config)
+            for step in steps:
+                for event in _take(tracker, step):
+                    said.append((step.now_s, face, _said(event, face, step.now_s)))
+        return [s for _, _, s in sorted(said, key=lambda s: s[:2])]
+
+    def trace(self, latency_s: float) -> list[tuple[float, float]]:
+        """(time, score) `latency_s` before every hop: the best proposal there, by the clip that sees past it."""
+        points: dict[float, float] = {}
+        for steps in self.faces:
+            for step in (s for s in steps if s.reason is None):
+                t = round(step.now_s - latency_s, 4)
+                points[t] = max(points.get(t, 0.0), score_at(list(step.intervals), t))
+        return sorted(points.items())
+
+    def save(self, path: Path) -> None:
+        """Write it as compressed JSON."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"version": VERSION, **asdict(self)})
+        path.write_bytes(gzip.compress(text.encode(), mtime=0))
+
+    @classmethod
+    def load(cls, path: Path) -> "Recording":
+        """Read what `save` wrote. Raises UserError."""
+        try:
+            said = json.loads(gzip.decompress(path.read_bytes()))
+            if said["version"] != VERSION:
+                raise ValueError(f"version {said['version']}")
+            faces = [[_step(s) for s in steps] for steps in said["faces"]]
+            return cls(said["model"], said["frames"], faces)
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is not a recording ({error!r}); make it again without --recordings") from None
+
+
+class _RecordingTracker(IntervalTracker):
+    def __init__(self, config: TrackerConfig, steps: list[Step]) -> None:
+        super().__init__(config)
+        self._steps = steps
+
+    def update(self, intervals: list[ScoredInterval], now_s: float) -> list[TrackerEvent]:
+        self._steps.append(Step(now_s, tuple(intervals)))
+        return super().update(intervals, now_s)
+
+    def flush(self, now_s: float, reason: str) -> list[TrackerEvent]:
+        self._steps.append(Step(now_s, reason=reason))
+        return super().flush(now_s, reason)
+
+
+class FolderSource:
+    """A data set's video as a source: images with times by its own frame numbers. See `stream.source_info.Source`."""
+
+    def __init__(self, video: Video, fps: float) -> None:
+        self.dropped = self.corrupt = 0
+        self._frames: Iterator[tuple[int, float, NDArray[np.uint8]]] = video.read(fps)
+        self._first = next(self._frames, None)
+        height, width = self._first[2].shape[:2] if self._first else (0, 0)
+        self.info = SourceInfo(
+            f"{video.subject}/{video.name}", False, width, height, video.fps, "images", 0.5 / video.fps
+        )
+
+    def read(self) -> Frame | SourceGap | None:
+        """The next frame; None at the end. Raises UserError on a file that is no image."""
+        try:
+            item, self._first = self._first or next(self._frames, None), None
+        except DatasetError as error:
+            raise UserError(str(error)) from None
+        return None if item is None else Frame(*item)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def record_file(path: Path, config: Config) -> Recording:
+    """Run a video file through the live path. Raises UserError."""
+    with closing(open_source(str(path), paced=False, stop=threading.Event())) as source:
+        return _record(source, config)
+
+
+def record_video(video: Video, config: Config, fps: float) -> Recording:
+    """Run a data set's video through the live path, thinned to about `fps`. Raises UserError."""
+    return _record(FolderSource(video, fps), config)
+
+
+def recording_path(folder: Path, name: str) -> Path:
+    """Where the recording of video `name` lies in `folder`: readable, and different for different names."""
+    plain = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)
+    return folder / f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}.json.gz"
+
+
+def _record(source: Source, config: Config) -> Recording:
+    parts = assemble(config, source)
+    recording = Recording(parts.model.sha256)
+    parts.scores.new_tracker = _tracker_maker(recording)
+    for _ in offline_events(parts):
+        pass
+    recording.frames = parts.faces.frames
+    return recording
+
+
+def _tracker_maker(recording: Recording) -> Callable[[TrackerConfig], IntervalTracker]:
+    def make(config: TrackerConfig) -> IntervalTracker:
+        recording.faces.append([])
+        return _RecordingTracker(config, recording.faces[-1])
+
+    return make
+
+
+def _take(tracker: IntervalTracker, step: Step) -> list[TrackerEvent]:
+    if step.reason is None:
+        return tracker.update(list(step.intervals), step.now_s)
+    return tracker.flush(step.now_s, step.reason)
+
+
+def _said(event: TrackerEvent, face: int, now_s: float) -> Said:
+    return Said(
+        event.phase.value,
+        f"{face}:{event.key}",
+        event.onset_s,
+        event.apex_s,
+        event.offset_s,
+        event.score,
+        now_s,
+        event.suppressed,
+    )
+
+
+def _step(said: dict[str, Any]) -> Step:
+    intervals = tuple(
+        ScoredInterval(**{**i, "kinds": tuple(i["kinds"]), "regions": tuple(i["regions"])}) for i in said["intervals"]
+    )
+    return Step(said["now_s"], intervals, said["reason"])

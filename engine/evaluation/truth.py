@@ -1,0 +1,132 @@
+"""`truth.json`: what happens in a folder of videos. Times in s from the first frame; see docs/evaluation.md."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stream.errors import UserError
+
+VERSION = 1
+SPLITS = ("tune", "test")
+KINDS = ("micro", "macro", "blink")
+
+
+@dataclass(frozen=True, slots=True)
+class TruthInterval:
+    """A movement of the face. `amplitude_px`: its largest displacement on a 256-px face. `regions`: where it shows."""
+
+    onset_s: float
+    apex_s: float | None
+    offset_s: float
+    kind: str = "micro"
+    amplitude_px: float | None = None
+    regions: tuple[str, ...] = ()
+    face: int | None = None
+
+    def __post_init__(self) -> None:
+        _ordered(self.onset_s, self.apex_s, self.offset_s)
+        if self.kind not in KINDS:
+            raise ValueError(f"kind {self.kind} is not one of {', '.join(KINDS)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Nuisance:
+    """Something that is no expression and may fire a spotter: speech, gaze, head, exposure, noise, ..."""
+
+    onset_s: float
+    offset_s: float
+    kind: str
+
+    def __post_init__(self) -> None:
+        _ordered(self.onset_s, None, self.offset_s)
+
+
+@dataclass(frozen=True, slots=True)
+class TruthVideo:
+    """One video. `file`: relative to truth.json. `split`: `tune` chooses thresholds, `test` is judged.
+
+    `tags`: what tables are broken down by, e.g. {"nuisance": "speech", "skin": "dark"}.
+    """
+
+    file: str
+    subject: str
+    fps: float
+    duration_s: float
+    split: str = "test"
+    intervals: tuple[TruthInterval, ...] = ()
+    nuisances: tuple[Nuisance, ...] = ()
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise ValueError(f"split {self.split} is not one of {', '.join(SPLITS)}")
+        if not (self.fps > 0 and self.duration_s > 0):
+            raise ValueError(f"fps {self.fps} and duration_s {self.duration_s} must be positive")
+
+
+def load_truth(path: Path) -> list[TruthVideo]:
+    """Read `truth.json`. Raises UserError with one line that names the video and what is wrong with it."""
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; it says what is true in the videos, see docs/evaluation.md") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} can't be read as JSON ({error}); write it anew") from None
+    if not isinstance(said, dict) or said.get("version") != VERSION or not isinstance(said.get("videos"), list):
+        raise UserError(f'{path} is not {{"version": {VERSION}, "videos": [...]}}; see docs/evaluation.md')
+    videos = []
+    for i, video in enumerate(said["videos"]):
+        try:
+            videos.append(_video(video))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+            name = video.get("file", i) if isinstance(video, dict) else i
+            raise UserError(f"{path}: video {name}: {what}; see docs/evaluation.md") from None
+    names = [v.file for v in videos]
+    if len(names) != len(set(names)):
+        twice = next(n for n in names if names.count(n) > 1)
+        raise UserError(f"{path}: video {twice} is there twice; leave one of them out")
+    return videos
+
+
+def save_truth(path: Path, videos: Sequence[TruthVideo]) -> None:
+    """Write `truth.json`."""
+    said = {"version": VERSION, "videos": [asdict(v) for v in videos]}
+    path.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+
+
+def _video(said: dict[str, Any]) -> TruthVideo:
+    return TruthVideo(
+        file=str(said["file"]),
+        subject=str(said["subject"]),
+        fps=float(said["fps"]),
+        duration_s=float(said["duration_s"]),
+        split=said.get("split", "test"),
+        intervals=tuple(_interval(i) for i in said.get("intervals", ())),
+        nuisances=tuple(
+            Nuisance(float(n["onset_s"]), float(n["offset_s"]), str(n["kind"])) for n in said.get("nuisances", ())
+        ),
+        tags={str(k): str(v) for k, v in said.get("tags", {}).items()},
+    )
+
+
+def _interval(said: dict[str, Any]) -> TruthInterval:
+    apex_s, amplitude_px, face = said.get("apex_s"), said.get("amplitude_px"), said.get("face")
+    return TruthInterval(
+        onset_s=float(said["onset_s"]),
+        apex_s=None if apex_s is None else float(apex_s),
+        offset_s=float(said["offset_s"]),
+        kind=str(said.get("kind", "micro")),
+        amplitude_px=None if amplitude_px is None else float(amplitude_px),
+        regions=tuple(map(str, said.get("regions") or ())),
+        face=None if face is None else int(face),
+    )
+
+
+def _ordered(onset_s: float, apex_s: float | None, offset_s: float) -> None:
+    times = [t for t in (onset_s, apex_s, offset_s) if t is not None]
+    if not all(map(math.isfinite, times)) or times != sorted(times):
+        raise ValueError(f"interval {onset_s}, {apex_s}, {offset_s} is not in order")
