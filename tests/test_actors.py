@@ -161,6 +161,26 @@ def test_head_turns_are_what_the_aligner_leaves(actor: Actor, name: str, axis: i
     assert np.abs(moved.mean(0)).max() < 0.1
 
 
+def test_own_smile_goes_where_the_smiling_picture_has_the_landmarks(landmarker: Landmarker) -> None:
+    """A second picture's landmarks are reached at level 1, half-way at half; without one there is no such action."""
+    image = cv2.imread(str(FACE))
+    points = landmarker.find(image)[0]
+    smile = points.copy()
+    around = np.exp(-(np.linalg.norm(points[:, :2] - points[291, :2], axis=1) ** 2) / (2 * 30.0**2))
+    smile[:, 1] -= 12 * around  # px of the picture; the left corner of the mouth goes up
+    plain = actors.build_actor(image, points, "london:x")
+    own = actors.build_actor(image, points, "london:x", smiling=(image, smile))
+    assert "own_smile" not in plain.index
+    half, full = (own.coefficients({"own_smile": amount}) @ own.maps.astype(np.float32).reshape(len(own.names), -1)
+                  for amount in (0.5, 1.0))  # fmt: skip
+    wanted = -12 * np.sqrt(abs(np.linalg.det(own.matrix[:, :2])))
+    to = own.points[291, :2] + (0, wanted)
+    x, y = warps.to_samples(to, warps.MAP_SIZE).round().astype(int)
+    moved = -full.reshape(warps.MAP_SIZE, warps.MAP_SIZE, 2)[y, x]
+    assert moved == pytest.approx((0, wanted), abs=0.8)
+    assert np.abs(half).max() == pytest.approx(np.abs(full).max() / 2, rel=0.15)
+
+
 def test_levels_are_interpolated_linear_maps_are_scaled(actor: Actor) -> None:
     blink = actor.index["blink_L"]
     assert np.allclose(actor.levels[blink], (0.25, 0.5, 0.75, 1))

@@ -9,8 +9,8 @@ An actor's frame is `texture` sampled at `grid + sum_k coefficient[k] * maps[k]`
   `AU17_B`, ... of `actions.ACTION_UNITS`; `gaze_x`, `gaze_y` (irises 1 px to the image's right, down; lids follow);
   `yaw`, `pitch` (per degree: what is left of a head turn to the image's right, up, after the aligner's similarity).
 - levels (0 < level <= 1): the exact map of an action at that share of its full size; a time course interpolates
-  between neighbouring levels (`Actor.coefficients`). `blink_L`, `blink_R`, and
-  `smile_L`, `jaw_open`, ... of `rigging.LEVELS`.
+  between neighbouring levels (`Actor.coefficients`). `blink_L`, `blink_R`;
+  `smile_L`, `jaw_open`, ... of `rigging.LEVELS`; `own_smile`, as this person does it, where there is a picture of it.
 
 L and R are the person's own left and right.
 """
@@ -136,15 +136,20 @@ def build_actor(
     identity: str,
     source: str = "",
     table: ActionTable | None = None,
+    smiling: tuple[NDArray[np.uint8], NDArray[np.float32]] | None = None,
 ) -> Actor:
-    """The actor of a portrait uint8[H, W, 3] BGR and its landmarks float32[478, 3] (px; `Landmarker.find`)."""
+    """The actor of a portrait uint8[H, W, 3] BGR and its landmarks float32[478, 3] (px; `Landmarker.find`).
+
+    `smiling`: the same person's smile, picture and landmarks; it adds the action `own_smile`.
+    """
     table = table or load_actions()
-    matrix = np.asarray(crop_matrix(points), np.float64)
-    crop = np.column_stack([points[:, :2] @ matrix[:, :2].T + matrix[:, 2], points[:, 2] * _scale(matrix)])
-    crop = crop.astype(np.float32)
+    matrix, crop = _in_crop(points)
     mesh = warps.face_mesh(crop[:, :2], table.triangles)
     texture = texture_of(image, matrix)
     maps = rigging.linear(table, crop, mesh) + rigging.large(table, crop, mesh, texture)
+    if smiling is not None:
+        to_crop, apex = _in_crop(smiling[1])
+        maps += rigging.own_smile(table, crop, mesh, apex, texture_of(smiling[0], to_crop))
     paints = [m.paint for m in maps if m.paint is not None]
     shown = [m for m in maps if m.paint is not None]
     return Actor(
@@ -180,8 +185,12 @@ def texture_of(image: NDArray[np.uint8], matrix: NDArray[np.float64]) -> NDArray
     return np.asarray(warp_down(wide, to_image, TEXTURE_PX), np.uint8)
 
 
-def _scale(matrix: NDArray[np.float64]) -> float:
-    return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+def _in_crop(points: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """The live program's crop matrix for landmarks float32[478, 3] (px), and the landmarks in crop px."""
+    matrix = np.asarray(crop_matrix(points), np.float64)
+    scale = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    crop = np.column_stack([points[:, :2] @ matrix[:, :2].T + matrix[:, 2], points[:, 2] * scale])
+    return matrix, crop.astype(np.float32)
 
 
 def render(actor: Actor, amounts: Mapping[str, float], size: int = EXTENT_PX) -> NDArray[np.uint8]:
@@ -215,15 +224,23 @@ def build_all(todo: Iterable[tuple[str, Path]], data: Path, out: Path, face_mode
     """Write one actor per portrait; returns a line for each picture in which no face was found."""
     landmarker, missed = Landmarker(locate(face_model)), []
     for identity, path in todo:
-        read = cv2.imread(str(path))
-        image = np.asarray(read, np.uint8) if read is not None else np.zeros((1, 1, 3), np.uint8)
-        faces = landmarker.find(image)
-        if not faces:
+        found = _face(landmarker, path)
+        if found is None:
             missed.append(f"{path}: no face found, left out")
             continue
-        actor = build_actor(image, faces[0], identity, str(path.relative_to(data)))
+        smile = path.with_name(path.name.replace("_neutral", "_smiling"))
+        smiling = _face(landmarker, smile) if smile != path and smile.is_file() else None
+        actor = build_actor(*found, identity, str(path.relative_to(data)), smiling=smiling)
         actor.save(out / f"{identity.partition(':')[0]}_{path.stem}.npz")
     return missed
+
+
+def _face(landmarker: Landmarker, path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]] | None:
+    """A picture and the landmarks of its clearest face, None if it shows none or is none."""
+    read = cv2.imread(str(path))
+    image = np.asarray(read, np.uint8) if read is not None else np.zeros((1, 1, 3), np.uint8)
+    faces = landmarker.find(image)
+    return (image, faces[0]) if faces else None
 
 
 def main(arguments: list[str] | None = None) -> int:

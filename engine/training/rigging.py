@@ -142,6 +142,30 @@ def large(table: ActionTable, crop: NDArray[np.float32], mesh: FaceMesh, texture
     return maps
 
 
+def own_smile(
+    table: ActionTable,
+    crop: NDArray[np.float32],
+    mesh: FaceMesh,
+    apex: NDArray[np.float32],
+    apex_texture: NDArray[np.uint8],
+) -> list[RigMap]:
+    """Maps from a person's neutral landmarks `crop` to those of their smile `apex`, both float32[478, 3] crop px.
+
+    What opens between the lips has the grey of the mouth in the smiling picture: teeth, mostly.
+    """
+    motion = (apex - crop)[:468, :2]
+    mouth = warps.polygon_alpha(apex[list(MOUTH), :2]) > 0.5
+    seen = apex_texture[::2, ::2][mouth]
+    grey = float(np.median(seen)) if seen.size else 0.0
+    share = table.regions(table.mix(LEVELS["smile_L"][0]))
+    maps = []
+    for level in (1 / 3, 2 / 3, 1.0):
+        inside = _mouth_inside(crop[:468, :2], crop[:468, :2] + level * motion)
+        paint = inside if inside.max() > 0.3 else None
+        maps.append(RigMap("own_smile", level, warps.level_map(mesh, level * motion), share, paint, grey))
+    return maps
+
+
 def _blink(motion: NDArray[np.float32], points: NDArray[np.float32], rim: tuple[int, ...]) -> NDArray[np.float32]:
     """The motion float32[468, 2] that shuts this person's eye: ICT's, scaled so that the lids just meet."""
     upper, lower = list(rim[9:]), list(rim[7:0:-1])
