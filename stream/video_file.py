@@ -129,8 +129,7 @@ class FileSource:
                 packet, broken = None, True
             ended = packet is None or packet.size == 0
             try:
-                # the last packet of a file that was cut off is flagged corrupt: there is but a piece of it
-                pictures = self._stream.decode(packet) if ended or not packet.is_corrupt else [None]
+                pictures = self._stream.decode(packet)
             except av.error.FFmpegError:
                 pictures = [None]
             for picture in pictures:
@@ -140,7 +139,7 @@ class FileSource:
                     yield picture
             if ended:
                 break
-            broken_off = packet.is_corrupt
+            broken_off = packet.is_corrupt  # FFmpeg flags the last packet if there is but a piece of it
         if broken or broken_off:
             raise UserError(
                 f"source {self._path}: breaks off before its end (cut off or damaged); "

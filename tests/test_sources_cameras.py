@@ -1,4 +1,4 @@
-"""Which camera is which, and never another one in its place; a folder stands in for /dev and /sys, so none is needed."""
+"""Which camera is which, and never another one in its place; a folder stands in for /dev and /sys here."""
 
 import sys
 import threading
