@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stream import face_model
-from stream.face import Faces, Limits, extract
+from stream.face import SEARCH_MORE_S, Faces, Limits, extract
 from stream.landmarks import Landmarker
 from stream.types import FaceCrop, FaceGap, Frame
 
@@ -109,10 +109,10 @@ def test_no_more_than_max_faces_are_given(landmarker):
 
 def test_a_face_that_comes_later_is_found_within_the_search_interval(landmarker):
     alone, both = scene((180, 240, 0.6)), scene((180, 240, 0.6), (470, 240, 0.5))
-    _, out = run(landmarker, [alone] * 8 + [both] * 8, max_faces=2)
+    _, out = run(landmarker, [alone] * 8 + [both] * 14, max_faces=2)
     second = places(out)[2]
-    assert 8 <= second[0] <= 8 + 5
-    assert second == list(range(second[0], 16))
+    assert 8 <= second[0] <= 8 + SEARCH_MORE_S * FPS
+    assert second == list(range(second[0], 22))
 
 
 def test_a_far_face_is_found_too(landmarker):
