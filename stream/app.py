@@ -21,9 +21,8 @@ from stream.config import Config
 from stream.emission import Emitter, LiveEdge, OfflineEdge
 from stream.errors import UserError
 from stream.events_file import EventsFile
-from stream.face import Faces
+from stream.face import Faces, open_landmarker
 from stream.face_model import locate
-from stream.landmarks import Landmarker
 from stream.pipeline import CPU_RUNTIME, LivePipeline, Parts
 from stream.sources import Source, open_source
 from stream.stages import FaceStage, ScoreStage
@@ -72,7 +71,7 @@ def open_named_source(config: Config, stop: threading.Event) -> Source:
 def assemble(config: Config, source: Source) -> Parts:
     """Load the networks and put the two stages together."""
     model = load_model(config.model)
-    landmarker = Landmarker(locate(config.face_model))
+    landmarker = open_landmarker(config.landmarks, locate(config.face_model), config.max_faces)
 
     def scorer(runtime: str) -> Scorer[int]:
         return Scorer(select(runtime, model, faces=config.max_faces, device=f"cuda:{config.device}"), model.spec)

@@ -1,16 +1,17 @@
 """Frames in, one aligned crop per face out: detection, landmarks, identity, alignment."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from stream.face_align import crop_matrix, extract, face_width_px, head_pose_deg, quality
 from stream.face_tracks import MEMORY_S, Track, assign, same_face
-from stream.landmarks import PRESENT, Image, Points, Roi, roi_of
+from stream.landmarks import PRESENT, Image, Landmarker, Points, Roi, roi_of
 from stream.types import FaceCrop, FaceGap, Frame
 
-__all__ = ["Faces", "LandmarkSource", "Limits", "crop_matrix", "extract"]
+__all__ = ["Faces", "LandmarkSource", "Limits", "crop_matrix", "extract", "open_landmarker"]
 
 SEARCH_S = 0.2
 SEARCH_MORE_S = 0.5
@@ -27,6 +28,18 @@ class LandmarkSource(Protocol):
 
     def track(self, image: Image, roi: Roi) -> tuple[Points, float]:
         """Landmarks of the face within `roi` (float32[478, 3], px) and the probability that there is one."""
+
+
+def open_landmarker(kind: str, face_model: Path, max_faces: int) -> LandmarkSource:
+    """What `--landmarks` names: `litert` (our own running of the networks) or `mediapipe` (the package, an extra).
+
+    Raises UserError: the model file is not one, or the extra is not there.
+    """
+    if kind == "mediapipe":
+        from stream.landmarks_mediapipe import MediapipeLandmarker  # only for those who installed it
+
+        return MediapipeLandmarker(face_model, max_faces)
+    return Landmarker(face_model)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import pytest
 
 from stream import face_model
 from stream.errors import UserError
-from stream.face import Faces
+from stream.face import Faces, open_landmarker
 from stream.landmarks import Landmarker, roi_of
 from stream.landmarks_mediapipe import MediapipeLandmarker
 from stream.types import FaceCrop, Frame
@@ -62,6 +62,12 @@ def test_faces_come_out_of_it_too(reference):
 def test_without_the_extra_one_line_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "mediapipe", None)
     with pytest.raises(UserError, match=r"mestream\[mediapipe\]") as error:
-        MediapipeLandmarker(Path("any.task"))
+        open_landmarker("mediapipe", Path("any.task"), 1)
     assert error.value.code == 2
     assert "\n" not in str(error.value)
+
+
+def test_the_flag_chooses_which(reference):
+    model = face_model.locate()
+    assert isinstance(open_landmarker("mediapipe", model, 1), MediapipeLandmarker)
+    assert isinstance(open_landmarker("litert", model, 1), Landmarker)
