@@ -101,7 +101,7 @@ class FileSource:
         only_dts = "avi" in self._container.format.name
         start_us = None if only_dts else self._container.start_time
         clock = MediaClock(self._period_s, start_us / av.time_base if start_us is not None else None)
-        last_s, corrupt_before = lap_start_s, self.corrupt
+        last_s, last_shape, corrupt_before = lap_start_s, None, self.corrupt
         for picture in self._pictures():
             ticks = picture.dts if only_dts else picture.pts
             media_s, gap = clock.stamp(float(ticks * picture.time_base) if ticks is not None else None)
@@ -111,10 +111,13 @@ class FileSource:
             time_s = lap_start_s + media_s
             if gap is None and self.corrupt > corrupt_before and time_s - last_s > HOLE_S:
                 gap = "corrupt"
+            image = _upright(picture)
+            if gap is None and last_shape not in (None, image.shape):
+                gap = "resolution_changed"
             if gap is not None:
                 yield SourceGap(last_s, gap)
-            yield Frame(index, time_s, _upright(picture))
-            index, last_s, corrupt_before = index + 1, time_s, self.corrupt
+            yield Frame(index, time_s, image)
+            index, last_s, last_shape, corrupt_before = index + 1, time_s, image.shape, self.corrupt
 
     def _pictures(self) -> Iterator[Any]:
         """Decoded pictures in the order of display; what can't be decoded is counted and left out."""

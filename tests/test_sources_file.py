@@ -127,6 +127,30 @@ def test_a_phones_upright_video_is_upright(tmp_path: Path) -> None:
         assert np.array_equal(frame.image, np.rot90(picture.to_ndarray(format="bgr24")))
 
 
+@pytest.mark.parametrize(
+    ("second_starts_s", "size_px", "reasons"),
+    [
+        (0, (192, 64), ["clock_jump"]),
+        (0, (96, 48), ["clock_jump"]),
+        (1.5, (96, 48), ["resolution_changed"]),
+        (1.5, (192, 64), []),
+    ],
+)
+def test_two_recordings_in_one_file_are_parted_by_a_gap(
+    tmp_path: Path, second_starts_s: float, size_px: tuple[int, int], reasons: list[str]
+) -> None:
+    """MPEG-TS files put one after the other, as recorders do: time goes on; a seam in time or size is one gap."""
+    times = [i / 30 for i in range(45)]
+    first = write_video(tmp_path / "a.ts", times, options={"bf": "0"})
+    images = [numbered(45 + i, *size_px) for i in range(45)]
+    second = write_video(tmp_path / "b.ts", [second_starts_s + t for t in times], images=images, options={"bf": "0"})
+    (tmp_path / "both.ts").write_bytes(first.read_bytes() + second.read_bytes())
+    frames, gaps = play(tmp_path / "both.ts")
+    assert [number_in(frame.image) for frame in frames] == list(range(90))
+    assert [frame.time_s for frame in frames] == pytest.approx([i / 30 for i in range(90)], abs=1e-3)
+    assert gaps == [SourceGap(frames[44].time_s, reason) for reason in reasons]
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 5)])
 def test_tiny_images(tmp_path: Path, size: tuple[int, int]) -> None:
     """Images of 1x1 px and of odd sizes come out as they are."""
