@@ -26,6 +26,7 @@ from engine.errors import EngineError
 from engine.evaluation import live
 from engine.evaluation.events import Judged, events_of, judged
 from engine.evaluation.figures import at_threshold, figures
+from engine.evaluation.folds import train_folds
 from engine.evaluation.protocol import PROTOCOLS, At, decide
 from engine.evaluation.truth import TruthInterval, TruthVideo, load_truth
 from engine.report import headline, write_report
@@ -101,8 +102,8 @@ def _from_dataset(options: argparse.Namespace) -> tuple[list[Judged], At, str]:
     if not videos:
         raise UserError(f"{options.root} holds no video of {options.dataset}; is it another folder?")
     _complete(options.dataset, videos)
-    by_person = {fold.subject: fold for fold in loso(videos)}
-    weights = {s: _train_fold(options, s) if options.train else options.model for s in by_person}
+    people = [fold.subject for fold in loso(videos)]
+    weights = train_folds(videos, options) if options.train else dict.fromkeys(people, options.model)
     truth, tasks = [], []
     for video in videos:
         said = _truth_of(video)
@@ -182,18 +183,6 @@ def _complete(name: str, videos: Sequence[Video]) -> None:
         print(f"evaluate: this copy of {name} has {words[0]}; published are {words[1]}", file=sys.stderr)
 
 
-def _train_fold(options: argparse.Namespace, subject: str) -> Path:
-    """Weights trained without this person, made where they are not there yet."""
-    from engine.train import main as train
-
-    out: Path = options.out / "folds" / subject
-    if not (out / "mesnet.json").is_file():
-        source = ["--dataset", options.dataset, "--root", str(options.root), "--leave-out", subject]
-        if code := train([*source, "--out", str(out), *shlex.split(options.train_options)]):
-            raise UserError(f"training without {subject} failed (above)", code)
-    return out
-
-
 def _config(options: argparse.Namespace, model: Path | None) -> Config:
     return Config(
         offline=True,
@@ -243,6 +232,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--protocol", choices=PROTOCOLS, help="how the threshold is chosen (default: by what there is)")
     add("--threshold", type=float, metavar="P", help="judge at this threshold (protocol fixed)")
     add("--train", action="store_true", help="with --dataset: train a network per person, without that person")
+    add("--train-pool", type=Path, nargs="+", default=[], metavar="DIR", help="further pools to train on with --train")
     add("--train-options", default="", metavar="TEXT", help="further options of engine.train, as one string")
     add("--model", type=Path, metavar="DIR", help="weights other than the shipped ones")
     add("--face-model", type=Path, metavar="FILE", help="face_landmarker.task, if it is not to be looked for")

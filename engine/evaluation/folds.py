@@ -1,0 +1,63 @@
+"""Leave-one-subject-out with training: one network per person, who is in neither its training nor its tuning pools."""
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.datasets import Video, loso
+from stream.errors import UserError
+
+TUNE_SHARE = 5
+"""Every fifth of the other people is held out to choose a fold's weights by."""
+
+
+def train_folds(videos: Sequence[Video], options: argparse.Namespace) -> dict[str, Path]:
+    """Directory of weights per person, made where it is not there yet; a killed run goes on where it was.
+
+    Pools per person lie in `--out`/pools, weights in `--out`/folds. `--train-pool` adds made-up clips to every fold.
+    """
+    from engine.training.dataset_pool import make_pools
+
+    pools = make_pools(videos, options.out / "pools", options.face_model)
+    return {fold.subject: _fold(fold.subject, pools, options) for fold in loso(videos)}
+
+
+def split(subject: str, people: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(people to train on, people to tune on), neither with `subject` in it.
+
+    Raises UserError when there are too few people for both.
+    """
+    others = [s for s in people if s != subject]
+    tune = others[TUNE_SHARE - 1 :: TUNE_SHARE] or others[-1:]
+    train = [s for s in others if s not in tune]
+    if not train:
+        raise UserError(f"--train without {subject}: {len(others)} other people are too few; at least 2 are needed")
+    return train, tune
+
+
+def _fold(subject: str, pools: dict[str, Path], options: argparse.Namespace) -> Path:
+    from engine.train import main as train_main
+
+    out: Path = options.out / "folds" / subject
+    if not (out / "mesnet_1d.onnx").is_file():
+        train, tune = split(subject, list(pools))
+        arguments = ["--pool", *(str(pools[s]) for s in train), *map(str, options.train_pool)]
+        arguments += ["--tune", *(str(pools[s]) for s in tune), "--out", str(out)]
+        if code := train_main([*arguments, *shlex.split(options.train_options)]):
+            raise UserError(f"training without {subject} failed (above)", code)
+        _export(out)
+    return out
+
+
+def _export(out: Path) -> None:
+    """Make the best weights of a training run a model directory."""
+    from safetensors.torch import load_file
+
+    from engine.export import save_model
+    from engine.mesnet import MESNet
+    from engine.spec import ModelSpec
+
+    net = MESNet(ModelSpec())
+    net.load_state_dict(load_file(out / "mesnet.safetensors"))
+    save_model(net.eval(), out)
