@@ -84,21 +84,23 @@ class LivePipeline:
         self._events_file: EventsFile | None = None
         self._recorder: Recorder | None = None
         self._degraded: dict[str, str] = {}
-        self._server = EventServer(_server_config(config), hello(parts))
+        self.server = EventServer(_server_config(config), hello(parts))
+        self.serving = threading.Event()
         parts.faces.on_crop = self._preview
 
     def run(self) -> None:
         """Serve until the source ends, a worker fails (its error is raised) or `stop` is set."""
         began_s = time.monotonic()
-        self._server.start()
+        self.server.start()
         workers = [Worker("face", self._watch, lambda: None), Worker("score", self._score, self._wind_up)]
         try:
             if self._config.events:
-                self._events_file = EventsFile(self._config.events, self._server.epoch, append=True)
+                self._events_file = EventsFile(self._config.events, self.server.epoch, append=True)
             if self._config.record:
-                self._recorder = Recorder(self._config.record, self._parts.source.info.name, self._server.epoch)
-            log.info("%s; events and dashboard on %s", describe(self._parts), self._server.url)
-            self._server.ready(model=True)
+                self._recorder = Recorder(self._config.record, self._parts.source.info.name, self.server.epoch)
+            log.info("%s; events and dashboard on %s", describe(self._parts), self.server.url)
+            self.server.ready(model=True)
+            self.serving.set()
             for worker in workers:
                 worker.start()
             while not self._stop.wait(STATUS_S):
@@ -108,7 +110,7 @@ class LivePipeline:
                 worker.join(max(0.0, give_up_s - time.monotonic()))
         finally:
             self._wind_up()
-            self._server.stop()
+            self.server.stop()
             for kept in (self._events_file, self._recorder):
                 if kept is not None:
                     kept.close()
@@ -143,9 +145,9 @@ class LivePipeline:
 
     def _preview(self, crop: FaceCrop) -> None:
         due = crop.time_s - self._previewed_s.get(crop.face_id, -math.inf) >= PREVIEW_S
-        if due and self._overload.level < Level.PREVIEW and self._server.wants("preview"):
+        if due and self._overload.level < Level.PREVIEW and self.server.wants("preview"):
             self._previewed_s[crop.face_id] = crop.time_s
-            self._server.publish_preview(crop.face_id, jpeg(crop), crop.time_s)
+            self.server.publish_preview(crop.face_id, jpeg(crop), crop.time_s)
 
     # --- score thread ------------------------------------------------------------------------------------------------
 
@@ -155,10 +157,10 @@ class LivePipeline:
                 scored = self._step(hop)
             for event in scored.events:
                 self._publish(event)
-            if self._overload.level < Level.TELEMETRY and self._server.wants("scores"):
+            if self._overload.level < Level.TELEMETRY and self.server.wants("scores"):
                 for face, time_s, score in scored.trace:
                     said = {"face": face, "time_s": round(time_s, 3), "score": round(score, 4)}
-                    self._server.publish_scores({**said, "threshold": self._parts.scores.config.threshold})
+                    self.server.publish_scores({**said, "threshold": self._parts.scores.config.threshold})
             self._telemetry.scored(hop.captured_s)
 
     def _step(self, hop: Hop) -> Scored:
@@ -173,13 +175,13 @@ class LivePipeline:
             log.warning("%s", why)
             self._degraded["runtime"] = why
             closed = scores.change_scorer(self._parts.cpu_scorer(), hop)
-            self._server.update_hello(runtime=scores.runtime)
+            self.server.update_hello(runtime=scores.runtime)
             scored = scores.step(hop)
             return Scored(closed + scored.events, scored.trace)
 
     def _publish(self, event: Event) -> None:
         self._ends += event.phase == "end"
-        self._server.publish(event)
+        self.server.publish(event)
         if self._recorder is not None:
             self._recorder.event(event)
         if self._events_file is not None:
@@ -192,8 +194,8 @@ class LivePipeline:
     # --- main thread -------------------------------------------------------------------------------------------------
 
     def _every_second(self) -> None:
-        if self._server.failure is not None:
-            raise UserError(f"the event server died: {one_line(self._server.failure)}; start again")
+        if self.server.failure is not None:
+            raise UserError(f"the event server died: {one_line(self.server.failure)}; start again")
         faces, scores, source = self._parts.faces, self._parts.scores, self._parts.source
         # what a file does not deliver in time it delivers late, so its own rate is what is asked of the machine
         load = self._telemetry.load(source.dropped if source.info.live else None)
@@ -207,8 +209,8 @@ class LivePipeline:
             dropped["record"] = self._recorder.dropped
             if self._recorder.trouble:
                 self._degraded["record"] = self._recorder.trouble
-        self._server.ready(frames=load.done_fps > 0)
-        self._server.publish_status(
+        self.server.ready(frames=load.done_fps > 0)
+        self.server.publish_status(
             self._telemetry.status(
                 dropped=dropped,
                 degraded=[*level.words, *self._degraded.values()],

@@ -1,0 +1,163 @@
+"""The live program on real video and a real network camera: what subscribers get, and how it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from clips import face_image, face_video
+from live_program import live
+from program import lines_of_json, run, said, start
+from servers import MjpegCamera
+
+from engine.model import Model
+
+
+@lru_cache(maxsize=64)
+def swaying(number: int) -> np.ndarray:
+    return face_image(number / 30)
+
+
+def face_in_camera(number: int) -> np.ndarray:
+    """Two seconds of a face, forth and back for ever, never the same image twice in a row (that would be frozen)."""
+    image = swaying(abs(number % 120 - 60)).copy()
+    image[0, :16] = number % 256
+    return image
+
+
+@pytest.fixture
+def camera() -> Iterator[MjpegCamera]:
+    with MjpegCamera() as served:
+        served.next_image = face_in_camera
+        yield served
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return face_video(tmp_path_factory.mktemp("video") / "face.mp4")
+
+
+SETTLED = ("phase", "face", "onset_s", "apex_s", "offset_s", "score", "regions")
+
+
+def settled(events: list[dict]) -> list[tuple]:
+    return [tuple(json.dumps(event[key]) for key in SETTLED) for event in events if event["phase"] == "end"]
+
+
+def test_a_file_in_real_time_ends_as_it_does_offline(tmp_path, video, eager_model):
+    """The same `end` events, socket and file alike; hello first; status, score trace and preview for who asked."""
+    arguments = ("--source", video, "--model", eager_model.directory, "--runtime", "onnx")
+    run(tmp_path, *arguments, "--offline", "--events", tmp_path / "offline.jsonl")
+    with live(tmp_path, eager_model, video, events=tmp_path / "live.jsonl") as running:
+        running.finish()
+    expected = settled(lines_of_json(tmp_path / "offline.jsonl"))
+    written = lines_of_json(tmp_path / "live.jsonl")
+    assert len(expected) >= 3
+    assert settled(written) == expected
+
+    hello, epoch = running.messages[0], written[0]["epoch"]
+    assert (hello["type"], hello["source"], hello["runtime"]) == ("hello", "file:face.mp4", "onnx")
+    assert hello["model"]["sha256"] == eager_model.sha256
+    sent = running.of_type("event")
+    assert [event["seq"] for event in sent] == list(range(sent[0]["seq"], len(written) + 1))
+    assert sent == written[sent[0]["seq"] - 1 :], "file and socket disagree"
+    assert {event["epoch"] for event in sent} == {epoch}
+    assert all(0 <= event["latency_ms"] < 5000 for event in sent)
+    statuses = running.of_type("status")
+    assert statuses[-1]["faces"] == [{"face": 1, "state": "watching", "reason": None}]
+    assert statuses[-1]["fps"] == pytest.approx(30, abs=0.5)
+    assert statuses[-1]["dropped"]["capture"] == 0
+    assert statuses[-1]["latency_ms"]["p50"] <= statuses[-1]["latency_ms"]["p99"]
+    scores = running.of_type("scores")
+    assert len(scores) >= 10
+    assert [score["time_s"] for score in scores] == sorted(score["time_s"] for score in scores)
+    assert running.of_type("preview")
+
+
+def read_until_serving(program: subprocess.Popen[str]) -> str:
+    """The lines said until it serves."""
+    assert program.stderr is not None
+    heard = ""
+    for line in program.stderr:
+        heard += line
+        if "events and dashboard on" in line:
+            return heard
+    raise AssertionError(f"it ended before it served: {heard}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_within_two_seconds_with_everything_settled(tmp_path, camera, eager_model, number):
+    events = tmp_path / "events.jsonl"
+    arguments = ("--source", camera.url(), "--model", eager_model.directory, "--runtime", "onnx", "--port", 0)
+    program = start(tmp_path, *arguments, "--events", events)
+    try:
+        read_until_serving(program)
+        give_up_s = time.monotonic() + 20
+        while events.stat().st_size < 2000 and time.monotonic() < give_up_s:
+            time.sleep(0.02)  # nothing here can wake us: it is another process's file
+        asked_s = time.monotonic()
+        program.send_signal(number)
+        _, rest = program.communicate(timeout=20)
+        took_s = time.monotonic() - asked_s
+    finally:
+        program.kill()
+    assert program.returncode == 0, rest
+    assert took_s < 2.0
+    assert "Traceback" not in rest
+    assert "frames" in said(rest)[-1]
+    last = {event["id"]: event["phase"] for event in lines_of_json(events)}
+    assert last
+    assert set(last.values()) <= {"end", "retract"}
+
+
+def test_a_recording_survives_being_killed_and_nothing_else_holds_an_image(tmp_path, camera, eager_model):
+    """kill -9: the video is readable to its last second, and matches the events' clock. Without --record: no image."""
+    folder = tmp_path / "kept"
+    arguments = ("--source", camera.url(), "--model", eager_model.directory, "--runtime", "onnx", "--port", 0)
+    program = start(tmp_path, *arguments, "--record", folder)
+    try:
+        read_until_serving(program)
+        began_s = time.monotonic()
+        while time.monotonic() < began_s + 20:
+            if sum(path.stat().st_size for path in folder.rglob("video.mkv")) > 100_000:
+                break
+            time.sleep(0.02)
+    finally:
+        program.kill()
+        program.communicate(timeout=10)
+    (session,) = folder.iterdir()
+    about = json.loads((session / "session.json").read_text())
+    assert about["source"] == f"http://127.0.0.1:{camera.port}/cam"
+    with av.open(str(session / about["videos"][0]["file"])) as container:
+        times_s = [float(picture.time) for picture in container.decode(video=0)]
+    assert len(times_s) >= 15
+    assert times_s[0] == 0
+    assert times_s == sorted(set(times_s))
+    for event in lines_of_json(session / "events.jsonl"):
+        assert about["videos"][0]["starts_s"] <= event["onset_s"] < about["videos"][0]["starts_s"] + 60
+    others = [path for path in tmp_path.rglob("*") if path.is_file() and folder not in path.parents]
+    assert all(path.name.startswith("journal.sqlite") for path in others), others
+    assert os.listdir(session)
+
+
+def test_a_camera_that_stalls_closes_what_was_open_and_goes_on(tmp_path, camera, eager_model: Model):
+    """No event spans the silence; the status is there all along; the face comes back under a number of its own."""
+    with live(tmp_path, eager_model, camera.url()) as running:
+        running.wait_for(lambda m: m["type"] == "event" and m["phase"] == "end")
+        camera.stalled.set()
+        silent_s = time.monotonic()
+        running.wait_for(lambda m: m["type"] == "status" and any(f["reason"] == "stalled" for f in m["faces"]))
+        camera.stalled.clear()
+        back_s = time.monotonic()
+        running.wait_for(lambda m: m["type"] == "event" and m["phase"] == "end" and m["onset_s"] > back_s - 0.1)
+    events = running.of_type("event")
+    assert not [event for event in events if event["onset_s"] < silent_s + 0.1 and (event["offset_s"] or 0) > back_s]
+    last = {event["id"]: event for event in events}
+    assert {event["phase"] for event in last.values() if event["onset_s"] < silent_s} <= {"end", "retract"}
