@@ -7,7 +7,6 @@ on any machine, also without a GPU; TensorRT builds on and for the GPU at hand.
 import argparse
 import hashlib
 import importlib
-import json
 import os
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from engine import sidecar
 from engine.errors import EngineError
 from engine.model import HALVES, Model, load_model
 from engine.precision import PRECISIONS, convert
+from engine.ranges import load_ranges
 from engine.sidecar import Sidecar, Target
 
 MAX_FACES = 512
@@ -78,16 +78,6 @@ def load_graphs(model: Model, precision: str, ranges: Mapping[str, float] | None
     if precision == "int8" and ranges is None:
         ranges = load_ranges(model.directory / "mesnet_int8.json")
     return {half: convert(graph, precision, ranges) for half, graph in graphs.items() if graph is not None}
-
-
-def load_ranges(path: Path) -> dict[str, float]:
-    """Node name -> largest |activation|, from a JSON object; raises EngineError when it is missing or is none."""
-    try:
-        return {str(name): float(value) for name, value in json.loads(path.read_text(encoding="utf-8")).items()}
-    except FileNotFoundError:
-        raise EngineError(f"{path} is missing: INT8 needs measured ranges; run: python -m calibration int8") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError, ValueError) as error:
-        raise EngineError(f"{path} does not hold INT8 ranges ({error}); run: python -m calibration int8") from None
 
 
 def _marked_graph(model: Model, half: str) -> onnx.ModelProto | None:
@@ -222,7 +212,9 @@ def _monitor(trt: Any, progress: Progress) -> Any:
     return Monitor()
 
 
-def ensure(model: Model, target: Target, progress: Progress = lambda *_: None) -> Path:
+def ensure(
+    model: Model, target: Target, ranges: Mapping[str, float] | None = None, progress: Progress = lambda *_: None
+) -> Path:
     """The directory of engines for `target` in the user's cache, built first when they are missing or don't match.
 
     Raises EngineError that names the command to run when they can't be built here and now.
@@ -232,7 +224,7 @@ def ensure(model: Model, target: Target, progress: Progress = lambda *_: None) -
         sidecar.check(home, model, target)
     except EngineError as stale:
         try:
-            compile_engines(model, target, home, None, progress)
+            compile_engines(model, target, home, ranges, progress)
         except (EngineError, OSError) as error:
             raise EngineError(f"{stale} (building it now failed: {error})") from None
     return home

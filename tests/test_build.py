@@ -151,14 +151,14 @@ def test_the_cache_builds_once_and_again_when_spoilt(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     target = Target("tensorrt-rtx", VERSION, "8.6", "fp16")
     phases: list[str] = []
-    home = build.ensure(full_model, target, lambda phase, done, total: phases.append(phase))
+    home = build.ensure(full_model, target, progress=lambda phase, done, total: phases.append(phase))
     assert home.is_relative_to(tmp_path)
     assert {p.split(":")[0] for p in phases} == {"2d half", "1d half"}
     phases.clear()
-    assert build.ensure(full_model, target, lambda phase, done, total: phases.append(phase)) == home
+    assert build.ensure(full_model, target, progress=lambda phase, done, total: phases.append(phase)) == home
     assert phases == []
     spoil_engine(home)
-    build.ensure(full_model, target, lambda phase, done, total: phases.append(phase))
+    build.ensure(full_model, target, progress=lambda phase, done, total: phases.append(phase))
     assert phases
     sidecar.check(home, full_model, target)
 

@@ -13,7 +13,8 @@ from engine import build, runtimes
 from engine.decode import decode
 from engine.errors import EngineError
 from engine.model import Model
-from engine.precision import quantised_inputs, to_half
+from engine.precision import to_half
+from engine.ranges import observe_ranges
 from engine.runtimes.onnx import OnnxRuntime
 from engine.runtimes.torch_cuda import BATCHES, PART, batches, torch_runtime
 from engine.scorer import Scorer, score_afresh, with_lags
@@ -39,31 +40,12 @@ def test_fp16_and_int8_stay_near_float32(full_model: Model, moving_crops, tmp_pa
     crops = moving_crops(spec.clip_frames + 12, spec.crop_px, 4)
     reference = OnnxRuntime(full_model, 1)
     want = score_afresh(reference, spec, crops)
-    ranges = measure_ranges(full_model, crops)
+    ranges = observe_ranges(full_model, [crops])
     for precision, tolerance in (("fp16", 0.02), ("int8", 0.15)):
         build.write_onnx(full_model, precision, tmp_path / precision, ranges)
         got = score_afresh(OnnxRuntime(full_model, 1, directory=tmp_path / precision), spec, crops)
         error = np.abs(got[:, 3:] - want[:, 3:]).max()
         assert 0 < error < tolerance, precision
-
-
-def measure_ranges(model: Model, crops: np.ndarray) -> dict[str, float]:
-    """Largest |input| of every layer that int8 quantises, seen by running the graphs with those values as outputs."""
-    import onnxruntime
-
-    spec, T = model.spec, model.spec.clip_frames
-    stacks = with_lags(crops, spec.lags)[-T:]
-    feeds: dict[str, dict[str, np.ndarray]] = {"2d": {"crops": stacks}}
-    feeds["1d"] = {"features": OnnxRuntime(model, 1).features(stacks)[None], "valid": np.ones((1, T), np.float32)}
-    ranges = {}
-    for half, feed in feeds.items():
-        graph = onnx.load(model.onnx(half))
-        watched = quantised_inputs(graph)
-        graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in set(watched.values()))
-        session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
-        seen = dict(zip((o.name for o in session.get_outputs()), session.run(None, feed), strict=True))
-        ranges |= {node: float(np.abs(seen[name]).max()) for node, name in watched.items()}
-    return ranges
 
 
 def test_fp16_leaves_the_motion_stem_in_float32(full_model: Model) -> None:

@@ -4,6 +4,7 @@ torch owns the device memory, the stream and the graph: it is what a CUDA machin
 implementation of rings and capture serves both GPU runtimes. TensorRT only enqueues.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,17 +71,22 @@ def _context(engine: Any, trt: Any) -> Any:
 
 
 def tensorrt_runtime(
-    model: Model, faces: int, device: str = "cuda", precision: str = "fp16", directory: Path | None = None
+    model: Model,
+    faces: int,
+    device: str = "cuda",
+    precision: str = "fp16",
+    directory: Path | None = None,
+    ranges: Mapping[str, float] | None = None,
 ) -> TorchRuntime:
     """MESNet's compiled engines on `device`: those of `directory`, which must match, or those of the user's cache,
-    which are built when they don't. Raises EngineError."""
+    which are built when they don't (int8 with `ranges`, or the model's own). Raises EngineError."""
     found = installed()
     if not torch.cuda.is_available():
         raise EngineError(f"no CUDA GPU for --device {device}; use --runtime onnx")
     at = torch.device(device)
     target = Target(found.name, found.version, "{}.{}".format(*torch.cuda.get_device_capability(at)), precision)
     if directory is None:
-        directory = build.ensure(model, target)
+        directory = build.ensure(model, target, ranges)
     else:
         sidecar.check(directory, model, target)
     trt = found.trt

@@ -74,10 +74,12 @@ class TorchRuntime:
     """Rings of `faces` faces on `device`, around any two halves given as calls on tensors of that device.
 
     `halves_for(batch)` gives the calls for up to `batch` faces (or, on the CPU, for any number). On CUDA they must be
-    capturable: fixed shapes, no synchronisation.
+    capturable: fixed shapes, no synchronisation. `capture` False launches kernel by kernel: to measure against.
     """
 
-    def __init__(self, spec: ModelSpec, halves_for: HalvesFor, faces: int, device: str, name: str) -> None:
+    def __init__(
+        self, spec: ModelSpec, halves_for: HalvesFor, faces: int, device: str, name: str, capture: bool = True
+    ) -> None:
         self.spec, self.faces, self.name, self.device = spec, faces, name, torch.device(device)
         self._rings = Rings(spec, faces)
         S, C = spec.crop_px, spec.channels
@@ -85,7 +87,7 @@ class TorchRuntime:
         self._features = torch.zeros((self._rings.feature_rows, C), device=self.device)
         self._features_half, self._heads_half = halves_for(min(faces, PART))
         self._hops: dict[int, _Hop] = {}
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and capture:
             self._stream = torch.cuda.Stream(self.device)
             for batch in batches(faces):
                 self._hops[batch] = self._capture(batch, *halves_for(min(batch, PART)))
@@ -115,12 +117,12 @@ class TorchRuntime:
         return self._heads_half(*on).cpu().numpy()
 
     def _eager(self, step: Step) -> NDArray[np.float32]:
-        inputs = _Inputs(*(torch.from_numpy(getattr(step, f.name)) for f in fields(_Inputs)))
+        inputs = _Inputs(*(torch.from_numpy(getattr(step, f.name)).to(self.device) for f in fields(_Inputs)))
         if len(step.crops):
             self._store(inputs, self._features_half)
         if not len(step.clip_read):
             return np.zeros((0, self.spec.proposals, HEAD_FIELDS), np.float32)
-        return torch.cat(self._score(inputs, self._heads_half)).numpy()
+        return torch.cat(self._score(inputs, self._heads_half)).cpu().numpy()
 
     def _store(self, on: _Inputs, features_half: Features) -> None:
         self._crops.index_copy_(0, on.crop_write, on.crops)
@@ -167,7 +169,9 @@ class TorchRuntime:
         return _Hop(host, out, graph)
 
 
-def torch_runtime(model: Model, faces: int, device: str = "cuda", precision: str = "fp32") -> TorchRuntime:
+def torch_runtime(
+    model: Model, faces: int, device: str = "cuda", precision: str = "fp32", capture: bool = True
+) -> TorchRuntime:
     """MESNet itself on `device`. `precision`: fp32 (without TF32), or fp16 for what is learnt, the stem in fp32."""
     from engine.export import load_network
 
@@ -190,6 +194,5 @@ def torch_runtime(model: Model, faces: int, device: str = "cuda", precision: str
         with half():  # autocast leaves box arithmetic and softmax in float32
             return net.heads(feats, valid).float()
 
-    return TorchRuntime(
-        model.spec, lambda batch: (features, heads), faces, device, "cuda" if device != "cpu" else "torch"
-    )
+    name = "torch" if device == "cpu" else "cuda"
+    return TorchRuntime(model.spec, lambda batch: (features, heads), faces, device, name, capture)

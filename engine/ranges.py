@@ -1,0 +1,67 @@
+"""INT8 ranges: how large the activations become that int8 quantises, observed on real crops by onnxruntime."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from engine.errors import EngineError
+from engine.model import HALVES, Model
+from engine.precision import quantised_inputs
+from engine.scorer import with_lags
+
+REMEDY = "run: python -m calibration int8"
+
+
+def load_ranges(path: Path) -> dict[str, float]:
+    """Node name -> largest |activation|, from a JSON object; raises EngineError when it is missing or is none."""
+    try:
+        return {str(name): float(value) for name, value in json.loads(path.read_text(encoding="utf-8")).items()}
+    except FileNotFoundError:
+        raise EngineError(f"{path} is missing: INT8 needs measured ranges; {REMEDY}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError, ValueError) as error:
+        raise EngineError(f"{path} does not hold INT8 ranges ({error}); {REMEDY}") from None
+
+
+def observe_ranges(model: Model, faces: Iterable[NDArray[np.uint8]], percentile: float = 99.99) -> dict[str, float]:
+    """What `to_int8` takes, from the crops of some faces, each uint8[n, S, S] without a gap.
+
+    Per layer the largest over clips of the `percentile` of |activation|: what lies beyond is clipped, which costs less
+    than a coarser step for all the rest.
+    """
+    spec, T = model.spec, model.spec.clip_frames
+    seen: dict[str, float] = {}
+    watchers = {half: _Watcher(model.onnx(half)) for half in HALVES}
+    for crops in faces:
+        stacks = with_lags(crops, spec.lags)
+        for end in range(min(T, len(stacks)), len(stacks) + 1, T // 2):
+            clip = stacks[max(0, end - T) : end]
+            features, large = watchers["2d"].run({"crops": clip}, percentile)
+            whole = np.zeros((1, T, spec.channels), np.float32)
+            whole[0, T - len(clip) :] = features
+            valid = (np.arange(T) >= T - len(clip)).astype(np.float32)[None]
+            _, large_1d = watchers["1d"].run({"features": whole, "valid": valid}, percentile)
+            for name, value in (large | large_1d).items():
+                seen[name] = max(value, seen.get(name, 0.0))
+    return seen
+
+
+class _Watcher:
+    """A half of the network that also tells what goes into its quantised layers."""
+
+    def __init__(self, path: Path) -> None:
+        graph = onnx.load(path)
+        self._watched = quantised_inputs(graph)
+        graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(set(self._watched.values())))
+        self._session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+        self._names = [output.name for output in self._session.get_outputs()]
+
+    def run(self, feed: dict[str, NDArray], percentile: float) -> tuple[NDArray[np.float32], dict[str, float]]:
+        """The half's own output, and per quantised layer the percentile of |input|."""
+        values = dict(zip(self._names, self._session.run(None, feed), strict=True))
+        large = {node: float(np.percentile(np.abs(values[name]), percentile)) for node, name in self._watched.items()}
+        return values[self._names[0]], large
