@@ -1,0 +1,43 @@
+// The strip that says how the program is doing.
+
+import { plain, stateInWords } from "./words.js";
+
+const number = (value, digits = 0) => (value === null || value === undefined ? "–" : value.toFixed(digits));
+
+function entries(session, link) {
+  const { status, hello } = session;
+  const faces = status?.faces ?? [];
+  const dropped = Object.entries(status?.dropped ?? {});
+  const total = dropped.reduce((sum, [, count]) => sum + count, 0);
+  const blocked = faces.filter((face) => face.state === "cannot_spot");
+  const calibrating = faces.filter((face) => face.state === "calibrating");
+  const threshold = status?.threshold;
+  const rate = status?.false_alarms_per_hour;
+  return [
+    ["Camera rate", `${number(status?.fps, 1)}`, "frames/s", blocked.some((face) => face.reason === "low_fps")],
+    ["Delay", `${number(status?.latency_ms?.p50)}`, `ms (99 %: ${number(status?.latency_ms?.p99)} ms)`, false],
+    ["Dropped frames", String(total), dropped.filter(([, count]) => count).map(([stage, count]) => `${plain(stage)} ${count}`).join(", "), false],
+    ["Faces", !faces.length ? "none" : blocked.length ? stateInWords(blocked[0]) : calibrating.length ? stateInWords(calibrating[0]) : `${faces.length} watched`,
+      "", blocked.length > 0],
+    ["Threshold", threshold === null || threshold === undefined ? "–" : threshold.toFixed(2), rate ? `≈ ${number(rate)} false alarms/h` : "", false],
+    ["Runs on", status?.runtime ?? hello?.runtime ?? "–", hello?.model?.name ?? "", false],
+  ].map((entry) => (link === "connected" ? entry : [entry[0], entry[1], "", entry[3]]));
+}
+
+export function showHealth(session, link, list, degraded) {
+  list.replaceChildren(...entries(session, link).map(([name, value, detail, warn]) => {
+    const row = document.createElement("div");
+    if (warn) row.dataset.level = "warn";
+    const term = document.createElement("dt"), text = document.createElement("dd"), small = document.createElement("small");
+    term.textContent = name;
+    text.textContent = `${value} `;
+    small.textContent = detail;
+    text.append(small);
+    row.append(term, text);
+    return row;
+  }));
+  const words = session.status?.degraded ?? [];
+  if (degraded.dataset.words === JSON.stringify(words)) return; // else a screen reader repeats it every second
+  degraded.dataset.words = JSON.stringify(words);
+  degraded.replaceChildren(...words.map((reason) => Object.assign(document.createElement("li"), { textContent: reason })));
+}
