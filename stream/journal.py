@@ -24,7 +24,7 @@ from stream.types import Event
 from stream.ulid import new_ulid
 
 _SCHEMA_VERSION = 1
-_LOCK_WAIT_S = 0.5
+_LOCK_WAIT_S = 2.0  # a restart may overlap with the end of the run before
 _PRUNE_ROWS = 100
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS epochs (epoch TEXT PRIMARY KEY, pruned_seq INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
