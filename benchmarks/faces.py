@@ -1,7 +1,7 @@
 """Many faces: latency of one hop for 1, 8, 64, 512 faces, how many fit at the model's rate, and the roofline.
 
 Roofline: floating-point operations (counted by torch, convolutions and products) and bytes (the least that must move)
-of a hop, against the peak of a matrix product and of a copy, both measured here. `roofline`: share of the bound reached.
+of a hop, against the peak of a matrix product and of a copy, both measured here. `roofline`: share of it reached.
 """
 
 import argparse
@@ -33,9 +33,7 @@ def run(args: argparse.Namespace) -> dict:
     peak_flops, peak_bytes = _peaks(runtime, clock)
     bound_ms = max(flops / peak_flops, moved / peak_bytes) * 1e3
     hop_s = spec.hop_frames / spec.fps
-    print(
-        f"{runtime.name}: {flops / 1e6:.1f} MFLOP and {moved / 1e3:.0f} kB per face and hop of {spec.hop_frames} frames"
-    )
+    print(f"{runtime.name}, per face and hop of {spec.hop_frames}: {flops / 1e6:.1f} MFLOP, {moved / 1e3:.0f} kB")
     print(f"  measured peaks {peak_flops / 1e9:.0f} GFLOP/s, {peak_bytes / 1e9:.1f} GB/s: {bound_ms:.4f} ms per face")
     rows = {}
     for faces in args.faces:

@@ -6,6 +6,7 @@ opencv-python that row is missing, and DIS, which OpenCV gives in its place, sta
 """
 
 import argparse
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,8 +37,6 @@ def run(args: argparse.Namespace) -> dict:
     stacks = with_lags(crops, spec.lags)[max(spec.lags) :][:FRAMES]
     calls = {"2D half": _graph(model, None, stacks), "of it: motion stem": _graph(model, "stem", stacks)}
     calls |= {name: _flow(flow, stacks) for name, flow in _flows().items()}
-    import time
-
     rows = in_turn(calls, args.runs, time.thread_time)
     table(f"{len(stacks)} frames at lags {spec.lags}, one core", rows, "2D half", "time of all frames")
     per_frame = {name: t.median_ms / len(stacks) for name, t in rows.items()}

@@ -30,13 +30,11 @@ Clock = Callable[[], float]
 
 
 def clock_for(runtime: str) -> Clock:
-    """Time of this thread's core for a runtime that works in it alone, which no other load can stretch; else the wall's."""
-    return time.thread_time if runtime in ("onnx", "openvino") else time.perf_counter
+    """Processor time for what works in this thread alone, which other load does not stretch; for a GPU the wall's."""
+    return time.thread_time if runtime in ("onnx", "torch") else time.perf_counter
 
 
-def in_turn(
-    calls: Mapping[str, Callable[[], object]], runs: int, clock: Clock = time.perf_counter
-) -> dict[str, Timing]:
+def in_turn(calls: Mapping[str, Callable[[], object]], runs: int, clock: Clock) -> dict[str, Timing]:
     """Time every call `runs` times, one after the other, round by round."""
     warm = 3
     took_ms: dict[str, list[float]] = {name: [] for name in calls}
