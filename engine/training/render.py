@@ -63,7 +63,7 @@ def fields_of(
     """
     frames = len(script.time_s)
     columns, maps, covers, cover_columns, greys = [], [], [], [], []
-    for name, curve in script.actions.items():
+    for name, curve in own_actions(script, actor).items():
         # nobody's action is the table's: turn it, bend it
         own = individual if name.startswith("AU") else _as_it_is
         scale = 1.0 if actor.levels[actor.index[name][0]] or name in ("yaw", "pitch") else actor.crop_px(1.0)
@@ -85,6 +85,16 @@ def fields_of(
         cover = np.stack(covers)
         paint = combine(cover_columns, np.stack([cover, cover * np.array(greys)[:, None, None]], axis=1), device)
     return fields, paint
+
+
+def own_actions(script: Script, actor: Actor) -> dict[str, Curve]:
+    """The script's actions; who has a smile of their own (from a second portrait) smiles that one."""
+    actions = dict(script.actions)
+    both = actions.keys() & {"smile_L", "smile_R"}
+    if "own_smile" in actor.index and len(both) == 2:
+        left, right = actions.pop("smile_L"), actions.pop("smile_R")
+        actions["own_smile"] = (left + right) / 2
+    return actions
 
 
 def combine(columns: list[Curve], maps: NDArray[np.float32], device: torch.device | str) -> Tensor:

@@ -131,10 +131,28 @@ def min_jerk(x: NDArray) -> NDArray:
     return x * x * x * (10 - 15 * x + 6 * x * x)
 
 
-def there_and_back(t: NDArray, onset: float, apex: float, offset: float, hold: float = 0.0, rest: float = 0.0) -> Curve:
+def raised_cosine(x: NDArray) -> NDArray:
+    """0 -> 1 over x in 0..1, zero speed at both ends."""
+    return (1 - np.cos(np.pi * np.clip(x, 0, 1))) / 2
+
+
+def ramp(x: NDArray) -> NDArray:
+    """0 -> 1 over x in 0..1 at one speed."""
+    return np.clip(x, 0, 1)
+
+
+def there_and_back(
+    t: NDArray,
+    onset: float,
+    apex: float,
+    offset: float,
+    hold: float = 0.0,
+    rest: float = 0.0,
+    ease: Callable[[NDArray], NDArray] = min_jerk,
+) -> Curve:
     """Rise from `onset` to `apex`, stay for `hold` s, fall to `rest` (share of the peak) at `offset`."""
-    fall = min_jerk((t - apex - hold) / max(offset - apex - hold, 1e-3))
-    return (min_jerk((t - onset) / max(apex - onset, 1e-3)) * (1 - (1 - rest) * fall)).astype(np.float32)
+    fall = ease((t - apex - hold) / max(offset - apex - hold, 1e-3))
+    return (ease((t - onset) / max(apex - onset, 1e-3)) * (1 - (1 - rest) * fall)).astype(np.float32)
 
 
 def wander(rng: np.random.Generator, t: NDArray, scale: float, hz: float) -> Curve:
@@ -181,7 +199,9 @@ def add_micro(s: Script, rng: np.random.Generator, onset_s: float, amplitude_px:
     apex_s = onset_s + total * float(np.clip(rng.normal(0.43, 0.1), 0.2, 0.7))
     rest = float(rng.choice([0.0, rng.uniform(0, 0.25)]))
     hold = float(rng.choice([0.0, rng.uniform(0, 0.3)])) * (offset_s - apex_s)
-    curve = amplitude_px * there_and_back(s.time_s, onset_s, apex_s, offset_s, hold, rest)
+    # nobody knows the one true course of a micro-expression: do not let the network learn ours by heart
+    ease = (min_jerk, raised_cosine, ramp)[int(rng.choice(3, p=[0.5, 0.3, 0.2]))]
+    curve = amplitude_px * there_and_back(s.time_s, onset_s, apex_s, offset_s, hold, rest, ease)
     regions = np.zeros(len(REGIONS))
     if rng.random() < 0.25:
         landmark, region = PUSH_AT[rng.integers(len(PUSH_AT))]
@@ -252,8 +272,8 @@ def add_macro(s: Script, rng: np.random.Generator, onset_s: float) -> None:
             s.add_sides(str(unit), left, right, curve)
     else:
         size = float(np.exp(rng.uniform(np.log(0.1), 0)))
-        for name in rng.choice(MACRO_SHAPES, size=rng.integers(1, 4), replace=False):
-            for action in ("smile_L", "smile_R") if name == "smile" else (str(name),):
+        for name in sorted(set(rng.choice(MACRO_SHAPES, size=rng.integers(1, 4)).tolist())):
+            for action in ("smile_L", "smile_R") if name == "smile" else (name,):
                 s.add(action, size * float(rng.uniform(0.5, 1)) * curve)
     s.labels.append(Label("macro", onset_s, apex_s, offset_s))
 
