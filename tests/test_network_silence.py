@@ -1,0 +1,104 @@
+"""No network at run time but what the user asked for: the kernel kills the program if it reaches for one."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from clips import face_video
+from no_internet import supported
+from videos import write_video
+from websockets.sync.client import connect
+
+from engine.model import Model
+from stream.face_model import locate
+
+pytestmark = pytest.mark.skipif(not supported(), reason="the rule is one of the Linux kernel, on x86_64 and aarch64")
+
+TESTS = Path(__file__).parent
+READ_ALL = """
+import sys
+from stream.sources import list_cameras, open_source
+source, frames = open_source(sys.argv[1], paced=False), 0
+while source.read() is not None:
+    frames += 1
+list_cameras()
+print(frames)
+"""
+
+
+def start(rule: str, folder: Path, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, TESTS / "no_internet.py", rule, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env={"PYTHONPATH": f"{TESTS.parent}:{folder}", "PATH": "", "HOME": str(folder)},
+    )
+
+
+def run(rule: str, folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    with start(rule, folder, *arguments) as program:
+        try:
+            out, err = program.communicate(timeout=60)
+        finally:
+            program.kill()
+    return subprocess.CompletedProcess(program.args, program.returncode, out, err)
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Path:
+    (tmp_path / "read_all.py").write_text(READ_ALL)
+    return tmp_path
+
+
+def test_a_file_is_read_without_a_single_internet_socket(reader: Path) -> None:
+    """Not from Python and not from the native code of FFmpeg and OpenCV, which an audit hook would not see."""
+    done = run("sockets", reader, "read_all", write_video(reader / "v.mp4", [i / 30 for i in range(20)]))
+    assert (done.returncode, done.stdout.strip()) == (0, "20"), done.stderr
+
+
+def test_a_file_cannot_send_the_reader_to_a_network(reader: Path) -> None:
+    """A playlist, which FFmpeg knows how to follow, names an address: it is not followed, the file is refused."""
+    playlist = reader / "list.m3u8"
+    playlist.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n")
+    done = run("sockets", reader, "read_all", playlist)
+    assert done.returncode == 1
+    assert "UserError" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("rule", "scheme"), [("sockets", "http"), ("connect", "http"), ("sockets", "rtsp"), ("connect", "rtsp")]
+)
+def test_the_rule_bites(reader: Path, rule: str, scheme: str) -> None:
+    """The same program, asked for a network camera, is killed: the tests above can fail."""
+    assert run(rule, reader, "read_all", f"{scheme}://127.0.0.1:9/cam").returncode == -signal.SIGSYS
+
+
+def test_the_whole_program_spots_in_a_file_without_a_single_internet_socket(tmp_path: Path, eager_model: Model) -> None:
+    """Landmarks, network, events: all of it, once the landmark networks are in the cache."""
+    video, events = face_video(tmp_path / "face.mp4"), tmp_path / "events.jsonl"
+    networks = ("--model", eager_model.directory, "--face-model", locate(), "--runtime", "onnx")
+    done = run("sockets", tmp_path, "stream", "--offline", "--source", video, "--events", events, *networks)
+    assert done.returncode == 0, done.stderr
+    assert events.read_text().count('"end"') >= 3
+
+
+def test_the_live_program_is_called_but_calls_nobody(tmp_path: Path, eager_model: Model) -> None:
+    """It serves events on loopback, as asked, to a client in another process, and makes no connection of its own."""
+    networks = ("--model", eager_model.directory, "--face-model", locate(), "--runtime", "onnx")
+    video = face_video(tmp_path / "face.mp4", length_s=5.0)
+    with start("connect", tmp_path, "stream", "--source", video, "--port", 0, *networks) as program:
+        try:
+            assert program.stderr is not None
+            address = next(line for line in program.stderr if "events and dashboard on" in line).split()[-1]
+            with connect(address.replace("http", "ws") + "events", proxy=None) as client:
+                assert json.loads(client.recv(timeout=10))["type"] == "hello"
+                kinds = [json.loads(text)["type"] for text in client]
+            assert "event" in kinds
+            assert program.wait(30) == 0
+        finally:
+            program.kill()
