@@ -196,15 +196,14 @@ class LivePipeline:
     def _every_second(self) -> None:
         if self.server.failure is not None:
             raise UserError(f"the event server died: {one_line(self.server.failure)}; start again")
-        faces, scores, source = self._parts.faces, self._parts.scores, self._parts.source
+        scores, source = self._parts.scores, self._parts.source
         # what a file does not deliver in time it delivers late, so its own rate is what is asked of the machine
         load = self._telemetry.load(source.dropped if source.info.live else None)
         level, dropped = self._overload.level, {"capture": source.dropped, "corrupt": source.corrupt}
         if self._overload.update(load) != level:
             level = self._overload.level
             log.warning("%s", "; ".join(level.words) or "keeping up again: nothing is given up")
-            faces.hop_frames = self._parts.model.spec.hop_frames * (2 if level >= Level.HOP else 1)
-            faces.max_faces = 1 if level >= Level.FACES else self._config.max_faces
+            self._apply(level)
         if self._recorder is not None:
             dropped["record"] = self._recorder.dropped
             if self._recorder.trouble:
@@ -218,6 +217,12 @@ class LivePipeline:
                 threshold=scores.config.threshold,
             )
         )
+
+    def _apply(self, level: Level) -> None:
+        """Give up what the face thread is to give up; the rest looks at the level itself."""
+        faces = self._parts.faces
+        faces.hop_frames = self._parts.model.spec.hop_frames * (2 if level >= Level.HOP else 1)
+        faces.max_faces = 1 if level >= Level.FACES else self._config.max_faces
 
 
 def hello(parts: Parts) -> dict[str, Any]:

@@ -44,6 +44,18 @@ def face_image(time_s: float, raised: float = 0.0, side_px: int = 320, light: fl
     return np.clip(moved * light, 0, 255).astype(np.uint8)
 
 
+@lru_cache(maxsize=64)
+def _swaying(number: int) -> NDArray[np.uint8]:
+    return face_image(number / 30)
+
+
+def face_in_camera(number: int) -> NDArray[np.uint8]:
+    """What a camera sees of a face that sways for ever; a changing stripe tells it from a frozen image."""
+    image = _swaying(abs(number % 120 - 60)).copy()
+    image[0, :16] = number % 256
+    return image
+
+
 def blank(side_px: int = 320) -> NDArray[np.uint8]:
     """An empty room."""
     return np.full((side_px, side_px, 3), 90, np.uint8)

@@ -4,7 +4,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +60,13 @@ class Running:
 
     def _listen(self) -> None:
         assert self.pipeline.serving.wait(LIMIT_S)
-        with connect(f"ws://127.0.0.1:{self.pipeline.server.port}/events", max_size=None, proxy=None) as socket:
+        url = f"ws://127.0.0.1:{self.pipeline.server.port}/events"
+        with suppress(ConnectionClosed), connect(url, max_size=None, proxy=None) as socket:
             socket.send(json.dumps({"type": "subscribe", "topics": ["events", "status", "scores", "preview"]}))
-            try:
-                for text in socket:
-                    with self._news:
-                        self.messages.append(json.loads(text))
-                        self._news.notify_all()
-            except ConnectionClosed:
-                pass
+            for text in socket:
+                with self._news:
+                    self.messages.append(json.loads(text))
+                    self._news.notify_all()
 
 
 @contextmanager

@@ -6,30 +6,16 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 
 import av
-import numpy as np
 import pytest
-from clips import face_image, face_video
+from clips import face_in_camera, face_video
 from live_program import live
 from program import lines_of_json, run, said, start
 from servers import MjpegCamera
 
 from engine.model import Model
-
-
-@lru_cache(maxsize=64)
-def swaying(number: int) -> np.ndarray:
-    return face_image(number / 30)
-
-
-def face_in_camera(number: int) -> np.ndarray:
-    """Two seconds of a face, forth and back for ever, never the same image twice in a row (that would be frozen)."""
-    image = swaying(abs(number % 120 - 60)).copy()
-    image[0, :16] = number % 256
-    return image
 
 
 @pytest.fixture
