@@ -18,6 +18,7 @@ from engine.model import load_model
 from engine.runtimes import select
 from engine.scorer import Scorer
 from stream.config import Config
+from stream.decision import decision
 from stream.emission import Emitter, LiveEdge, OfflineEdge
 from stream.errors import UserError
 from stream.events_file import EventsFile
@@ -26,7 +27,6 @@ from stream.face_model import locate
 from stream.pipeline import CPU_RUNTIME, LivePipeline, Parts
 from stream.sources import Source, open_source
 from stream.stages import FaceStage, ScoreStage
-from stream.tracker import TrackerConfig
 from stream.types import Event
 from stream.ulid import ulid_of
 
@@ -76,13 +76,14 @@ def assemble(config: Config, source: Source) -> Parts:
     def scorer(runtime: str) -> Scorer[int]:
         return Scorer(select(runtime, model, faces=config.max_faces, device=f"cuda:{config.device}"), model.spec)
 
-    tracker = TrackerConfig() if config.threshold is None else TrackerConfig().at(config.threshold)
+    decided = decision(config, model)
     emitter = Emitter(source.info.name, OfflineEdge() if config.offline else LiveEdge())
     return Parts(
         source=source,
         model=model,
         faces=FaceStage(Faces(landmarker, config.max_faces), model.spec, config.max_faces),
-        scores=ScoreStage(scorer(config.runtime), emitter, tracker),
+        scores=ScoreStage(scorer(config.runtime), emitter, decided.tracker),
+        false_alarms_per_hour=decided.false_alarms_per_hour,
         cpu_scorer=lambda: scorer(CPU_RUNTIME),
     )
 

@@ -48,6 +48,8 @@ class Parts:
     model: Model
     faces: FaceStage
     scores: ScoreStage
+    false_alarms_per_hour: float | None
+    """What the threshold stands for, if that was measured."""
     cpu_scorer: Callable[[], Scorer[int]]
     """Makes what takes over when a GPU fails."""
 
@@ -214,7 +216,8 @@ class LivePipeline:
                 dropped=dropped,
                 degraded=[*level.words, *self._degraded.values()],
                 runtime=scores.runtime,
-                threshold=scores.config.threshold,
+                threshold=round(scores.config.threshold, 4),
+                false_alarms_per_hour=self._parts.false_alarms_per_hour,
             )
         )
 

@@ -61,8 +61,8 @@ class Telemetry:
             self._busy_s.clear()
         return Load(offered_fps, done_fps, busy)
 
-    def status(self, dropped: dict[str, int], degraded: list[str], runtime: str, threshold: float) -> dict[str, Any]:
-        """The status message of protocol v1."""
+    def status(self, **known: Any) -> dict[str, Any]:
+        """The status message of protocol v1; `known` are the fields that are not measured here."""
         with self._lock:
             oldest_s = time.monotonic() - LATENCY_WINDOW_S
             while self._latencies and self._latencies[0][0] < oldest_s:
@@ -73,11 +73,8 @@ class Telemetry:
             "type": "status",
             "fps": None if fps is None else round(fps, 1),
             "faces": [{"face": face.face_id, "state": face.state, "reason": face.reason} for face in faces],
-            "dropped": dropped,
             "latency_ms": {"p50": _quantile(latencies, 0.5), "p99": _quantile(latencies, 0.99)},
-            "degraded": degraded,
-            "runtime": runtime,
-            "threshold": threshold,
+            **known,
         }
 
 
