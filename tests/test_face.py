@@ -116,7 +116,7 @@ def test_a_face_that_comes_later_is_found_within_the_search_interval(landmarker)
 
 
 def test_a_far_face_is_found_too(landmarker):
-    """46 px wide in 640x480: the detector sees 9 px of it unless it looks closer."""
+    """45 px wide in 640x480: the detector sees 9 px of it unless it looks closer."""
     assert len(Faces(landmarker).update(Frame(0, 0.0, scene((420, 200, 0.25))))) == 1
 
 
