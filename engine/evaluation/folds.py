@@ -46,18 +46,4 @@ def _fold(subject: str, pools: dict[str, Path], options: argparse.Namespace) -> 
         arguments += ["--tune", *(str(pools[s]) for s in tune), "--out", str(out)]
         if code := train_main([*arguments, *shlex.split(options.train_options)]):
             raise UserError(f"training without {subject} failed (above)", code)
-        _export(out)
     return out
-
-
-def _export(out: Path) -> None:
-    """Make the best weights of a training run a model directory."""
-    from safetensors.torch import load_file
-
-    from engine.export import save_model
-    from engine.mesnet import MESNet
-    from engine.spec import ModelSpec
-
-    net = MESNet(ModelSpec())
-    net.load_state_dict(load_file(out / "mesnet.safetensors"))
-    save_model(net.eval(), out)

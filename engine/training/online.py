@@ -12,6 +12,7 @@ from engine.mesnet import MESNet
 from engine.spec import ModelSpec
 from engine.training.loss import MICRO
 from engine.training.pool import LENGTH, Pool
+from engine.training.stemmed import features_of
 from stream.tracker import IntervalTracker, TrackerConfig
 from stream.types import Phase, ScoredInterval
 
@@ -38,8 +39,6 @@ class Online:
     @torch.no_grad()
     def spot(self, index: int, rows: Tensor) -> list[Spotted]:
         """All `end` events of one sequence of stem rows [LENGTH, features]."""
-        from engine.train import features_of
-
         feats = features_of(self.net, rows.to(self.device)[None])[0]
         heads = self.net.heads(*clips_of(feats, self.spec)).cpu().numpy()
         tracker, out = IntervalTracker(SWEEP), []
@@ -60,7 +59,7 @@ def clips_of(feats: Tensor, spec: ModelSpec) -> tuple[Tensor, Tensor]:
     return padded[at], (at >= spec.clip_frames).float()
 
 
-def _in_time(p, now: int, fps: int) -> ScoredInterval:  # noqa: ANN001
+def _in_time(p, now: int, fps: int) -> ScoredInterval:
     at = [(now + frame) / fps for frame in (p.start_frame, p.apex_frame, p.end_frame)]
     return ScoredInterval(*at, p.score, p.kinds, p.regions)
 
@@ -72,7 +71,7 @@ def judge(online: Online, pool: Pool, limit: int = 400) -> dict[str, float]:
     count = min(len(pool), limit)
     for index in range(count):
         rows, table = pool[index]
-        spotted += online.spot(index, torch.as_tensor(np.asarray(rows)))
+        spotted += online.spot(index, torch.as_tensor(np.array(rows)))
         for row in table[table[:, 0] == MICRO]:
             # what the sequence cuts off can't be asked for; it still excuses what is spotted there
             truth.append((index, float(row[1]), float(row[3]), float(row[4])))

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from engine.training.actors import NO_PAINT, Actor
 from engine.training.script import Camera, Curve, Push, Script
-from engine.training.warps import EXTENT_PX, MAP_SIZE, MARGIN_PX, sample_centres
+from engine.training.warps import EXTENT_PX, MAP_SIZE, sample_centres
 from stream.ring import FaceRing
 from stream.types import CROP_PX, FaceCrop, Quality
 

@@ -1,0 +1,202 @@
+"""One training run in one folder: steps, judgements on the tuning people, checkpoints, curves."""
+
+import contextlib
+import ctypes
+import json
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from engine.export import save_model
+from engine.mesnet import MESNet
+from engine.spec import ModelSpec
+from engine.training.loss import total_loss
+from engine.training.online import Online, judge
+from engine.training.pool import Pool
+from engine.training.stemmed import features_of
+from stream.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a run goes. `rate`: highest learning rate. `start`: weights to go on from, else from scratch."""
+
+    steps: int
+    seed: int = 0
+    device: str = "cpu"
+    batch: int = 32
+    rate: float = 2e-3
+    start: Path | None = None
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a run has to show: losses by step, judgements on the tuning people by step."""
+
+    losses: dict[str, list[tuple[int, float]]] = field(default_factory=lambda: defaultdict(list))
+    judged: list[dict[str, float]] = field(default_factory=list)
+    step: int = 0
+    best: float = -1.0
+
+
+def anchors_of(spec: ModelSpec) -> Tensor:
+    """The unmoved candidates [P, 2], start and end in frames, in the order of the CPN."""
+    centres = torch.arange(spec.clip_frames // spec.stride) * spec.stride
+    lengths = torch.tensor(spec.anchors, dtype=torch.float32)
+    centre, length = centres.float().repeat_interleave(len(lengths)), lengths.repeat(len(centres))
+    return torch.stack([centre - length / 2, centre + length / 2], dim=1)
+
+
+class Trainer:
+    """One run in one folder."""
+
+    def __init__(self, out: Path, train: Pool, tune: Pool, plan: Plan) -> None:
+        self.out, self.train_pool, self.tune_pool, self.plan = out, train, tune, plan
+        self.spec, self.device = train.spec, plan.device
+        torch.manual_seed(plan.seed)
+        self.net = MESNet(self.spec).to(self.device)
+        if plan.start:
+            self.net.load_state_dict(load_file(plan.start))
+        decay = [p for p in self.net.parameters() if p.ndim > 1]
+        rest = [p for p in self.net.parameters() if p.ndim <= 1]
+        self.optimiser = torch.optim.AdamW(
+            [{"params": decay, "weight_decay": 0.02}, {"params": rest, "weight_decay": 0.0}], lr=plan.rate
+        )
+        self.average = torch.optim.swa_utils.AveragedModel(
+            self.net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True
+        )
+        self.anchors = anchors_of(self.spec).to(self.device)
+        self.progress = Progress()
+        self._resume()
+
+    def _rate(self, step: int) -> float:
+        """Warm up, then a cosine down to a hundredth."""
+        warm = min(1.0, (step + 1) / 200)
+        return self.plan.rate * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * step / self.plan.steps)) / 2)
+
+    def run(self, judge_every: int = 1000) -> None:
+        """Train to the last step; checkpoints and curves at every judgement."""
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        rng = np.random.default_rng([self.plan.seed, self.progress.step])
+        batches = self.train_pool.batches(rng, self.plan.batch)
+        with Progress(*columns, refresh_per_second=1) as bar:
+            task = bar.add_task("training", total=self.plan.steps, completed=self.progress.step)
+            while self.progress.step < self.plan.steps:
+                if self.progress.step % 100 == 0:
+                    self.train_pool.refresh()
+                losses = self.step(*next(batches), mirror=bool(rng.random() < 0.5))
+                self.progress.step += 1
+                if self.progress.step % 50 == 0:
+                    for name, value in losses.items():
+                        self.progress.losses[name].append((self.progress.step, value))
+                    bar.update(task, completed=self.progress.step, description=f"loss {sum(losses.values()):.3f}")
+                if self.progress.step % judge_every == 0 or self.progress.step == self.plan.steps:
+                    self.judge()
+                    bar.console.print(json.dumps({k: round(v, 4) for k, v in self.progress.judged[-1].items()}))
+
+    def step(self, rows: Tensor, truth: Tensor, valid: Tensor, mirror: bool) -> dict[str, float]:
+        """One step of the optimiser; the losses by name."""
+        self.net.train()
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._rate(self.progress.step)
+        rows, truth, valid = rows.to(self.device), truth.to(self.device), valid.to(self.device)
+        with torch.autocast(
+            torch.device(self.device).type, dtype=torch.bfloat16
+        ):  # a third faster, on CPUs that have it too
+            features = features_of(self.net, rows, mirror)
+        raw = self.net.raw_heads(features.float(), valid)
+        losses = total_loss(raw, truth, valid, self.anchors, self.spec)
+        loss = torch.stack(list(losses.values())).sum()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 2.0)
+        self.optimiser.step()
+        self.average.update_parameters(self.net)
+        return {name: float(value.detach()) for name, value in losses.items()}
+
+    def judge(self) -> None:
+        """Spot the tuning sequences as the live program would; keep the weights if they are the best so far."""
+        net = self.average.module.eval()
+        result = judge(Online(net, self.device), self.tune_pool)
+        self.progress.judged.append({"step": float(self.progress.step), **result})
+        if result["f1"] > self.progress.best:
+            self.progress.best = result["f1"]
+            save_file({k: v.contiguous().cpu() for k, v in net.state_dict().items()}, self.out / "mesnet.safetensors")
+        self._checkpoint()
+        plot(self.progress, self.out / "curves.png")
+
+    def export(self) -> None:
+        """Make the folder a model directory (see `engine.model`) of the best weights."""
+        net = MESNet(self.spec)
+        net.load_state_dict(load_file(self.out / "mesnet.safetensors"))
+        save_model(net.eval(), self.out)
+
+    def _checkpoint(self) -> None:
+        state = {
+            "net": self.net.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+        progress = {
+            "losses": dict(self.progress.losses),
+            "judged": self.progress.judged,
+            "step": self.progress.step,
+            "best": self.progress.best,
+        }
+        part = self.out / "checkpoint.part"
+        torch.save({**state, "progress": progress, "seed": self.plan.seed, "steps": self.plan.steps}, part)
+        part.rename(self.out / "checkpoint.pt")
+
+    def _resume(self) -> None:
+        path = self.out / "checkpoint.pt"
+        if not path.exists():
+            return
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        if (state["seed"], state["steps"]) != (self.plan.seed, self.plan.steps):
+            raise UserError(
+                f"{path} is of another run (seed {state['seed']}, {state['steps']} steps); give another --out", 2
+            )
+        self.net.load_state_dict(state["net"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        saved = state["progress"]
+        losses = defaultdict(list, saved["losses"])
+        self.progress = Progress(losses, saved["judged"], saved["step"], saved["best"])
+
+
+def plot(progress: Progress, path: Path) -> None:
+    """Loss and tuning curves as a picture."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
+    for name, points in progress.losses.items():
+        steps, values = np.array(points).T
+        left.plot(steps, np.convolve(values, np.ones(9) / 9, "same")[: len(steps)], label=name)
+    left.set(yscale="log", xlabel="step", ylabel="loss", title="training")
+    left.legend()
+    for name in ("f1", "f1_large", "recall_at_1_per_min"):
+        right.plot([j["step"] for j in progress.judged], [j[name] for j in progress.judged], marker="o", label=name)
+    right.set(ylim=(0, 1), xlabel="step", title="tuning people, live decisions")
+    right.legend()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def keep_memory() -> None:
+    """Have glibc keep what a step frees: giving it back and asking again costs as much as the step itself."""
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+        libc.mallopt(trim_threshold, 2**31 - 1)
+        libc.mallopt(mmap_threshold, 2**30)
