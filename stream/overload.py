@@ -2,7 +2,7 @@
 
 Order of what is given up: preview, then telemetry (score trace), then every second hop, then faces, the latest numbered
 first. Events and the frame rate of the faces that stay come last of all. No queue grows meanwhile: a camera drops its
-oldest frame, a file waits.
+oldest frame. A file waits instead, and nothing of it is given up.
 """
 
 from dataclasses import dataclass, field

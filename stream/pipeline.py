@@ -81,6 +81,7 @@ class LivePipeline:
         self._hops: Channel[Hop] = Channel(HOPS_WAITING)
         self._telemetry = Telemetry()
         self._overload = Overload(parts.model.spec.fps)
+        self._level = Level.NOTHING
         self._previewed_s: dict[int, float] = {}
         self._ends = 0
         self._events_file: EventsFile | None = None
@@ -147,7 +148,7 @@ class LivePipeline:
 
     def _preview(self, crop: FaceCrop) -> None:
         due = crop.time_s - self._previewed_s.get(crop.face_id, -math.inf) >= PREVIEW_S
-        if due and self._overload.level < Level.PREVIEW and self.server.wants("preview"):
+        if due and self._level < Level.PREVIEW and self.server.wants("preview"):
             self._previewed_s[crop.face_id] = crop.time_s
             self.server.publish_preview(crop.face_id, jpeg(crop), crop.time_s)
 
@@ -159,7 +160,7 @@ class LivePipeline:
                 scored = self._step(hop)
             for event in scored.events:
                 self._publish(event)
-            if self._overload.level < Level.TELEMETRY and self.server.wants("scores"):
+            if self._level < Level.TELEMETRY and self.server.wants("scores"):
                 for face, time_s, score in scored.trace:
                     said = {"face": face, "time_s": round(time_s, 3), "score": round(score, 4)}
                     self.server.publish_scores({**said, "threshold": self._parts.scores.config.threshold})
@@ -199,30 +200,38 @@ class LivePipeline:
         if self.server.failure is not None:
             raise UserError(f"the event server died: {one_line(self.server.failure)}; start again")
         scores, source = self._parts.scores, self._parts.source
-        # what a file does not deliver in time it delivers late, so its own rate is what is asked of the machine
-        load = self._telemetry.load(source.dropped if source.info.live else None)
-        level, dropped = self._overload.level, {"capture": source.dropped, "corrupt": source.corrupt}
-        if self._overload.update(load) != level:
-            level = self._overload.level
-            log.warning("%s", "; ".join(level.words) or "keeping up again: nothing is given up")
-            self._apply(level)
+        dropped = {"capture": source.dropped, "corrupt": source.corrupt}
+        degraded = self._judge_load()
         if self._recorder is not None:
             dropped["record"] = self._recorder.dropped
             if self._recorder.trouble:
                 self._degraded["record"] = self._recorder.trouble
-        self.server.ready(frames=load.done_fps > 0)
         self.server.publish_status(
             self._telemetry.status(
                 dropped=dropped,
-                degraded=[*level.words, *self._degraded.values()],
+                degraded=[*degraded, *self._degraded.values()],
                 runtime=scores.runtime,
                 threshold=round(scores.config.threshold, 4),
                 false_alarms_per_hour=self._parts.false_alarms_per_hour,
             )
         )
 
-    def _apply(self, level: Level) -> None:
-        """Give up what the face thread is to give up; the rest looks at the level itself."""
+    def _judge_load(self) -> list[str]:
+        """Give up what the last second demands; say what is given up."""
+        source = self._parts.source
+        load = self._telemetry.load(source.dropped if source.info.live else None)
+        self.server.ready(frames=load.done_fps > 0)
+        level = self._overload.update(load)
+        if not source.info.live:
+            # a file waits: nothing of it is lost, and its events are those of the offline run
+            return ["slower than real time: the file waits"] if level else []
+        if level != self._level:
+            log.warning("%s", "; ".join(level.words) or "keeping up again: nothing is given up")
+            self._give_up(level)
+        return level.words
+
+    def _give_up(self, level: Level) -> None:
+        self._level = level
         faces = self._parts.faces
         faces.hop_frames = self._parts.model.spec.hop_frames * (2 if level >= Level.HOP else 1)
         faces.max_faces = 1 if level >= Level.FACES else self._config.max_faces

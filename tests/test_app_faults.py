@@ -156,12 +156,10 @@ def test_what_is_given_up_is_really_given_up(tmp_path, camera, eager_model):
     with live(tmp_path, eager_model, camera.url(), max_faces=3) as running:
         running.wait_for(lambda m: m["type"] == "preview")
         running.wait_for(lambda m: m["type"] == "scores")
-        running.pipeline._overload.level = Level.HOP
-        running.pipeline._apply(Level.FACES)
-        assert running.parts.faces.max_faces == 1
-        assert running.parts.faces.hop_frames == 2 * eager_model.spec.hop_frames
         running.pipeline._overload.level = Level.FACES
         status = running.wait_for(lambda m: m["type"] == "status" and len(m["degraded"]) == 4)
+        assert running.parts.faces.max_faces == 1
+        assert running.parts.faces.hop_frames == 2 * eager_model.spec.hop_frames
         begin = running.messages.index(status)
         count = len(running.of_type("event"))
         running.wait_for(lambda m: len(running.of_type("event")) > count)
