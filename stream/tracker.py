@@ -315,6 +315,7 @@ def _seen_times(where: ScoredInterval, now_s: float) -> tuple[float, float | Non
 
 
 def _mean(votes: list[ScoredInterval]) -> ScoredInterval:
+    """Times and regions averaged by score; score and kinds are those of the best vote, since nothing averages them."""
     weights = [max(v.score, 1e-6) for v in votes]
     total = sum(weights)
 
@@ -324,9 +325,9 @@ def _mean(votes: list[ScoredInterval]) -> ScoredInterval:
     onset_s, offset_s = mean(v.onset_s for v in votes), mean(v.offset_s for v in votes)
     offset_s = max(onset_s, offset_s)  # rounding can cross them when an interval is a point
     apex_s = min(max(mean(v.apex_s for v in votes), onset_s), offset_s)
-    kinds = tuple(mean(v.kinds[k] for v in votes) for k in range(len(KINDS)))
     regions = tuple(mean(v.regions[r] for v in votes) for r in range(len(REGIONS)))
-    return ScoredInterval(onset_s, apex_s, offset_s, max(v.score for v in votes), kinds, regions)
+    best = max(votes, key=lambda v: v.score)
+    return ScoredInterval(onset_s, apex_s, offset_s, best.score, best.kinds, regions)
 
 
 def _clipped(where: ScoredInterval, taken: list[ScoredInterval]) -> ScoredInterval:
