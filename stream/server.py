@@ -8,6 +8,7 @@ and from the tail to each client at that client's pace. The rules are in `stream
 import asyncio
 import contextlib
 import logging
+import socket
 import threading
 from base64 import b64encode
 from collections import deque
@@ -39,6 +40,7 @@ _library_log.setLevel(logging.CRITICAL)  # else every port scan prints a traceba
 _PAGE = 256
 _SWEEP_S = 0.25
 _CLOSE_S = 1.0
+_SOCKET_BYTES = 131_072  # what the kernel may hold for one client: else megabytes hide that it does not read
 _POLICY_VIOLATION = 1008
 _GOING_AWAY = 1001
 
@@ -211,6 +213,7 @@ class _Connection(ServerConnection):
         if len(self.hub.connections) >= self.hub.config.connections_max:
             self.transport.abort()
         self.hub.connections.add(self)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BYTES)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.hub.connections.discard(self)

@@ -1,0 +1,163 @@
+"""`python -m stream watch ws://...`: events of a running stream in a terminal. Reconnects, and resumes where it was."""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.text import Text
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+
+from stream.errors import UserError
+
+_DEFAULT_URL = "ws://127.0.0.1:8765/events"
+_BACKOFF_S = (0.5, 1.0, 2.0, 5.0)
+_STYLES = {"start": "yellow", "update": "dim", "end": "bold cyan", "retract": "dim"}
+_SIGNS = {"start": "◇ begun", "update": "  changed", "end": "◆ settled", "retract": "✕ taken back"}
+
+
+class Watcher:
+    """Follows one server; `after` is where it will resume."""
+
+    def __init__(self, url: str, token: str | None, console: Console, after: str | None, as_json: bool = False) -> None:
+        self._url = url
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._console = console
+        self._as_json = as_json
+        self.after = after
+
+    async def run(self, count: int | None = None) -> None:
+        """Show events until `count` of them came (None: for ever).
+
+        Raises UserError if the server refuses for good; a server that is away is waited for.
+        """
+        failures = 0
+        while count is None or count > 0:
+            try:
+                query = f"?after={self.after}" if self.after else ""
+                async with connect(self._url + query, additional_headers=self._headers, proxy=None) as server:
+                    async for text in server:
+                        failures = 0
+                        message = json.loads(text)
+                        self._show(message)
+                        count = count - 1 if count and message.get("type") == "event" else count
+                        if count == 0:
+                            return
+                self._note(f"{self._url}: the server stopped; trying again")
+            except InvalidStatus as error:
+                self._give_up_if_refused(error)
+                failures += 1
+            except (OSError, EOFError, InvalidHandshake, ConnectionClosed) as error:
+                if failures == 0:
+                    self._note(f"{self._url}: {_reason(error)}; trying again")
+                failures += 1
+            await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
+
+    def _give_up_if_refused(self, error: InvalidStatus) -> None:
+        status, body = error.response.status_code, (error.response.body or b"").decode(errors="replace").strip()
+        if status == 401:
+            raise UserError(f"{self._url}: {body or 'not let in'}; give --token (or MESTREAM_TOKEN)") from None
+        if 400 <= status < 500 and status != 429:
+            raise UserError(f"{self._url}: refused with HTTP {status} ({body})") from None
+        self._note(f"{self._url}: HTTP {status} ({body}); trying again")
+
+    def _show(self, message: dict[str, Any]) -> None:
+        if message.get("type") == "event":
+            self.after = f"{message['epoch']}:{message['seq']}"
+        elif message.get("type") == "hello" and self.after is None:
+            # a server that restarts before its first event must be asked for all of that run's events
+            self.after = f"{message['epoch']}:{message['seq_newest']}"
+        if self._as_json:
+            self._console.file.write(json.dumps(message) + "\n")
+            self._console.file.flush()
+        elif message.get("type") == "event":
+            self._console.print(_event_line(message), soft_wrap=True)
+        elif message.get("type") == "hello":
+            model = message["model"]["name"]
+            self._note(f"{message['source']} · {model} on {message['runtime']} · event {message['seq_newest']}")
+        elif message.get("type") == "gap":
+            self._note(f"events {message['from']} to {message['to'] or '?'} could not be had any more")
+        elif message.get("type") == "error":
+            self._note(f"{message['code']}: {message['message']}")
+
+    def _note(self, text: str) -> None:
+        Console(stderr=True).print(Text(text, style="dim"), soft_wrap=True)
+
+
+def _event_line(event: dict[str, Any]) -> Text:
+    style = _STYLES.get(event["phase"], "")
+    span = f"{event['onset_s']:9.3f} s"
+    if event["offset_s"] is not None:
+        span += f" – {event['offset_s']:.3f} s ({1000 * (event['offset_s'] - event['onset_s']):3.0f} ms)"
+    place = max(event["regions"].items(), key=lambda item: item[1], default=("", 0.0))[0]
+    line = Text.assemble(
+        (f"{event['time'][11:23]}  ", "dim"),
+        (f"{_SIGNS.get(event['phase'], event['phase']):<13}", style),
+        f" face {event['face']}  {span:<38} ",
+        (f"{place:<7}", style),
+        f" score {event['score']:.2f}",
+    )
+    if event["suppressed"]:
+        line.append(f"  ({event['suppressed'].replace('_', ' ')})", "dim")
+    return line
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ConnectionClosed):
+        return (error.rcvd.reason or "the server went away") if error.rcvd else "the connection was lost"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _url_of(text: str) -> str:
+    """The events URL of what the user gave: host:port, http(s)://... and ws(s)://... all do. Raises UserError."""
+    if "://" not in text:
+        text = f"ws://{text}"
+    try:
+        parts = urlsplit(text)
+        valid = parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        valid = False
+    scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(parts.scheme if valid else "")
+    if not scheme:
+        raise UserError(f"{text}: not an address; give one like {_DEFAULT_URL}", 2)
+    if parts.query or "@" in parts.netloc:
+        raise UserError("no token or query in the address: use --token and --after", 2)
+    path = parts.path if parts.path.strip("/") else "/events"
+    return f"{scheme}://{parts.netloc}{path}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m stream watch", description=__doc__)
+    parser.add_argument("url", nargs="?", default=_DEFAULT_URL, help=f"default: {_DEFAULT_URL}")
+    parser.add_argument("--token", default=os.environ.get("MESTREAM_TOKEN"), help="default: MESTREAM_TOKEN")
+    parser.add_argument("--after", help="EPOCH:SEQ to resume from, :0 for the running epoch, 0 for all there is")
+    parser.add_argument("--count", type=int, help="end after so many events")
+    parser.add_argument("--json", action="store_true", help="one message per line, as received")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Watch until Ctrl-C. Returns the exit code: 0 done, 1 refused, 2 usage."""
+    arguments = _parser().parse_args(argv)
+    try:
+        if arguments.count is not None and arguments.count < 1:
+            raise UserError(f"--count {arguments.count}: give a number from 1", 2)
+        watcher = Watcher(
+            _url_of(arguments.url), arguments.token, Console(highlight=False), arguments.after, arguments.json
+        )
+        with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+            asyncio.run(watcher.run(arguments.count))
+    except InvalidURI:
+        print(f"{arguments.url}: not an address; give one like {_DEFAULT_URL}", file=sys.stderr)
+        return 2
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.code
+    return 0
