@@ -123,11 +123,16 @@ class MjpegConnection:
 
     def connect(self, host: str, port: int, tls: ssl.SSLContext | None) -> socket.socket:
         """Connect as `_Handler` wants it, and keep the socket for `interrupt`. Its timeout is that of silence."""
-        self._socket = dial(host, port, CONNECT_S, self._interrupted)
+        connected = dial(host, port, CONNECT_S, self._interrupted)
         if tls is not None:
-            self._socket = tls.wrap_socket(self._socket, server_hostname=host)
-        self._socket.settimeout(self._silence_s)
-        return self._socket
+            connected = tls.wrap_socket(connected, server_hostname=host, do_handshake_on_connect=False)
+        self._socket = connected
+        if self._interrupted.is_set():  # set while there was no socket to cut yet
+            raise TimeoutError
+        if isinstance(connected, ssl.SSLSocket):
+            connected.do_handshake()
+        connected.settimeout(self._silence_s)
+        return connected
 
 
 class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):

@@ -52,9 +52,9 @@ class Connection(Protocol):
 class LiveSource:
     """Keeps the newest frame of a camera or a network stream. See `stream.source_info.Source`.
 
-    Opening waits for the first image, so that a dead source fails at once and the size is known. The slot between the
-    threads holds at most one gap and, after it, one frame: a newer frame replaces it, a newer gap takes the place of
-    both.
+    Opening waits for the first image, so that a dead source fails at once and the size is known; `stop` ends that, too.
+    The slot between the threads holds at most one gap and, after it, one frame: a newer frame replaces it, a newer gap
+    takes the place of both.
     """
 
     def __init__(
@@ -68,7 +68,8 @@ class LiveSource:
     ) -> None:
         self.dropped = 0
         self.corrupt = 0
-        self._name, self._make, self._patience, self._stop = name, make, patience, stop
+        self._name, self._patience, self._stop = name, patience, stop
+        self._make, self._describe = make, describe
         self._closed = threading.Event()
         self._news = threading.Condition()
         self._watch = SourceWatch()
@@ -77,16 +78,15 @@ class LiveSource:
         self._failure: UserError | None = None
         self._index = 0
         self._connection = make()
-        try:
-            self._connection.open()
-            self._arrived_s, image = self._first_image()
-            self.info = describe(self._connection, image)
-            self._put(self._arrived_s, image)
-        except BaseException:
-            self._connection.close()
-            raise
+        self._arrived_s = 0.0
+        self._opened = False
         self._thread = threading.Thread(target=self._capture, name=f"capture {name}", daemon=True)
         self._thread.start()
+        try:
+            self._await_first()
+        except BaseException:
+            self.close()
+            raise
 
     def read(self) -> Frame | SourceGap | None:
         """Return the gap or the newest frame as soon as there is one; None once closed or stopped."""
@@ -114,9 +114,27 @@ class LiveSource:
         connection.interrupt()
         self._thread.join(JOIN_S)
 
+    def _await_first(self) -> None:
+        with self._news:
+            while not self._opened and self._failure is None:
+                if self._stop.is_set():
+                    raise UserError(f"source {self._name}: told to stop before its first image; start again")
+                self._news.wait(WAKE_S)
+            if self._failure is not None:
+                raise self._failure
+
+    def _open(self) -> None:
+        self._connection.open()
+        arrived_s, image = self._first_image()
+        self.info = self._describe(self._connection, image)
+        self._arrived_s = arrived_s
+        with self._news:
+            self._opened = True
+        self._put(arrived_s, image)
+
     def _first_image(self) -> tuple[float, NDArray[np.uint8]]:
         give_up_s = time.monotonic() + self._patience.silence_s
-        while time.monotonic() < give_up_s and not self._stop.is_set():
+        while time.monotonic() < give_up_s and not self._closed.is_set():
             try:
                 if (grabbed := self._connection.grab()) is not None:
                     return grabbed
@@ -129,6 +147,7 @@ class LiveSource:
 
     def _capture(self) -> None:
         try:
+            self._open()
             opened_s, attempt = time.monotonic(), 0
             while not self._closed.is_set():
                 try:

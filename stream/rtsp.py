@@ -40,6 +40,8 @@ class RtspConnection:
         """See that an RTSP server answers, then let FFmpeg open the stream."""
         try:
             self._knock()
+            if self._interrupted.is_set():
+                raise TimeoutError
             self._container = av.open(self._url, options=RTSP_OPTIONS, timeout=(CONNECT_S, POLL_S))
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise UserError(

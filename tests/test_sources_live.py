@@ -45,6 +45,14 @@ def until_gap(source: Source, within_s: float = 8.0) -> SourceGap:
     raise AssertionError(f"no gap within {within_s} s")
 
 
+def capture_ended() -> bool:
+    """Whether no capture thread is left; `close` waits for them, a loaded machine may need a little longer."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("capture"):
+            thread.join(1)
+    return not any(thread.name.startswith("capture") for thread in threading.enumerate())
+
+
 @pytest.fixture
 def camera() -> Iterator[MjpegCamera]:
     with MjpegCamera() as camera:
@@ -217,7 +225,7 @@ def test_close_ends_everything_while_the_network_hangs(kind: type[NetworkCamera]
         reader.join(1)
         assert time.monotonic() - began_s < 1
         assert got == [None]
-        assert not any(thread.name.startswith("capture") for thread in threading.enumerate())
+        assert capture_ended()
 
 
 @BOTH
@@ -232,7 +240,7 @@ def test_close_ends_an_attempt_to_connect_to_a_server_that_hangs(kind: type[Netw
             began_s = time.monotonic()
             source.close()
             assert time.monotonic() - began_s < 1
-            assert not any(thread.name.startswith("capture") for thread in threading.enumerate())
+            assert capture_ended()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="how a full backlog behaves is the system's affair")
@@ -262,6 +270,31 @@ def test_dialling_a_host_that_does_not_answer_can_be_interrupted() -> None:
         assert len(ended) == 1
         for caller in callers:
             caller.close()
+
+
+@pytest.mark.parametrize("scheme", ["http", "rtsp"])
+def test_stop_ends_an_opening_that_hangs(scheme: str) -> None:
+    """Ctrl-C while the first connection waits for an answer that never comes."""
+    with MuteServer() as mute:
+        stop = threading.Event()
+        failures: list[UserError] = []
+
+        def open_it() -> None:
+            try:
+                open_source(
+                    f"{scheme}://127.0.0.1:{mute.port}/cam", paced=False, stop=stop, patience=Patience(silence_s=60)
+                )
+            except UserError as error:
+                failures.append(error)
+
+        opening = threading.Thread(target=open_it)
+        opening.start()
+        assert mute.called.wait(5)
+        stop.set()
+        opening.join(1)
+        assert not opening.is_alive()
+        assert "told to stop" in str(failures[0])
+        assert capture_ended()
 
 
 def test_stop_ends_a_read(camera: MjpegCamera) -> None:
