@@ -1,0 +1,115 @@
+"""Training sequences through the real aligner: filmed, encoded, decoded, followed and cropped by the live path itself.
+
+`python -m engine.training.film --real-aligner N ...` writes them as shards of a pool (`engine.training.pool`). They are
+an addition: a film costs some ten times what the batched renderer asks for the same frames.
+"""
+
+import argparse
+import multiprocessing
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from engine.mesnet import MotionStem
+from engine.spec import ModelSpec
+from engine.training.actors import Actor, load_actor
+from engine.training.film import Film, draw_setting, portrait_of, write_video
+from engine.training.pool import LENGTH, SHARD, Sequence, prepare, through_stem, truth_rows, write_shard
+from engine.training.render import on_grid
+from engine.training.script import draw_script
+from stream.errors import UserError
+from stream.face import Faces
+from stream.face_model import locate
+from stream.landmarks import Landmarker
+from stream.sources import open_source
+from stream.types import FaceCrop, Frame
+
+PICTURE_PX = (480, 360)
+"""Smaller than a webcam's usual 640x480: a face of 110 to 190 px, at two thirds of the price."""
+TRIES = 4
+
+
+def crops_of(video: Path, landmarker: Landmarker, spec: ModelSpec, frames: int) -> np.ndarray | None:
+    """What the live path sees of a film: crops on the grid, uint8[frames, S, S]; None if the face is not there throughout."""
+    source, faces = open_source(str(video), paced=False), Faces(landmarker, max_faces=1)
+    crops: list[FaceCrop] = []
+    try:
+        while (item := source.read()) is not None:
+            found = faces.update(item) if isinstance(item, Frame) else []
+            if not found or not all(isinstance(one, FaceCrop) for one in found):
+                return None
+            crops += [one for one in found if isinstance(one, FaceCrop)]
+    finally:
+        source.close()
+    return on_grid(np.stack([c.image for c in crops]), np.array([c.time_s for c in crops]), spec.fps, frames)
+
+
+def make_sequence(
+    index: int, seed: int, actors: list[Path], data: Path, landmarker: Landmarker, spec: ModelSpec
+) -> Sequence:
+    """Sequence `index` of the pool that `seed` names; as `pool.make_sequence`, but filmed. Raises UserError."""
+    rng = np.random.default_rng([seed, index])
+    frames = LENGTH + max(spec.lags)
+    for _ in range(TRIES):
+        actor = _actor(actors[int(rng.integers(len(actors)))])
+        script = draw_script(rng, frames / spec.fps)
+        film = Film(script, actor, portrait_of(actor, data), draw_setting(rng, *PICTURE_PX), rng)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / ("film.mkv" if script.camera.codec == "mjpeg" else "film.mp4")
+            write_video(path, film, script.time_s, script.camera)
+            crops = crops_of(path, landmarker, spec, frames)
+        if crops is not None:
+            return Sequence(crops, script.labels)
+    raise UserError(
+        f"sequence {index} of seed {seed}: no face seen in {TRIES} films; are --actors and --data of one kind?"
+    )
+
+
+@cache
+def _actor(path: Path) -> Actor:
+    return load_actor(path)
+
+
+@cache
+def _landmarker(face_model: Path) -> Landmarker:
+    return Landmarker(face_model)
+
+
+def _make_shard(job: tuple[int, int, list[Path], Path, Path, Path]) -> None:
+    number, seed, actors, data, face_model, folder = job
+    torch.set_num_threads(1)
+    spec, landmarker = ModelSpec(), _landmarker(face_model)
+    made = [make_sequence(number * SHARD + i, seed, actors, data, landmarker, spec) for i in range(SHARD)]
+    stem = MotionStem(spec)
+    write_shard(
+        folder, number, [through_stem(stem, m.crops, spec) for m in made], [truth_rows(m.labels, spec) for m in made]
+    )
+
+
+def make(options: argparse.Namespace) -> None:
+    """The shards that are not there yet. Raises UserError."""
+    from rich.progress import track
+
+    if options.actors is None:
+        raise UserError("--real-aligner needs --actors: the folder that python -m engine.training.actors wrote", 2)
+    actors = [path for path in sorted(options.actors.glob("*.npz")) if load_actor(path).split == options.split]
+    if not actors:
+        raise UserError(
+            f"--actors {options.actors}: no actor of the {options.split} split; python -m engine.training.actors makes them",
+            2,
+        )
+    face_model = locate(options.face_model)
+    prepare(options.out, ModelSpec())
+    seed = options.seed + {"train": 9, "tune": 1_000_009}[options.split]
+    numbers = range((options.real_aligner + SHARD - 1) // SHARD)
+    jobs = [
+        (n, seed, actors, options.data, face_model, options.out)
+        for n in numbers
+        if not (options.out / f"{n:06d}.npy").exists()
+    ]
+    with multiprocessing.get_context("spawn").Pool(options.workers) as workers:
+        for _ in track(workers.imap_unordered(_make_shard, jobs), "filmed sequences", total=len(jobs)):
+            pass
