@@ -1,7 +1,7 @@
 """Fan-out of the event service against a bare `websockets` broadcast of the same messages in the same run.
 
 Subscribers live in a process of their own and are as thin as a WebSocket client can be, so that the server is what is
-measured. Latency is from the moment an event is on disk (for the broadcast: is handed to it) to the last byte at a client.
+measured. Latency is from the moment an event is on disk (broadcast: handed over) to its last byte at a client.
 """
 
 import argparse
