@@ -77,9 +77,9 @@ class LivePipeline:
     """One run of the live program, from the first frame to the last event."""
 
     def __init__(self, config: Config, parts: Parts, stop: threading.Event) -> None:
-        self._config, self._parts, self._stop = config, parts, stop
+        self._config, self.parts, self._stop = config, parts, stop
         self._hops: Channel[Hop] = Channel(HOPS_WAITING)
-        self._telemetry = Telemetry()
+        self.telemetry = Telemetry()
         self._overload = Overload(parts.model.spec.fps)
         self._level = Level.NOTHING
         self._previewed_s: dict[int, float] = {}
@@ -100,8 +100,8 @@ class LivePipeline:
             if self._config.events:
                 self._events_file = EventsFile(self._config.events, self.server.epoch, append=True)
             if self._config.record:
-                self._recorder = Recorder(self._config.record, self._parts.source.info.name, self.server.epoch)
-            log.info("%s; events and dashboard on %s", describe(self._parts), self.server.url)
+                self._recorder = Recorder(self._config.record, self.parts.source.info.name, self.server.epoch)
+            log.info("%s; events and dashboard on %s", describe(self.parts), self.server.url)
             self.server.ready(model=True)
             self.serving.set()
             for worker in workers:
@@ -119,7 +119,12 @@ class LivePipeline:
                     kept.close()
         for worker in workers:
             worker.check()
-        self._parts.summarise(time.monotonic() - began_s, self._ends)
+        self.parts.summarise(time.monotonic() - began_s, self._ends)
+
+    @property
+    def hops_waiting(self) -> int:
+        """How many hops wait to be scored: HOPS_WAITING at most."""
+        return len(self._hops)
 
     def _wind_up(self) -> None:
         """Scoring is over, whyever: nobody may wait for it any more."""
@@ -129,16 +134,16 @@ class LivePipeline:
     # --- face thread -------------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        source, faces, captured_s = self._parts.source, self._parts.faces, time.monotonic()
+        source, faces, captured_s = self.parts.source, self.parts.faces, time.monotonic()
         try:
             while (item := source.read()) is not None:
                 if isinstance(item, Frame):
                     captured_s = item.time_s if source.info.live else time.monotonic()
                     if self._recorder is not None:
                         self._recorder.frame(item)
-                with self._telemetry.working("face"):
+                with self.telemetry.working("face"):
                     hops = faces.step(item, captured_s)
-                self._telemetry.frame(faces.frames, faces.rate.fps, faces.states())
+                self.telemetry.frame(faces.frames, faces.rate.fps, faces.states())
                 for hop in hops:
                     self._hops.put(hop)
         finally:
@@ -156,19 +161,19 @@ class LivePipeline:
 
     def _score(self) -> None:
         while (hop := self._hops.get()) is not None:
-            with self._telemetry.working("score"):
+            with self.telemetry.working("score"):
                 scored = self._step(hop)
             for event in scored.events:
                 self._publish(event)
             if self._level < Level.TELEMETRY and self.server.wants("scores"):
                 for face, time_s, score in scored.trace:
                     said = {"face": face, "time_s": round(time_s, 3), "score": round(score, 4)}
-                    self.server.publish_scores({**said, "threshold": self._parts.scores.config.threshold})
-            self._telemetry.scored(hop.captured_s)
+                    self.server.publish_scores({**said, "threshold": self.parts.scores.config.threshold})
+            self.telemetry.scored(hop.captured_s)
 
     def _step(self, hop: Hop) -> Scored:
         """Score a hop; a GPU that fails is given up for the CPU, and what was open is closed."""
-        scores = self._parts.scores
+        scores = self.parts.scores
         try:
             return scores.step(hop)
         except Exception as error:
@@ -177,7 +182,7 @@ class LivePipeline:
             why = f"runtime {scores.runtime} failed, {CPU_RUNTIME} took over ({one_line(error)})"
             log.warning("%s", why)
             self._degraded["runtime"] = why
-            closed = scores.change_scorer(self._parts.cpu_scorer(), hop)
+            closed = scores.change_scorer(self.parts.cpu_scorer(), hop)
             self.server.update_hello(runtime=scores.runtime)
             scored = scores.step(hop)
             return Scored(closed + scored.events, scored.trace)
@@ -199,7 +204,7 @@ class LivePipeline:
     def _every_second(self) -> None:
         if self.server.failure is not None:
             raise UserError(f"the event server died: {one_line(self.server.failure)}; start again")
-        scores, source = self._parts.scores, self._parts.source
+        scores, source = self.parts.scores, self.parts.source
         dropped = {"capture": source.dropped, "corrupt": source.corrupt}
         degraded = self._judge_load()
         if self._recorder is not None:
@@ -207,19 +212,19 @@ class LivePipeline:
             if self._recorder.trouble:
                 self._degraded["record"] = self._recorder.trouble
         self.server.publish_status(
-            self._telemetry.status(
+            self.telemetry.status(
                 dropped=dropped,
                 degraded=[*degraded, *self._degraded.values()],
                 runtime=scores.runtime,
                 threshold=round(scores.config.threshold, 4),
-                false_alarms_per_hour=self._parts.false_alarms_per_hour,
+                false_alarms_per_hour=self.parts.false_alarms_per_hour,
             )
         )
 
     def _judge_load(self) -> list[str]:
         """Give up what the last second demands; say what is given up."""
-        source = self._parts.source
-        load = self._telemetry.load(source.dropped if source.info.live else None)
+        source = self.parts.source
+        load = self.telemetry.load(source.dropped if source.info.live else None)
         self.server.ready(frames=load.done_fps > 0)
         level = self._overload.update(load)
         if not source.info.live:
@@ -232,8 +237,8 @@ class LivePipeline:
 
     def _give_up(self, level: Level) -> None:
         self._level = level
-        faces = self._parts.faces
-        faces.hop_frames = self._parts.model.spec.hop_frames * (2 if level >= Level.HOP else 1)
+        faces = self.parts.faces
+        faces.hop_frames = self.parts.model.spec.hop_frames * (2 if level >= Level.HOP else 1)
         faces.max_faces = 1 if level >= Level.FACES else self._config.max_faces
 
 

@@ -19,6 +19,9 @@ class Channel(Generic[T]):
         self._closed = False
         self._changed = threading.Condition()
 
+    def __len__(self) -> int:
+        return len(self._items)
+
     def put(self, item: T) -> bool:
         """Wait for room; False if the channel is or gets closed: the item was not taken."""
         with self._changed:

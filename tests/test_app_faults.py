@@ -116,7 +116,7 @@ def watch_latency(running: Running, for_s: float) -> tuple[list[int], list[float
     """Hops waiting and latencies of the newest status, looked at again and again."""
     waiting, latencies, until_s = [], [], time.monotonic() + for_s
     while time.monotonic() < until_s:
-        waiting.append(len(running.pipeline._hops._items))
+        waiting.append(running.pipeline.hops_waiting)
         status = running.of_type("status")[-1:]
         latencies += [status[0]["latency_ms"]["p99"]] if status and status[0]["latency_ms"]["p99"] else []
         running.ended.wait(0.1)
