@@ -12,9 +12,9 @@ from servers import MjpegCamera, MuteServer, NetworkCamera, RtspCamera
 from videos import number_in, numbered
 
 from stream.errors import UserError
-from stream.live import LiveSource
+from stream.live import Connection, LiveSource, SourceLost
 from stream.network import dial
-from stream.sources import Patience, Source, open_source
+from stream.sources import Patience, Source, SourceInfo, open_source
 from stream.types import Frame, SourceGap
 
 SHORT = Patience(silence_s=0.6, first_s=0.05, most_s=0.2, limit_s=2.0)
@@ -28,19 +28,24 @@ def opened(url: str, patience: Patience = SHORT) -> LiveSource:
 
 
 def read_frames(source: Source, count: int) -> list[Frame]:
-    """Exactly `count` frames and not one gap."""
-    frames = [source.read() for _ in range(count)]
-    assert all(isinstance(frame, Frame) for frame in frames), [f for f in frames if not isinstance(f, Frame)]
-    return frames  # type: ignore[return-value]
+    """The next frames, without a gap between; but a loaded machine may stall for a second, and is then told so."""
+    frames: list[Frame] = []
+    while len(frames) < count:
+        item = source.read()
+        assert isinstance(item, Frame) or item == SourceGap(item.time_s if item else 0.0, "stalled"), item
+        if isinstance(item, Frame):
+            frames.append(item)
+    return frames
 
 
-def until_gap(source: Source, within_s: float = 8.0) -> SourceGap:
-    """The next gap, after however many frames."""
+def until_gap(source: Source, reason: str, within_s: float = 8.0) -> SourceGap:
+    """The next gap for that reason, after however many frames; for another reason there must be none before it."""
     end_s = time.monotonic() + within_s
     while time.monotonic() < end_s:
         item = source.read()
-        assert item is not None
-        if isinstance(item, SourceGap):
+        assert isinstance(item, Frame | SourceGap)
+        if isinstance(item, SourceGap) and (item.reason == reason or item.reason != "stalled"):
+            assert item.reason == reason
             return item
     raise AssertionError(f"no gap within {within_s} s")
 
@@ -62,9 +67,9 @@ def camera() -> Iterator[MjpegCamera]:
 @pytest.mark.parametrize("lengths", [True, False])
 def test_mjpeg_frames_are_stamped_when_they_come(lengths: bool) -> None:
     """Each image once, in order, stamped after it was sent and before the next one was, with or without lengths."""
-    with MjpegCamera(rate_hz=4, lengths=lengths) as camera:
+    with MjpegCamera(rate_hz=2, lengths=lengths) as camera:
         source = opened(camera.url())
-        frames = read_frames(source, 6)
+        frames = read_frames(source, 4)
         source.close()
         numbers = [number_in(frame.image) for frame in frames]
         assert numbers == sorted(set(numbers))
@@ -83,29 +88,67 @@ def test_rtsp_frames_are_new_ones_in_order() -> None:
         assert numbers == sorted(set(numbers))
         late_s = [frame.time_s - camera.sent_s[number] for frame, number in zip(frames, numbers, strict=True)]
         assert min(late_s) >= 0
-        assert max(late_s) < 0.4
+        assert max(late_s) < 0.6
         assert source.info.nominal_fps == 30
 
 
-@BOTH
-def test_the_newest_frame_wins_and_drops_are_counted(kind: type[NetworkCamera]) -> None:
-    """A reader that was away for 20 frames gets the newest, and knows how many it missed."""
-    with kind() as camera:
-        far = threading.Event()
+class Script:
+    """A connection that gives these images one after the other, as fast as they are taken, then nothing."""
 
-        def counted(number: int) -> np.ndarray:
-            if number >= 80:
-                far.set()
-            return numbered(number)
+    nominal_fps = None
 
-        source = opened(camera.url())  # type: ignore[attr-defined]
-        before = read_frames(source, 1)[0]
-        camera.next_image = counted
-        assert far.wait(10)
-        after = read_frames(source, 2)[1]
-        source.close()
-        assert number_in(after.image) >= 70
-        assert source.dropped >= after.index - before.index - 2 > 10
+    def __init__(self, images: list[np.ndarray]) -> None:
+        self.images, self.at = images, 0
+        self.all_taken, self.cut = threading.Event(), threading.Event()
+
+    def open(self) -> None:
+        pass
+
+    def grab(self) -> tuple[float, np.ndarray]:
+        if self.at == len(self.images):
+            self.all_taken.set()
+            self.cut.wait(60)
+            raise SourceLost("interrupted")
+        self.at += 1
+        return time.monotonic(), self.images[self.at - 1]
+
+    def interrupt(self) -> None:
+        self.cut.set()
+
+    def close(self) -> None:
+        pass
+
+
+def scripted(images: list[np.ndarray]) -> tuple[LiveSource, Script]:
+    script = Script(images)
+
+    def describe(connection: Connection, image: np.ndarray) -> SourceInfo:
+        return SourceInfo("script", True, image.shape[1], image.shape[0], None, "script", 0.0)
+
+    source = LiveSource("script", lambda: script, describe, patience=SHORT, stop=threading.Event())
+    assert script.all_taken.wait(10)
+    return source, script
+
+
+def test_the_newest_frame_wins_and_drops_are_counted() -> None:
+    """A reader that was away while 30 frames came gets the last of them, and knows that it missed 29."""
+    source, _ = scripted([numbered(i) for i in range(30)])
+    frame = source.read()
+    source.close()
+    assert isinstance(frame, Frame)
+    assert (number_in(frame.image), frame.index, source.dropped) == (29, 29, 29)
+
+
+def test_a_gap_is_never_dropped() -> None:
+    """Two changes of size while the reader was away: one gap, from before the first of them, then the newest frame."""
+    sizes = [(192, 64)] * 10 + [(96, 48)] * 10 + [(192, 64)] * 10
+    source, _ = scripted([numbered(i, *size) for i, size in enumerate(sizes)])
+    gap, frame = source.read(), source.read()
+    source.close()
+    assert isinstance(gap, SourceGap)
+    assert isinstance(frame, Frame)
+    assert (gap.reason, number_in(frame.image), source.dropped) == ("resolution_changed", 29, 29)
+    assert gap.time_s <= frame.time_s
 
 
 @BOTH
@@ -115,8 +158,7 @@ def test_a_stalled_network_is_told_and_then_connected_anew(kind: type[NetworkCam
         source = opened(camera.url(), Patience(silence_s=0.6, first_s=0.05, most_s=0.2, limit_s=20))  # type: ignore[attr-defined]
         last = read_frames(source, 5)[-1]
         camera.stalled.set()
-        gap = until_gap(source)
-        assert gap.reason == "reconnecting"
+        gap = until_gap(source, "reconnecting")
         assert gap.time_s >= last.time_s
         clients = camera.clients
         camera.stalled.clear()
@@ -133,7 +175,7 @@ def test_a_short_stall_is_told_while_it_lasts(camera: MjpegCamera) -> None:
     source = opened(camera.url(), Patience(silence_s=10))
     read_frames(source, 5)
     camera.stalled.set()
-    assert until_gap(source).reason == "stalled"
+    until_gap(source, "stalled")
     camera.stalled.clear()
     read_frames(source, 5)
     source.close()
@@ -146,8 +188,7 @@ def test_a_restarted_server_is_found_again(kind: type[NetworkCamera]) -> None:
         source = opened(camera.url(), Patience(silence_s=2, first_s=0.05, most_s=0.2, limit_s=20))  # type: ignore[attr-defined]
         last = read_frames(source, 5)[-1]
         camera.stop()
-        gap = until_gap(source)
-        assert gap.reason == "reconnecting"
+        gap = until_gap(source, "reconnecting")
         camera.start()
         again = read_frames(source, 5)
         source.close()
@@ -160,7 +201,7 @@ def test_a_server_that_never_comes_back_ends_with_one_line(kind: type[NetworkCam
     with kind() as camera:
         source = opened(camera.url("me:secret@"))  # type: ignore[attr-defined]
         camera.stop()
-        assert until_gap(source).reason == "reconnecting"
+        until_gap(source, "reconnecting")
         with pytest.raises(UserError, match=r"Connection refused.*check.*no image for 2 s") as caught:
             source.read()
         source.close()
@@ -176,8 +217,7 @@ def test_frozen_and_black_images_are_one_gap_until_they_end(
     source = opened(camera.url())
     read_frames(source, 5)
     camera.next_image = lambda number: image
-    gap = until_gap(source)
-    assert gap.reason == reason
+    gap = until_gap(source, reason)
     camera.next_image = numbered
     frames = read_frames(source, 5)
     source.close()
@@ -191,7 +231,7 @@ def test_a_new_size_is_a_gap_and_on_it_goes(kind: type[NetworkCamera]) -> None:
         source = opened(camera.url())  # type: ignore[attr-defined]
         read_frames(source, 5)
         camera.next_image = lambda number: numbered(number, 96, 48)
-        assert until_gap(source).reason == "resolution_changed"
+        until_gap(source, "resolution_changed")
         frames = read_frames(source, 5)
         source.close()
         assert {frame.image.shape for frame in frames} == {(48, 96, 3)}
@@ -216,7 +256,7 @@ def test_close_ends_everything_while_the_network_hangs(kind: type[NetworkCamera]
         source = opened(camera.url(), Patience(silence_s=60))  # type: ignore[attr-defined]
         read_frames(source, 2)
         camera.stalled.set()
-        until_gap(source)
+        until_gap(source, "stalled")
         got: list[object] = []
         reader = threading.Thread(target=lambda: got.append(source.read()))
         reader.start()
@@ -234,7 +274,7 @@ def test_close_ends_an_attempt_to_connect_to_a_server_that_hangs(kind: type[Netw
     with kind() as camera:
         source = opened(camera.url(), Patience(silence_s=60, first_s=0.01, most_s=0.1))  # type: ignore[attr-defined]
         camera.stop()
-        assert until_gap(source).reason == "reconnecting"
+        until_gap(source, "reconnecting")
         with MuteServer(camera.port) as mute:
             assert mute.called.wait(5)
             began_s = time.monotonic()
