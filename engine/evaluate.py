@@ -29,8 +29,10 @@ from engine.evaluation.figures import at_threshold, figures
 from engine.evaluation.folds import train_folds
 from engine.evaluation.protocol import PROTOCOLS, At, decide
 from engine.evaluation.truth import TruthInterval, TruthVideo, load_truth
+from engine.model import load_model
 from engine.report import headline, write_report
 from stream.config import Config
+from stream.decision import decision
 from stream.errors import UserError
 from stream.tracker import TrackerConfig
 
@@ -72,8 +74,7 @@ def evaluate(options: argparse.Namespace, command: str) -> None:
     else:
         videos, at, title = _from_dataset(options)
     protocol = _protocol(options, videos)
-    threshold = TrackerConfig().threshold if options.threshold is None else options.threshold
-    decided = decide(videos, protocol, threshold, FLOOR, at)
+    decided = decide(videos, protocol, _threshold(options), FLOOR, at)
     if not decided.final:
         raise UserError('no video is to be judged: truth.json has none of split "test"')
     result = figures(decided, options.rounds)
@@ -183,15 +184,24 @@ def _complete(name: str, videos: Sequence[Video]) -> None:
         print(f"evaluate: this copy of {name} has {words[0]}; published are {words[1]}", file=sys.stderr)
 
 
-def _config(options: argparse.Namespace, model: Path | None) -> Config:
+def _config(options: argparse.Namespace, model: Path | None, threshold: float | None = FLOOR) -> Config:
     return Config(
         offline=True,
         model=model,
         runtime=options.runtime,
         face_model=options.face_model,
-        threshold=FLOOR,
+        threshold=threshold,
         max_faces=options.max_faces,
     )
+
+
+def _threshold(options: argparse.Namespace) -> float:
+    """For protocol `fixed`: the one given; of events none (they are judged as emitted); else the model's own."""
+    if options.threshold is not None:
+        return float(options.threshold)
+    if options.truth:
+        return 0.0
+    return decision(_config(options, options.model, None), load_model(options.model)).tracker.threshold
 
 
 def _protocol(options: argparse.Namespace, videos: Sequence[Judged]) -> str:
@@ -230,7 +240,12 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--root", type=Path, metavar="DIR", help="where the data set lies")
     add("--out", type=Path, required=True, metavar="DIR", help="where the report goes")
     add("--protocol", choices=PROTOCOLS, help="how the threshold is chosen (default: by what there is)")
-    add("--threshold", type=float, metavar="P", help="judge at this threshold (protocol fixed)")
+    add(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="judge at this one (default of fixed: the model's own; of events: as emitted)",
+    )
     add("--train", action="store_true", help="with --dataset: train a network per person, without that person")
     add("--train-pool", type=Path, nargs="+", default=[], metavar="DIR", help="further pools to train on with --train")
     add("--train-options", default="", metavar="TEXT", help="further options of engine.train, as one string")
@@ -248,8 +263,6 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     for name, needs in (("truth", "events"), ("events", "truth"), ("dataset", "root"), ("train", "dataset")):
         if getattr(options, name) and not getattr(options, needs):
             parser.error(f"--{name} needs --{needs}")
-    if options.protocol == "fixed" and options.threshold is None:
-        options.threshold = TrackerConfig().threshold
     if options.threshold is not None and options.protocol in ("split", "loso"):
         parser.error(f"--threshold {options.threshold:g} and --protocol {options.protocol}: one of them chooses")
     if options.threshold is not None and not FLOOR <= options.threshold < 1:

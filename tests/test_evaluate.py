@@ -133,6 +133,14 @@ def test_a_given_threshold_is_used_as_it_is(material):
     assert (result["rule"]["tp"], result["rule"]["fp"], result["rule"]["fn"]) == (2, 2, 1)
 
 
+def test_events_without_tuning_videos_are_judged_as_emitted(material):
+    videos = [replace(v, split="test") for v in load_truth(material / "truth.json")]
+    save_truth(material / "truth.json", videos)
+    _, result = run(material, "--truth", material / "truth.json", "--events", material / "events")
+    assert result["threshold"]["how"] == "as emitted"
+    assert (result["rule"]["tp"], result["rule"]["fp"], result["rule"]["fn"]) == (4, 3, 1)
+
+
 def test_loso_chooses_each_persons_threshold_on_the_others(material):
     where = ("--truth", material / "truth.json", "--events", material / "events")
     _, result = run(material, *where, "--protocol", "loso")

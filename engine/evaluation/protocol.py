@@ -22,7 +22,7 @@ def decide(videos: Sequence[Judged], protocol: str, threshold: float, floor: flo
     match protocol:
         case "fixed":
             test = [v for v in videos if v.split == "test"]
-            chosen, how = dict.fromkeys(_subjects(test), threshold), f"{threshold:g}, given"
+            chosen, how = dict.fromkeys(_subjects(test), threshold), f"{threshold:g}" if threshold else "as emitted"
         case "split":
             test = [v for v in videos if v.split == "test"]
             tune = [v.result for v in videos if v.split == "tune"]
