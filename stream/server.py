@@ -227,7 +227,13 @@ class _Client:
     ws: _Connection
     outbox: Outbox
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    idle: bool = False
     closing: asyncio.Task[None] | None = None
+
+    def abreast(self, newest: Cursor) -> bool:
+        """Whether it has everything there is, and the kernel has taken all of it."""
+        up_to_date = self.idle and self.outbox.cursor == newest and "events" in self.outbox.topics
+        return up_to_date and self.ws.transport.get_write_buffer_size() == 0
 
 
 class _Hub:
@@ -280,10 +286,17 @@ class _Hub:
 
     def announce(self, entries: list[Entry]) -> None:
         """These events are on disk: everybody may have them."""
+        tail = self.log.tail
+        abreast = {client for client in self._clients if client.abreast(tail.newest)}
+        connections = [client.ws for client in abreast]
         for entry in entries:
-            self.log.tail.append(entry)
+            tail.append(entry)
+            broadcast(connections, entry.body)  # at once, which is cheap; all others at their own pace
         for client in self._clients:
-            client.wake.set()
+            if client in abreast:
+                client.outbox.cursor = tail.newest
+            else:
+                client.wake.set()
 
     def _deliver_mail(self) -> None:
         self._mail_announced = False
@@ -453,7 +466,9 @@ class _Hub:
                 else:
                     outbox.caught_up = True
                     client.wake.clear()
+                    client.idle = True
                     await client.wake.wait()
+                    client.idle = False
 
     async def _send_events(self, client: _Client) -> None:
         outbox = client.outbox

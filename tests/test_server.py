@@ -215,8 +215,8 @@ def test_http_pages(tmp_path):
 def test_metrics_name_units_and_no_faces(tmp_path):
     with serving(tmp_path) as server, joined(server) as client:
         receive(client)
-        server.publish(event(1, face=77))
-        server.publish_status({**STATUS, "faces": [{"face": 77, "state": "calibrating", "reason": None}]})
+        server.publish(event(1, face=987654321))
+        server.publish_status({**STATUS, "faces": [{"face": 987654321, "state": "calibrating", "reason": None}]})
         receive(client)
         text = http(server, "/metrics")[1].decode()
     assert 'mestream_events_total{phase="end"} 1.0' in text
@@ -225,7 +225,7 @@ def test_metrics_name_units_and_no_faces(tmp_path):
     assert "mestream_source_frames_per_second 29.8" in text
     assert "mestream_journal_write_seconds_count 1.0" in text
     assert 'mestream_faces{state="calibrating"} 1.0' in text
-    assert "77" not in text
+    assert "987654321" not in text
     assert "interview" not in text
 
 
