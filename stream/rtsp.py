@@ -18,16 +18,17 @@ from stream.live import SourceLost
 from stream.network import CONNECT_S, POLL_S, dial, why
 from stream.source_info import redact
 
-RTSP_OPTIONS = {"rtsp_flags": "prefer_tcp", "timeout": str(int(CONNECT_S * 1e6)), "analyzeduration": "1000000"}
+RTSP_OPTIONS = {"rtsp_flags": "prefer_tcp", "timeout": str(int(CONNECT_S * 1e6)), "analyzeduration": "10000"}
 BUFFERED_S, BUFFERED_PACKETS = 0.005, 250
-"""A packet that came sooner after it was asked for lay in FFmpeg's buffer; no more than so many are believed to."""
+"""At first, a packet that came sooner after it was asked for is an old one; no more than so many are believed to be."""
 
 
 class RtspConnection:
     """RTSP, over TCP where the server can (UDP loses packets). See `stream.live.Connection`.
 
-    FFmpeg reads in slices of POLL_S, so that it can be interrupted; what it buffered while it looked for the stream's
-    parameters is decoded but not handed out: those images are old.
+    FFmpeg reads in slices of POLL_S, so that it can be interrupted. It hardly probes (10 ms; it would for a second or
+    more), and what needs not be waited for at first, because it buffered it or the server kept it, is decoded but not
+    handed out: those images are old.
     """
 
     def __init__(self, url: str, silence_s: float) -> None:

@@ -153,8 +153,10 @@ class _MjpegHandler(BaseHTTPRequestHandler):
 class RtspCamera(NetworkCamera):
     """rtsp://127.0.0.1:PORT/cam, H.264 interleaved in the TCP connection (RFC 2326 section 10.12, RFC 6184)."""
 
-    def __init__(self, rate_hz: float = 30.0) -> None:
+    def __init__(self, rate_hz: float = 30.0, *, cached: int = 0) -> None:
+        """`cached`: the first so many images are old ones, sent in one burst, as some servers do."""
         super().__init__(_RtspHandler, rate_hz)
+        self.cached = cached
 
     def url(self, user_info: str = "") -> str:
         return f"rtsp://{user_info}127.0.0.1:{self.port}/cam"
@@ -193,21 +195,29 @@ class _RtspHandler(socketserver.StreamRequestHandler):
         self.wfile.write(("\r\n".join(lines) + "\r\n\r\n" + body).encode())
 
     def _play(self, camera: RtspCamera) -> None:
-        encoder: Any = None
-        sequence = 0
+        self._encoder: Any = None
+        self._sequence = 0
+        burst = b"".join(self._packets(camera, number, numbered(number)) for number in range(camera.cached))
+        self.wfile.write(burst)
         for number, image in camera.images():
-            if encoder is None or (encoder.height, encoder.width) != image.shape[:2]:
-                encoder = _h264(image, camera.rate_hz)
-            picture = av.VideoFrame.from_ndarray(image, format="bgr24")
-            picture.pts = number
-            for packet in encoder.encode(picture):
-                units = [unit for unit in bytes(packet).replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1") if unit]
-                for unit in units:
-                    stamp = int(number * 90000 / camera.rate_hz) & 0xFFFFFFFF
-                    mark = 0x80 if unit is units[-1] else 0
-                    head = struct.pack(">BBHII", 0x80, 96 | mark, sequence & 0xFFFF, stamp, 1)
-                    self.wfile.write(struct.pack(">cBH", b"$", 0, len(head) + len(unit)) + head + unit)
-                    sequence += 1
+            self.wfile.write(self._packets(camera, camera.cached + number, image))
+
+    def _packets(self, camera: RtspCamera, number: int, image: NDArray[np.uint8]) -> bytes:
+        """One image as RTP packets, one for each unit of H.264, each framed for TCP."""
+        if self._encoder is None or (self._encoder.height, self._encoder.width) != image.shape[:2]:
+            self._encoder = _h264(image, camera.rate_hz)
+        picture = av.VideoFrame.from_ndarray(image, format="bgr24")
+        picture.pts = number
+        framed = b""
+        for packet in self._encoder.encode(picture):
+            units = [unit for unit in bytes(packet).replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1") if unit]
+            for unit in units:
+                stamp = int(number * 90000 / camera.rate_hz) & 0xFFFFFFFF
+                mark = 0x80 if unit is units[-1] else 0
+                head = struct.pack(">BBHII", 0x80, 96 | mark, self._sequence & 0xFFFF, stamp, 1)
+                framed += struct.pack(">cBH", b"$", 0, len(head) + len(unit)) + head + unit
+                self._sequence += 1
+        return framed
 
 
 def _h264(image: NDArray[np.uint8], rate_hz: float) -> Any:
