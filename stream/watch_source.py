@@ -77,12 +77,12 @@ class SourceWatch:
         """Take the next frame. Times must not fall."""
         last, before = self._last, self.state
         self._last = look
-        silent = last is not None and look.time_s - last.time_s > LONG_GAP_S
-        if last is None or look.digest != last.digest or look.size_px != last.size_px or silent:
+        anew = last is None or (look.time_s - last.time_s > LONG_GAP_S and before not in (State.FROZEN, State.BLACK))
+        if last is None or look.digest != last.digest or look.size_px != last.size_px or anew:
             self._same_since_s = look.time_s
         if look.bright >= BLACK_SHARE:
             self._black_since_s = None
-        elif self._black_since_s is None or silent:
+        elif self._black_since_s is None or anew:
             self._black_since_s = look.time_s
         self.state = self._judge(look)
         if self.state is not State.LIVE:

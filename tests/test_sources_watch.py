@@ -55,6 +55,14 @@ def test_a_still_image_is_black_before_it_is_frozen() -> None:
     assert [gap for _, gap in watch(looks(5, digest=7, bright=0.0))[0]] == ["black"]
 
 
+@pytest.mark.parametrize("what", [{"digest": 7}, {"bright": 0.0}])
+def test_a_pause_does_not_make_a_frozen_or_black_image_good(what: dict[str, object]) -> None:
+    """Still the same after 3 s of silence: nothing new is told, and nothing is handed out."""
+    gaps, shown = watch(looks(4, **what) + looks(1, 7, **what))
+    assert len(gaps) == 1
+    assert max(shown) < 3
+
+
 def test_duplicated_frames_are_not_frozen() -> None:
     """A driver that shows each image of a 15 fps camera twice is a slow camera, not a frozen one."""
     frames = [Look(i * FRAME_S, i // 2, 1.0, VGA) for i in range(300)]
