@@ -1,7 +1,7 @@
 """MESNet: a micro-expression spotting network, the whole of it in this file.
 
-After Wang, He, Li, Fu, "MESNet: A Convolutional Neural Network for Spotting Multi-Scale Micro-Expression Intervals in Long
-Videos", IEEE TIP 30, 2021, doi 10.1109/TIP.2021.3064258. Its three modules are kept:
+After Wang, He, Li, Fu, "MESNet: A Convolutional Neural Network for Spotting Multi-Scale Micro-Expression Intervals in
+Long Videos", IEEE TIP 30, 2021, doi 10.1109/TIP.2021.3064258. Its three modules are kept:
 
 1. `STCN`: (2+1)D convolution. 2D convolutions see one frame, 1D convolutions see their features over time. The 2D half
    here begins with a fixed motion stem, so that it is fed displacements instead of grey levels; it depends on a frame
@@ -40,12 +40,15 @@ class MotionStem(nn.Module):
     """
 
     grid_px = 8
+    filters: Tensor
+    window: Tensor
+    basis: Tensor
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.side = spec.crop_px // self.grid_px
         self.lags = len(spec.lags)
-        # derivative-of-Gaussian filters, sigma 1 px, sampled at every second px: enough for structure that survives a webcam
+        # derivatives of a Gaussian, sigma 1 px, at every second px: enough for structure that survives a webcam
         x = torch.arange(-3, 4, dtype=torch.float32)
         g = torch.exp(-x * x / 2)
         g = g / g.sum()
@@ -172,6 +175,9 @@ class STCN1D(nn.Module):
 class CPN(nn.Module):
     """Clip proposal network: at every anchor centre and length, is something there, and how is the anchor to move."""
 
+    centres: Tensor
+    lengths: Tensor
+
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.stride, self.scales = spec.stride, len(spec.anchors)
@@ -195,6 +201,8 @@ class CRN(nn.Module):
 
     samples = (-0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
     """Where a candidate is looked at: 0 is its start, 1 its end."""
+    at: Tensor
+    time: Tensor
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -251,7 +259,7 @@ class MESNet(nn.Module):
         return self.spatial(*self.stem(crops))
 
     def heads(self, feats: Tensor, valid: Tensor) -> Tensor:
-        """Features [N, T, C], oldest first, and valid [N, T] -> float32[N, P, HEAD_FIELDS], columns as in `engine.spec`."""
+        """Features [N, T, C], oldest first, valid [N, T] -> float32[N, P, HEAD_FIELDS], columns as in `engine.spec`."""
         raw = self.raw_heads(feats, valid)
         p = torch.softmax(raw.classes, dim=-1)
         # CPN and CRN must agree on a micro-expression; what the CPN takes away goes to `none`
@@ -259,7 +267,7 @@ class MESNet(nn.Module):
         none = p[..., -1:] + p[..., :1] - micro
         return torch.cat([raw.times, micro, p[..., 1:-1], none, torch.softmax(raw.regions, dim=-1)], dim=-1)
 
-    def raw_heads(self, feats: Tensor, valid: Tensor) -> "RawHeads":
+    def raw_heads(self, feats: Tensor, valid: Tensor) -> RawHeads:
         """What training compares with the truth; arguments as of `heads`."""
         x = self.temporal(feats, valid)
         objectness, clips = self.cpn(x)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engine.mesnet import RawHeads
-from engine.spec import CLASSES, ModelSpec
+from engine.spec import CLASSES
 
 MICRO, BLINK, MACRO, SPEECH, HEAD, NONE = range(len(CLASSES))
 ABSENT, UNKNOWN = NONE + 1, NONE + 2
@@ -35,45 +35,47 @@ def visible(truth: Tensor, frames: int) -> Tensor:
     return seen >= need
 
 
-def total_loss(raw: RawHeads, truth: Tensor, valid: Tensor, anchors: Tensor, spec: ModelSpec) -> dict[str, Tensor]:
+def total_loss(raw: RawHeads, truth: Tensor, valid: Tensor, anchors: Tensor) -> dict[str, Tensor]:
     """Losses by name. `truth` [N, M, 9], `valid` [N, T], `anchors` [P, 2] the unmoved candidates."""
-    n, frames = valid.shape
-    micro = truth[..., 0] == MICRO
-    shown = visible(truth, frames)
-    spans = truth[..., [1, 3]]
-    wanted = micro & shown
-    out: dict[str, Tensor] = {}
+    asked = (truth[..., 0] == MICRO) & visible(truth, valid.shape[1])
+    return {
+        **proposal_loss(raw, truth, asked, anchors),
+        **candidate_loss(raw, truth, asked),
+        "frames": frame_loss(raw.frames, truth, valid),
+    }
 
-    # CPN: anchors that overlap a micro-expression well, and the best anchor of each, are positive
-    overlap = iou(anchors[None].expand(n, -1, -1), spans) * micro[:, None]
-    asked = overlap * wanted[:, None]
-    best, which = asked.max(dim=2)
-    top = asked.amax(dim=1, keepdim=True)
-    forced = ((asked == top) & (asked > 0.2)).any(dim=2)
+
+def proposal_loss(raw: RawHeads, truth: Tensor, asked: Tensor, anchors: Tensor) -> dict[str, Tensor]:
+    """The CPN's: anchors that overlap a micro-expression well, and the best anchor of each, are positive.
+
+    `asked` [N, M]: the micro-expressions that are to be found.
+    """
+    spans = truth[..., [1, 3]]
+    micro = truth[..., 0] == MICRO
+    overlap = iou(anchors[None].expand(len(truth), -1, -1), spans) * micro[:, None]
+    mine = overlap * asked[:, None]
+    best, which = mine.max(dim=2)
+    top = mine.amax(dim=1, keepdim=True)
+    forced = ((mine == top) & (mine > 0.2)).any(dim=2)
     positive = (best >= 0.5) | forced
     ignored = ~positive & (overlap.amax(dim=2) >= 0.3)
     weight = truth[..., 4].gather(1, which)
-    target = torch.where(positive, weight.new_ones(()), weight.new_zeros(()))
-    focal = focal_bce(raw.objectness, target) * torch.where(positive, weight, torch.ones_like(weight)) * ~ignored
+    focal = focal_bce(raw.objectness, positive.float()) * torch.where(positive, weight, 1.0) * ~ignored
     count = positive.sum().clamp(min=8)
-    out["cpn"] = focal.sum() / count
-    matched = spans.gather(1, which[..., None].expand(-1, -1, 2))
-    length = (matched[..., 1] - matched[..., 0]).clamp(min=3)[..., None]
-    moved = F.smooth_l1_loss((raw.clips - matched) / length, torch.zeros_like(matched), beta=0.1, reduction="none").sum(
-        -1
-    )
-    out["cpn_times"] = (moved * positive * weight).sum() / count
+    off = distance(raw.clips, spans.gather(1, which[..., None].expand(-1, -1, 2)))
+    return {"cpn": focal.sum() / count, "cpn_times": (off * positive * weight).sum() / count}
 
-    # CRN: what each moved candidate really covers
+
+def candidate_loss(raw: RawHeads, truth: Tensor, asked: Tensor) -> dict[str, Tensor]:
+    """The CRN's: what each moved candidate really covers, its times and regions where that is a micro-expression."""
     clips = raw.clips.detach()
-    overlap = iou(clips, spans)
-    mine = overlap * wanted[:, None]
-    best, which = mine.max(dim=2)
+    overlap = iou(clips, truth[..., [1, 3]])
+    best, which = (overlap * asked[:, None]).max(dim=2)
     positive = best >= 0.5
+    micro = truth[..., 0] == MICRO
     ignored = ~positive & ((overlap * micro[:, None]).amax(dim=2) >= 0.35)
-    target = nuisance(clips, truth, overlap)
-    target = torch.where(positive, torch.full_like(target, MICRO), target)
-    weight = torch.where(positive, truth[..., 4].gather(1, which), torch.ones_like(best))
+    target = torch.where(positive, MICRO, nuisance(clips, truth, overlap))
+    weight = torch.where(positive, truth[..., 4].gather(1, which), 1.0)
     every = F.log_softmax(raw.classes, dim=-1)
     unknown = (truth[..., 0] == UNKNOWN).any(dim=1)
     anything_else = torch.logsumexp(every[..., 1:], dim=-1)
@@ -82,34 +84,33 @@ def total_loss(raw: RawHeads, truth: Tensor, valid: Tensor, anchors: Tensor, spe
     hard = (1 - logp.exp()).square()  # focal loss, gamma 2 (Lin et al. 2017)
     count = positive.sum().clamp(min=8)
     balance = torch.where(target == NONE, 0.5, 1.0)
-    out["crn"] = (-logp * hard * balance * weight * ~ignored).sum() / count
-    truth_times = truth[..., 1:4].gather(1, which[..., None].expand(-1, -1, 3))
-    length = (truth_times[..., 2] - truth_times[..., 0]).clamp(min=3)[..., None]
-    off = F.smooth_l1_loss(
-        (raw.times - truth_times) / length, torch.zeros_like(truth_times), beta=0.1, reduction="none"
-    ).sum(-1)
-    out["crn_times"] = (off * positive * weight).sum() / count
+    off = distance(raw.times, truth[..., 1:4].gather(1, which[..., None].expand(-1, -1, 3)))
     share = truth[..., 5:9].gather(1, which[..., None].expand(-1, -1, 4))
-    out["regions"] = 0.2 * (-(F.log_softmax(raw.regions, dim=-1) * share).sum(-1) * positive * weight).sum() / count
+    cross_entropy = -(F.log_softmax(raw.regions, dim=-1) * share).sum(-1)
+    return {
+        "crn": (-logp * hard * balance * weight * ~ignored).sum() / count,
+        "crn_times": (off * positive * weight).sum() / count,
+        "regions": 0.2 * (cross_entropy * positive * weight).sum() / count,
+    }
 
-    out["frames"] = frame_loss(raw.frames, truth, valid)
-    return out
+
+def distance(times: Tensor, wanted: Tensor) -> Tensor:
+    """Smooth L1 between times [N, P, k] as shares of the wanted interval (first to last of k), summed -> [N, P]."""
+    length = (wanted[..., -1] - wanted[..., 0]).clamp(min=3)[..., None]
+    off = (times - wanted) / length
+    return F.smooth_l1_loss(off, torch.zeros_like(off), beta=0.1, reduction="none").sum(-1)
 
 
 def nuisance(clips: Tensor, truth: Tensor, overlap: Tensor) -> Tensor:
-    """The class [N, P] of candidates that are no micro-expression: a blink by IoU, the longer ones by what they cover."""
+    """Class [N, P] of candidates that are no micro-expression: a blink by IoU, the longer ones by what they cover."""
     low = torch.maximum(clips[..., :, None, 0], truth[..., None, :, 1])
     high = torch.minimum(clips[..., :, None, 1], truth[..., None, :, 3])
     covered = (high - low).clamp(min=0) / (clips[..., 1] - clips[..., 0]).clamp(min=1)[..., None]
     kind = truth[..., 0][:, None]
     target = torch.full(clips.shape[:2], NONE, dtype=torch.long, device=clips.device)
-    for what, by in (
-        (HEAD, covered >= 0.6),
-        (MACRO, covered >= 0.6),
-        (SPEECH, covered >= 0.6),
-        (BLINK, overlap >= 0.4),
-    ):
-        target = torch.where((by & (kind == what)).any(dim=2), torch.full_like(target, what), target)
+    over = covered >= 0.6
+    for what, by in ((HEAD, over), (MACRO, over), (SPEECH, over), (BLINK, overlap >= 0.4)):  # the last word counts
+        target = torch.where((by & (kind == what)).any(dim=2), what, target)
     return target
 
 
@@ -120,15 +121,15 @@ def frame_loss(logits: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
     loss = logits.new_zeros(())
     known = valid * ~(truth[..., 0] == UNKNOWN).any(dim=1, keepdim=True)
     for kind in range(logits.shape[1]):
-        present = (inside & (truth[..., :1] == kind)).any(dim=1).float()
-        # faint ones count less; the micro class is rare, so it weighs more
-        faint = torch.where(inside & (truth[..., :1] == kind), truth[..., 4:5], truth.new_ones(())).amin(dim=1)
+        mine = inside & (truth[..., :1] == kind)
+        present = mine.any(dim=1).float()
+        faint = torch.where(mine, truth[..., 4:5], 1.0).amin(dim=1)  # faint ones count less
+        # the micro class is rare, so it weighs more
+        ratio, share, where = (3.0, 2.0, valid) if kind == MICRO else (1.0, 0.5, known)
         bce = F.binary_cross_entropy_with_logits(
-            logits[:, kind], present, reduction="none", pos_weight=logits.new_tensor(3.0 if kind == MICRO else 1.0)
+            logits[:, kind], present, reduction="none", pos_weight=logits.new_tensor(ratio)
         )
-        loss = loss + (bce * (valid if kind == MICRO else known) * faint).sum() / valid.sum() * (
-            2.0 if kind == MICRO else 0.5
-        )
+        loss = loss + share * (bce * where * faint).sum() / valid.sum()
     return loss
 
 

@@ -14,43 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.spec import REGIONS
-
-Curve = NDArray[np.float32]
-
-ME_UNITS = {"4": 708, "1": 304, "2": 280, "14": 277, "7": 252, "12": 176, "6": 60, "9": 40, "10": 50, "15": 60, "17": 60,
-            "20": 30, "24": 50, "5": 50}  # fmt: skip
-"""Action units of micro-expressions with their counts over six data sets (the rarer ones rounded)."""
-
-PAIRS = (("1", "2"), ("4", "7"), ("6", "12"), ("1", "4"), ("15", "17"), ("9", "10"))
-"""Units that come together more often than by chance."""
-
-UNIT_REGION = {"1": 0, "2": 0, "4": 0, "5": 1, "7": 1, "6": 2, "9": 2, "10": 3, "12": 3, "14": 3, "15": 3, "17": 3, "20": 3, "24": 3}  # fmt: skip
-
-MIDLINE = ("17",)
-"""Units that have no sides."""
-
-SPEECH_SHAPES = ("funnel", "pucker", "stretch", "lips_part", "press")
-MACRO_SHAPES = (
-    "smile",
-    "smile",
-    "brow_up",
-    "brow_up_L",
-    "brow_up_R",
-    "brow_down",
-    "frown",
-    "sneer",
-    "stretch",
-    "press",
-    "pucker",
-    "shrug",
-    "mouth_left",
-    "mouth_right",
-    "dimple_L",
-    "dimple_R",
-    "squint_L",
-    "squint_R",
-    "wide_L",
-    "wide_R",
+from engine.training.camera import Camera, draw_camera, draw_light, draw_times
+from engine.training.curves import Curve, min_jerk, raised_cosine, ramp, there_and_back, wander
+from engine.training.repertoire import (
+    MACRO_SHAPES,
+    ME_UNITS,
+    MIDLINE,
+    MIRROR,
+    PAIRS,
+    PUSH_AT,
+    SPEECH_SHAPES,
+    UNIT_REGION,
 )
 
 
@@ -68,37 +42,22 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """A local displacement that is no named action: a Gaussian of `radius` (in face widths) at `landmark`, along `angle` rad."""
+    """A local displacement that is no named action: a Gaussian of `radius` face widths, along `angle` rad."""
 
     landmark: int
     radius: float
     angle: float
 
 
-@dataclass(frozen=True, slots=True)
-class Camera:
-    """`fps` and `dropped` make the time stamps; the rest is what the sensor and the codec do to the picture."""
-
-    fps: float
-    dropped: float
-    resolution: float  # px of the camera per px of the crop
-    noise: float  # grey levels
-    smear: float  # share of the previous frame that the camera's own noise reduction keeps
-    codec: str  # none | mjpeg | h264
-    quality: int  # mjpeg: 40..95; h264: CRF
-    flicker: float
-    flicker_hz: float
-
-
 @dataclass(slots=True)
 class Script:
     """Curves over `time_s[F]`, the camera's stamps. Missing channel = zero.
 
-    `actions`: by the names of `engine.training.actors`: action units (`AU4_L`, ...) and gaze in px on a 256-px face, `yaw`
-    and `pitch` in degrees, large actions and blinks as a share 0..1 of their full size. `pushes`: with a curve in px on a
-    256-px face. `pose[F, 4]`: x, y (px on a 256-px face), roll (degrees), log scale of the face in the camera's picture.
-    `light[F, 4]`: gain, offset (grey levels), tilt x, tilt y. `jitter`: error of the alignment in crop px, white and slow.
-    `occluder`: start and end of something that passes before the face.
+    `actions`: by the names of `engine.training.actors`: action units (`AU4_L`, ...) and gaze in px on a 256-px face,
+    `yaw` and `pitch` in degrees, large actions and blinks as a share 0..1 of their full size. `pushes`: with a curve in
+    px on a 256-px face. `pose[F, 4]`: x, y (px on a 256-px face), roll (degrees), log scale of the face in the camera's
+    picture. `light[F, 4]`: gain, offset (grey levels), tilt x, tilt y. `jitter`: error of the alignment in crop px,
+    white and slow. `occluder`: start and end of something that passes before the face.
     """
 
     time_s: NDArray[np.float64]
@@ -111,7 +70,7 @@ class Script:
     occluder: tuple[float, float] | None = None
     labels: list[Label] = field(default_factory=list)
 
-    def add(self, action: str, curve: Curve) -> None:
+    def add(self, action: str, curve: NDArray) -> None:
         """Sum `curve` into an action."""
         self.actions[action] = (self.actions.get(action, 0) + curve).astype(np.float32)
 
@@ -123,71 +82,6 @@ class Script:
         for side, weight in (("L", left), ("R", right)):
             if weight:
                 self.add(f"AU{unit}_{side}", weight * curve)
-
-
-def min_jerk(x: NDArray) -> NDArray:
-    """0 -> 1 over x in 0..1 with zero speed and acceleration at both ends (Flash and Hogan 1985)."""
-    x = np.clip(x, 0, 1)
-    return x * x * x * (10 - 15 * x + 6 * x * x)
-
-
-def raised_cosine(x: NDArray) -> NDArray:
-    """0 -> 1 over x in 0..1, zero speed at both ends."""
-    return (1 - np.cos(np.pi * np.clip(x, 0, 1))) / 2
-
-
-def ramp(x: NDArray) -> NDArray:
-    """0 -> 1 over x in 0..1 at one speed."""
-    return np.clip(x, 0, 1)
-
-
-def there_and_back(
-    t: NDArray,
-    onset: float,
-    apex: float,
-    offset: float,
-    hold: float = 0.0,
-    rest: float = 0.0,
-    ease: Callable[[NDArray], NDArray] = min_jerk,
-) -> Curve:
-    """Rise from `onset` to `apex`, stay for `hold` s, fall to `rest` (share of the peak) at `offset`."""
-    fall = ease((t - apex - hold) / max(offset - apex - hold, 1e-3))
-    return (ease((t - onset) / max(apex - onset, 1e-3)) * (1 - (1 - rest) * fall)).astype(np.float32)
-
-
-def wander(rng: np.random.Generator, t: NDArray, scale: float, hz: float) -> Curve:
-    """A smooth random walk without drift: a few sinusoids up to `hz`, of rms `scale`."""
-    f, phase = rng.uniform(0.05, hz, 4), rng.uniform(0, 2 * np.pi, 4)
-    w = rng.normal(size=4)
-    return (scale * (w[:, None] * np.sin(2 * np.pi * f[:, None] * t + phase[:, None])).sum(0) / 2).astype(np.float32)
-
-
-def draw_camera(rng: np.random.Generator) -> Camera:
-    """A webcam: mostly 30 fps, sometimes the 15-25 of dim light or the 60 of a good one; MJPEG or H.264, or neither."""
-    fps = float(rng.choice([30, 29.97, 25, 24, 20, 15, 60], p=[0.5, 0.1, 0.15, 0.07, 0.06, 0.06, 0.06]))
-    codec = str(rng.choice(["none", "mjpeg", "h264"], p=[0.3, 0.25, 0.45]))
-    return Camera(
-        fps=fps,
-        dropped=float(rng.choice([0, 0.02, 0.08], p=[0.75, 0.15, 0.1])),
-        resolution=float(np.exp(rng.uniform(np.log(0.6), np.log(1.8)))),
-        noise=float(np.exp(rng.uniform(np.log(0.6), np.log(6.0)))),
-        smear=float(rng.choice([0.0, rng.uniform(0.1, 0.45)], p=[0.75, 0.25])),
-        codec=codec,
-        quality=int(rng.integers(45, 96)) if codec == "mjpeg" else int(rng.integers(18, 33)),
-        flicker=float(rng.choice([0.0, rng.uniform(0.002, 0.02)], p=[0.7, 0.3])),
-        flicker_hz=float(rng.uniform(0.5, 12)),
-    )
-
-
-def draw_times(rng: np.random.Generator, camera: Camera, duration_s: float) -> NDArray[np.float64]:
-    """Stamps of the camera: jittered by a millisecond or two, some frames dropped, never two in a row."""
-    t = np.arange(0, duration_s, 1 / camera.fps) + rng.uniform(0, 1 / camera.fps)
-    t = np.concatenate([[0.0], t + np.clip(rng.normal(0, 0.0015, len(t)), -0.004, 0.004), [duration_s]])
-    keep = rng.random(len(t)) >= camera.dropped
-    keep[1:] |= ~keep[:-1]
-    keep[[0, -1]] = True
-    t = np.sort(t[keep])
-    return t[np.concatenate([[True], np.diff(t) > 1e-3])]
 
 
 def add_micro(s: Script, rng: np.random.Generator, onset_s: float, amplitude_px: float) -> Label:
@@ -202,44 +96,44 @@ def add_micro(s: Script, rng: np.random.Generator, onset_s: float, amplitude_px:
     # nobody knows the one true course of a micro-expression: do not let the network learn ours by heart
     ease = (min_jerk, raised_cosine, ramp)[int(rng.choice(3, p=[0.5, 0.3, 0.2]))]
     curve = amplitude_px * there_and_back(s.time_s, onset_s, apex_s, offset_s, hold, rest, ease)
-    regions = np.zeros(len(REGIONS))
-    if rng.random() < 0.25:
-        landmark, region = PUSH_AT[rng.integers(len(PUSH_AT))]
-        side_by_side = rng.random() < 0.4
-        push = Push(landmark, float(rng.uniform(0.05, 0.16)), float(rng.uniform(-np.pi, np.pi)))
-        s.pushes.append((push, curve))
-        if side_by_side:
-            s.pushes.append(
-                (Push(MIRROR[landmark], push.radius, np.pi - push.angle), curve * float(rng.uniform(0.5, 1.1)))
-            )
-        regions[region] = 1.0
-    else:
-        names, counts = list(ME_UNITS), np.array(list(ME_UNITS.values()), float)
-        units = {str(rng.choice(names, p=counts / counts.sum()))}
-        if rng.random() < 0.4:
-            partner = [p for p in PAIRS if units & set(p)]
-            units |= (
-                set(partner[rng.integers(len(partner))])
-                if partner
-                else {str(rng.choice(names, p=counts / counts.sum()))}
-            )
-        side = rng.choice(["both", "L", "R"], p=[0.5, 0.25, 0.25])
-        for i, unit in enumerate(sorted(units)):
-            gain = 1.0 if i == 0 else float(rng.uniform(0.4, 1.0))
-            left, right = (
-                gain * float(rng.uniform(0.75, 1.0) if side in ("both", here) else rng.choice([0.0, 0.15]))
-                for here in "LR"
-            )
-            s.add_sides(unit, left, right, curve)
-            regions[UNIT_REGION[unit]] += gain
+    regions = _push(s, rng, curve) if rng.random() < 0.25 else _act(s, rng, curve)
     return Label("micro", onset_s, apex_s, offset_s, amplitude_px, tuple((regions / regions.sum()).tolist()))
 
 
-PUSH_AT = ((105, 0), (107, 0), (66, 0), (70, 0), (9, 0), (159, 1), (33, 1), (133, 1), (50, 2), (205, 2), (36, 2), (129, 2), (61, 3), (17, 3), (0, 3),
-           (37, 3), (84, 3), (199, 3), (152, 3))  # fmt: skip
-"""Landmarks (right half and middle of the face) where a push may sit, with their region."""
-MIRROR = {105: 334, 107: 336, 66: 296, 70: 300, 9: 9, 159: 386, 33: 263, 133: 362, 50: 280, 205: 425, 36: 266, 129: 358, 61: 291, 17: 17, 0: 0, 37: 267,
-          84: 314, 199: 199, 152: 152}  # fmt: skip
+def _push(s: Script, rng: np.random.Generator, curve: Curve) -> NDArray[np.float64]:
+    """One push, or two that mirror each other; the movement's weight per region."""
+    regions = np.zeros(len(REGIONS))
+    landmark, region = PUSH_AT[rng.integers(len(PUSH_AT))]
+    on_both_sides = rng.random() < 0.4
+    push = Push(landmark, float(rng.uniform(0.05, 0.16)), float(rng.uniform(-np.pi, np.pi)))
+    s.pushes.append((push, curve))
+    if on_both_sides:
+        other = Push(MIRROR[landmark], push.radius, np.pi - push.angle)
+        s.pushes.append((other, curve * float(rng.uniform(0.5, 1.1))))
+    regions[region] = 1.0
+    return regions
+
+
+def _act(s: Script, rng: np.random.Generator, curve: Curve) -> NDArray[np.float64]:
+    """One to three action units, on one side or both; the movement's weight per region."""
+    regions = np.zeros(len(REGIONS))
+    names, counts = list(ME_UNITS), np.array(list(ME_UNITS.values()), float)
+    units = {str(rng.choice(names, p=counts / counts.sum()))}
+    if rng.random() < 0.4:
+        partner = [p for p in PAIRS if units & set(p)]
+        if partner:
+            units |= set(partner[rng.integers(len(partner))])
+        else:
+            units.add(str(rng.choice(names, p=counts / counts.sum())))
+    side = rng.choice(["both", "L", "R"], p=[0.5, 0.25, 0.25])
+    for i, unit in enumerate(sorted(units)):
+        gain = 1.0 if i == 0 else float(rng.uniform(0.4, 1.0))
+        left, right = (
+            gain * float(rng.uniform(0.75, 1.0) if side in ("both", here) else rng.choice([0.0, 0.15])) for here in "LR"
+        )
+        s.add_sides(unit, left, right, curve)
+        regions[UNIT_REGION[unit]] += gain
+    return regions
 
 
 def add_blink(s: Script, rng: np.random.Generator, onset_s: float) -> None:
@@ -279,7 +173,7 @@ def add_macro(s: Script, rng: np.random.Generator, onset_s: float) -> None:
 
 
 def add_speech(s: Script, rng: np.random.Generator, onset_s: float, offset_s: float) -> None:
-    """Syllables at 3-7 a second: the jaw opens, the lips take a shape for each; brows beat along now and then."""
+    """Syllables at 3-7 a second: the jaw opens, the lips take two shapes for each."""
     t, loud = s.time_s, float(rng.uniform(0.08, 0.6))
     at = onset_s
     while at < offset_s:
@@ -319,26 +213,24 @@ def add_head(s: Script, rng: np.random.Generator, onset_s: float) -> None:
 
 def draw_background(s: Script, rng: np.random.Generator, still: bool) -> None:
     """What never stops: posture sway, gaze, the room's light."""
-    t, n = s.time_s, len(s.time_s)
+    t = s.time_s
     calm = 0.15 if still else float(rng.choice([0.2, 1.0, 2.5], p=[0.4, 0.4, 0.2]))
     s.add("yaw", wander(rng, t, 2.0 * calm, 0.5))
     s.add("pitch", wander(rng, t, 1.5 * calm, 0.5))
-    s.pose = np.stack([wander(rng, t, 4 * calm, 0.6), wander(rng, t, 4 * calm, 0.6), wander(rng, t, 1.0 * calm, 0.5), wander(rng, t, 0.01 * calm, 0.4)],
-                      axis=1)  # fmt: skip
-    light = np.tile(np.array([1.0, 0, 0, 0], np.float32), (n, 1))
-    light[:, 0] += wander(rng, t, 0.01, 0.5) + s.camera.flicker * np.sin(
-        2 * np.pi * s.camera.flicker_hz * t + rng.uniform(0, 6.3)
+    sway = ((4, 0.6), (4, 0.6), (1.0, 0.5), (0.01, 0.4))
+    s.pose = np.stack([wander(rng, t, size * calm, hz) for size, hz in sway], axis=1)
+    s.light = draw_light(rng, t, s.camera)
+    _draw_gaze(s, rng, still)
+    s.jitter = (
+        float(np.exp(rng.uniform(np.log(0.01), np.log(0.12)))),
+        float(np.exp(rng.uniform(np.log(0.01), np.log(0.15)))),
     )
-    if rng.random() < 0.15:  # exposure step or a lamp: within one to ten frames
-        at, over = rng.uniform(0, t[-1]), rng.uniform(0.02, 0.35)
-        step = min_jerk((t - at) / over)
-        light[:, 0] *= 1 + rng.normal(0, 0.2) * step
-        light[:, 1] += rng.normal(0, 8) * step
-    if rng.random() < 0.15:  # the light wanders over the face: a screen, a shadow
-        light[:, 2] += wander(rng, t, 0.08, 1.5)
-        light[:, 3] += wander(rng, t, 0.08, 1.5)
-    s.light = light.astype(np.float32)
-    gaze = np.zeros((n, 2), np.float32)
+
+
+def _draw_gaze(s: Script, rng: np.random.Generator, still: bool) -> None:
+    """Saccades, by a quick eye or a slow one; none where the person is still."""
+    t = s.time_s
+    gaze = np.zeros((len(t), 2), np.float32)
     at = float(rng.exponential(0.8))
     while at < t[-1] and not still:
         step = min_jerk((t - at) / rng.uniform(0.03, 0.08))[:, None] * (rng.normal(0, [0.45, 0.25]) - gaze[-1])
@@ -346,31 +238,55 @@ def draw_background(s: Script, rng: np.random.Generator, still: bool) -> None:
         at += float(rng.exponential(rng.choice([0.4, 1.5])))
     s.add("gaze_x", 10 * np.clip(gaze[:, 0], -1, 1))
     s.add("gaze_y", 7 * np.clip(gaze[:, 1], -1, 1))
-    s.jitter = (
-        float(np.exp(rng.uniform(np.log(0.01), np.log(0.12)))),
-        float(np.exp(rng.uniform(np.log(0.01), np.log(0.15)))),
-    )
 
 
-def draw_script(rng: np.random.Generator, duration_s: float, micros: int | None = None, only: str | None = None,
-                amplitude: Callable[[np.random.Generator], float] | None = None) -> Script:  # fmt: skip
-    """A whole clip. `micros`: how many micro-expressions (None: drawn, 0 to 2). `only`: the single nuisance that may occur."""
+def draw_script(
+    rng: np.random.Generator,
+    duration_s: float,
+    micros: int | None = None,
+    only: str | None = None,
+    amplitude: Callable[[np.random.Generator], float] | None = None,
+) -> Script:
+    """A whole clip. `micros`: how many micro-expressions (None: drawn, 0 to 2); one that meets another is left out.
+
+    `only`: the single nuisance that may occur, blink, macro, speech or head; any other word means none of them.
+    `amplitude`: draws a size in px on a 256-px face.
+    """
     camera = draw_camera(rng)
     times = draw_times(rng, camera, duration_s)
     s = Script(times, camera, pose=np.zeros((len(times), 4), np.float32), light=np.ones((len(times), 4), np.float32))
     draw_background(s, rng, still=only not in (None, "head") or rng.random() < 0.15)
-    amplitude = amplitude or (lambda r: float(np.exp(r.uniform(np.log(0.7), np.log(6.0)))))
-    scale = duration_s / 4.5
+    _draw_micros(s, rng, duration_s, micros, amplitude or usual_amplitude)
+    _draw_nuisances(s, rng, duration_s, only)
+    return s
+
+
+def usual_amplitude(rng: np.random.Generator) -> float:
+    """From what hardly shows to what nobody misses, in px on a 256-px face."""
+    return float(np.exp(rng.uniform(np.log(0.7), np.log(6.0))))
+
+
+def _draw_micros(
+    s: Script,
+    rng: np.random.Generator,
+    duration_s: float,
+    wanted: int | None,
+    amplitude: Callable[[np.random.Generator], float],
+) -> None:
+    count = wanted if wanted is not None else int(rng.choice([0, 1, 2], p=[0.4, 0.35, 0.25]))
+    # a number that was asked for is a number of whole ones; else the clip may cut them
+    low, high = (-0.2, duration_s - 0.15) if wanted is None else (0.4, duration_s - 1.0)
     taken: list[tuple[float, float]] = []
-    count = micros if micros is not None else int(rng.choice([0, 1, 2], p=[0.4, 0.35, 0.25]))
     for _ in range(count):
-        onset = (
-            float(rng.uniform(-0.2, duration_s - 0.15)) if micros is None else float(rng.uniform(0.4, duration_s - 1.0))
-        )
+        onset = float(rng.uniform(low, high))
         if all(onset + 0.85 < a or onset > b + 0.15 for a, b in taken):
             label = add_micro(s, rng, onset, amplitude(rng))
             s.labels.append(label)
             taken.append((label.onset_s, label.offset_s))
+
+
+def _draw_nuisances(s: Script, rng: np.random.Generator, duration_s: float, only: str | None) -> None:
+    scale = duration_s / 4.5
     busy = rng.random() < 0.8
     if only == "blink" or (only is None and busy):
         for _ in range(rng.poisson(0.9 * scale)):
@@ -390,4 +306,3 @@ def draw_script(rng: np.random.Generator, duration_s: float, micros: int | None 
     if only is None and rng.random() < 0.05:
         at = float(rng.uniform(0, duration_s))
         s.occluder = (at, at + float(rng.uniform(0.3, 1.5)))
-    return s

@@ -113,7 +113,7 @@ class Trainer:
         ):  # a third faster, on CPUs that have it too
             features = features_of(self.net, rows, mirror)
         raw = self.net.raw_heads(features.float(), valid)
-        losses = total_loss(raw, truth, valid, self.anchors, self.spec)
+        losses = total_loss(raw, truth, valid, self.anchors)
         loss = torch.stack(list(losses.values())).sum()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
