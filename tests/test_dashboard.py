@@ -13,6 +13,8 @@ from shutil import which
 import cv2
 import numpy as np
 import pytest
+from clips import face_video
+from live_program import live
 from serving import STATUS, event, serving
 
 from stream.types import Phase
@@ -122,6 +124,31 @@ def test_events_appear_as_they_begin_settle_or_are_taken_back(page, tmp_path):
         assert "too few frames" in page.inner_text(".face-state")
         assert "29.8" in page.inner_text("#health")
         assert "disk full" in page.inner_text("#degraded")
+
+
+@needs_browser
+def test_the_real_pipeline_on_a_real_video_is_shown_whole(page, tmp_path, eager_model):
+    """The whole program, its clip in real time: what the page took in is what another subscriber was sent."""
+    video = face_video(tmp_path / "face.mp4")
+    with live(tmp_path, eager_model, video) as running:
+        assert running.pipeline.serving.wait(30)
+        open_dashboard(page, running.pipeline.server)
+        assert "file:face.mp4" in page.inner_text("#analysing")
+        page.wait_for_selector("li[data-state=settled]", timeout=2 * WAIT_MS)
+        until(page, "session.faces.get(1).scores.length > 3 && session.faces.get(1).previews.length > 10")
+        until(
+            page,
+            "document.querySelector('.face-picture canvas').getContext('2d').getImageData(64, 64, 1, 1).data[3] > 0",
+        )
+        assert page.inner_text(".face h2") == "Face 1"
+        running.finish()
+    published = {message["seq"]: message for message in running.of_type("event")}
+    count, duplicates = taken(page)
+    assert (count, duplicates) == (max(published), 0)
+    ends = {message["id"]: message["onset_s"] for message in published.values() if message["phase"] == "end"}
+    shown = page.evaluate("Object.fromEntries([...session.intervals.values()].map(i => [i.id, [i.state, i.onset_s]]))")
+    assert ends
+    assert {id_: shown[id_] for id_ in ends} == {id_: ["settled", onset_s] for id_, onset_s in ends.items()}
 
 
 @needs_browser
