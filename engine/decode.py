@@ -48,6 +48,15 @@ def temporal_iou(start: float, end: float, starts: NDArray, ends: NDArray) -> ND
     return np.maximum(shared, 0) / union
 
 
+def score_covering(heads: NDArray[np.float32], clip_frames: int, frame: float) -> float:
+    """The highest probability of a micro-expression among the candidates of float32[P, HEAD_FIELDS] that cover `frame`
+    (0 is the newest crop, the past < 0), however small; 0 where none does. Unlike a proposal it knows no floor.
+    """
+    at = clip_frames - 1 + frame
+    covers = (heads[:, :3].min(axis=1) <= at) & (heads[:, :3].max(axis=1) >= at)
+    return float(heads[covers, _CLASS.start].max(initial=0.0))
+
+
 def decode(heads: NDArray[np.float32], clip_frames: int, floor: float = FLOOR) -> list[Proposal]:
     """float32[P, HEAD_FIELDS] of one clip -> proposals with score >= floor, best first.
 

@@ -76,14 +76,16 @@ def assemble(config: Config, source: Source) -> Parts:
     def scorer(runtime: str) -> Scorer[int]:
         return Scorer(select(runtime, model, faces=config.max_faces, device=f"cuda:{config.device}"), model.spec)
 
-    decided = decision(config, model)
+    decided = decision(config, model, source.info.name)
     emitter = Emitter(source.info.name, OfflineEdge() if config.offline else LiveEdge())
+    scores = ScoreStage(scorer(config.runtime), emitter, decided.tracker)
+    scores.new_baseline, scores.probability = decided.new_baseline, decided.probability
     return Parts(
         source=source,
         model=model,
         faces=FaceStage(Faces(landmarker, config.max_faces), model.spec, config.max_faces),
-        scores=ScoreStage(scorer(config.runtime), emitter, decided.tracker),
-        false_alarms_per_hour=decided.false_alarms_per_hour,
+        scores=scores,
+        point=decided.point,
         cpu_scorer=lambda: scorer(CPU_RUNTIME),
     )
 

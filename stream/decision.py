@@ -1,60 +1,66 @@
 """From which score on an interval is reported: --threshold, else --calibration, else what was measured for the weights.
 
-A calibration file is JSON; known so far are `threshold`, `false_alarms_per_hour` (the rate that the threshold stands
-for) and `model_sha256` (the weights it was measured with). What else it says is ignored.
+--threshold is taken at its word: the same for every face, whatever its baseline. Without it the threshold is that of
+the operating point, moved for each face by its baseline (`stream.baseline`).
 """
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 from engine.model import Model
+from stream.baseline import Baseline, BaselineLaw, KnownBaseline
 from stream.config import Config
 from stream.errors import UserError
+from stream.operating_point import Fitted, OperatingPoint, ProbabilityMap, load
 from stream.tracker import TrackerConfig
 
-BESIDE_WEIGHTS = "calibration.json"
+BESIDE_WEIGHTS = "operating_point.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """How the tracker decides, and how often it will be wrong at that, if that was measured."""
+    """How the tracker decides, and how often it will be wrong at that, if that was measured.
+
+    `law`: what a face's baseline does to its threshold; None: nothing. `known`: a baseline to begin with.
+    """
 
     tracker: TrackerConfig
-    false_alarms_per_hour: float | None = None
+    point: OperatingPoint | None = None
+    probability: ProbabilityMap | None = None
+    law: BaselineLaw | None = None
+    known: KnownBaseline | None = None
+
+    def new_baseline(self) -> Baseline | None:
+        """The baseline of a new face; None where it would change nothing."""
+        return None if self.law is None or self.law.gain == 0 else Baseline(self.law, self.known)
 
 
-def decision(config: Config, model: Model) -> Decision:
-    """Raises UserError(code=2) when a calibration file can't be used with these weights."""
+def decision(config: Config, model: Model, source: str) -> Decision:
+    """`source`: name of what is watched. Raises UserError(code=2) when a calibration file can't be used here."""
+    path = model.directory / BESIDE_WEIGHTS
+    shipped = load(path, model.sha256) if path.exists() else None
+    given = load(config.calibration, model.sha256) if config.calibration else None
+    fitted = given if isinstance(given, Fitted) else shipped if isinstance(shipped, Fitted) else None
+    known = None
+    if given is not None and not isinstance(given, Fitted):
+        if given.source != source:
+            raise UserError(
+                f"--calibration {config.calibration}: is a baseline of {given.source}, not of {source}; "
+                "run python -m calibration baseline for this one",
+                code=2,
+            )
+        if fitted is None or fitted.baseline is None:
+            raise UserError(f"--calibration {config.calibration}: needs {path}; run python -m calibration threshold", 2)
+        known = given.known
+    curve = fitted.probability if fitted else None
     if config.threshold is not None:
-        return Decision(_at(config.threshold, "--threshold"))
-    path = config.calibration or model.directory / BESIDE_WEIGHTS
-    if config.calibration is None and not path.exists():
+        tracker = _at(config.threshold)
+        return Decision(tracker, fitted.at(config.threshold) if fitted else None, curve)
+    if fitted is None:
         return Decision(TrackerConfig())
-    said = _read(path)
-    of = said.get("model_sha256")
-    if of is not None and of != model.sha256:
-        raise UserError(
-            f"{path}: measured with other weights ({str(of)[:12]}, these are {model.sha256[:12]}); calibrate again",
-            code=2,
-        )
-    rate = said.get("false_alarms_per_hour")
-    return Decision(_at(said.get("threshold"), f"{path}: threshold"), rate if isinstance(rate, int | float) else None)
+    return Decision(_at(fitted.point.threshold), fitted.point, curve, fitted.baseline, known)
 
 
-def _read(path: Path) -> dict[str, object]:
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"--calibration {path}: {error.strerror}; run python -m calibration", code=2) from None
-    except ValueError:
-        raise UserError(f"--calibration {path}: is not JSON; run python -m calibration", code=2) from None
-    if not isinstance(said, dict):
-        raise UserError(f"--calibration {path}: is not a calibration; run python -m calibration", code=2)
-    return said
-
-
-def _at(threshold: object, said: str) -> TrackerConfig:
-    if not isinstance(threshold, int | float) or not 0 < threshold < 1:
-        raise UserError(f"{said} {threshold}: is not a probability strictly between 0 and 1", code=2)
-    return TrackerConfig().at(float(threshold))
+def _at(threshold: float) -> TrackerConfig:
+    if not 0 < threshold < 1:
+        raise UserError(f"--threshold {threshold}: is not a probability strictly between 0 and 1", code=2)
+    return TrackerConfig().at(threshold)

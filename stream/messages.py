@@ -26,6 +26,15 @@ class Model(TypedDict):
     clip_frames: Annotated[int, "frames in one scored clip"]
 
 
+class OperatingPoint(TypedDict):
+    """The threshold, and what was measured at it on people the model was not trained on."""
+
+    threshold: Annotated[float, "what a score must pass, 0 to 1, before a face's baseline moves it"]
+    false_alarms_per_hour: Annotated[float, "measured on video without micro-expressions"]
+    upper_bound: Annotated[float, "of that rate, at 95 % confidence"]
+    hours: Annotated[float, "of such video that were measured"]
+
+
 class Hello(TypedDict):
     """First message of a session."""
 
@@ -38,6 +47,7 @@ class Hello(TypedDict):
     model: Model
     runtime: Annotated[str, "what runs the model"]
     latency_s: Annotated[float, "how long the spotter waits before it settles, s"]
+    operating_point: NotRequired[OperatingPoint]
     heartbeat_s: Annotated[float, "a ping (and, if subscribed, a status) comes at least this often, s"]
 
 
@@ -60,6 +70,9 @@ class EventMessage(TypedDict):
     time: Annotated[str, "wall clock at emission, ISO 8601 UTC"]
     latency_ms: Annotated[float, "from the capture of the newest frame it rests on to its emission"]
     quality: Annotated[dict[str, float], "how well the face was seen (fps, yaw_deg, blur, ...)"]
+    probability: NotRequired[
+        Annotated[float | None, "how often an interval of this score was right on the tuning people"]
+    ]
     suppressed: Annotated[str | None, "why it was taken back (blink, macro, speech, head, faded, gap, ...)"]
 
 
@@ -83,6 +96,7 @@ class Status(TypedDict):
     runtime: NotRequired[Annotated[str, "what runs the model now, if that changed since hello"]]
     threshold: NotRequired[Annotated[float | None, "what a score must pass, 0 to 1"]]
     false_alarms_per_hour: NotRequired[Annotated[float | None, "the rate that the threshold stands for"]]
+    operating_point: NotRequired[OperatingPoint]
 
 
 Gap = TypedDict(
@@ -190,7 +204,7 @@ def parse_client(data: str | bytes) -> Subscribe | Auth | None:
 
 def event_message(event: Event, epoch: str, seq: int) -> EventMessage:
     """The message of one event; times to 0.1 ms, scores to four places."""
-    return {
+    message: EventMessage = {
         "type": "event",
         "v": 1,
         "epoch": epoch,
@@ -209,6 +223,9 @@ def event_message(event: Event, epoch: str, seq: int) -> EventMessage:
         "quality": {name: round(float(value), 4) for name, value in event.quality.items()},
         "suppressed": event.suppressed,
     }
+    if event.probability is not None:
+        message["probability"] = round(float(event.probability), 4)
+    return message
 
 
 def encode(message: Any) -> str:

@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from engine.model import Model
@@ -20,6 +20,7 @@ from stream.config import Config
 from stream.errors import UserError
 from stream.events_file import EventsFile
 from stream.face_jpeg import jpeg
+from stream.operating_point import OperatingPoint
 from stream.overload import Level, Overload
 from stream.record import Recorder
 from stream.server import EventServer, ServerConfig
@@ -33,7 +34,8 @@ log = logging.getLogger("stream")
 
 HOPS_WAITING = 2
 """One being put while one is being taken: more would only be delay."""
-PREVIEW_S = 0.1
+PREVIEW_S = 0.03
+"""Least time between two previews of a face. The dashboard's slowed replay of an interval is made of them."""
 STATUS_S = 1.0
 JOIN_S = 0.9
 """How long the threads may take to end; one that takes longer is left behind. Server included that is under 2 s."""
@@ -48,7 +50,7 @@ class Parts:
     model: Model
     faces: FaceStage
     scores: ScoreStage
-    false_alarms_per_hour: float | None
+    point: OperatingPoint | None
     """What the threshold stands for, if that was measured."""
     cpu_scorer: Callable[[], Scorer[int]]
     """Makes what takes over when a GPU fails."""
@@ -143,7 +145,8 @@ class LivePipeline:
                         self._recorder.frame(item)
                 with self.telemetry.working("face"):
                     hops = faces.step(item, captured_s)
-                self.telemetry.frame(faces.frames, faces.rate.fps, faces.states())
+                states = faces.states(self.parts.scores.calibrating)
+                self.telemetry.frame(faces.frames, faces.rate.fps, states)
                 for hop in hops:
                     self._hops.put(hop)
         finally:
@@ -166,9 +169,9 @@ class LivePipeline:
             for event in scored.events:
                 self._publish(event)
             if self._level < Level.TELEMETRY and self.server.wants("scores"):
-                for face, time_s, score in scored.trace:
+                for face, time_s, score, threshold in scored.trace:
                     said = {"face": face, "time_s": round(time_s, 3), "score": round(score, 4)}
-                    self.server.publish_scores({**said, "threshold": self.parts.scores.config.threshold})
+                    self.server.publish_scores({**said, "threshold": round(threshold, 4)})
             self.telemetry.scored(hop.captured_s)
 
     def _step(self, hop: Hop) -> Scored:
@@ -204,7 +207,7 @@ class LivePipeline:
     def _every_second(self) -> None:
         if self.server.failure is not None:
             raise UserError(f"the event server died: {one_line(self.server.failure)}; start again")
-        scores, source = self.parts.scores, self.parts.source
+        scores, source, point = self.parts.scores, self.parts.source, self.parts.point
         dropped = {"capture": source.dropped, "corrupt": source.corrupt}
         degraded = self._judge_load()
         if self._recorder is not None:
@@ -217,7 +220,8 @@ class LivePipeline:
                 degraded=[*degraded, *self._degraded.values()],
                 runtime=scores.runtime,
                 threshold=round(scores.config.threshold, 4),
-                false_alarms_per_hour=self.parts.false_alarms_per_hour,
+                false_alarms_per_hour=None if point is None else point.false_alarms_per_hour,
+                **({} if point is None else {"operating_point": asdict(point)}),
             )
         )
 
@@ -250,6 +254,7 @@ def hello(parts: Parts) -> dict[str, Any]:
         "model": {"name": spec.name, "sha256": parts.model.sha256, "fps": spec.fps, "clip_frames": spec.clip_frames},
         "runtime": parts.scores.runtime,
         "latency_s": round(tracker.latency_s + spec.hop_frames / spec.fps, 3),
+        **({} if parts.point is None else {"operating_point": asdict(parts.point)}),
     }
 
 

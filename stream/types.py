@@ -137,6 +137,7 @@ class Event:
 
     `id` is one ULID per interval, shared by its start, updates and end. `time` is ISO 8601 UTC at emission.
     `latency_ms`: from the capture of the newest frame that it rests on to its emission.
+    `probability`: how often an interval of this score was right on the tuning people; None if that was not measured.
     `epoch` and `seq` are given by the journal, so they are not here.
     """
 
@@ -153,3 +154,4 @@ class Event:
     latency_ms: float
     quality: dict[str, float] = field(default_factory=dict)
     suppressed: str | None = None
+    probability: float | None = None

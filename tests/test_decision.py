@@ -2,15 +2,24 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine.model import Model
 from engine.spec import ModelSpec
+from stream.baseline import BaselineLaw, State
 from stream.config import Config
 from stream.decision import decision
 from stream.errors import UserError
+from stream.operating_point import Fitted, OperatingPoint, ProbabilityMap, fitted_fields
 from stream.tracker import TrackerConfig
+
+POINT = OperatingPoint(threshold=0.7, false_alarms_per_hour=9.0, upper_bound=14.0, hours=2.0)
+HIGHER = OperatingPoint(threshold=0.9, false_alarms_per_hour=1.0, upper_bound=3.0, hours=2.0)
+CURVE = ProbabilityMap((-2.0, 2.0), (-3.0, 1.0))
+LAW = BaselineLaw(gain=0.5)
+SOURCE = "camera:0"
 
 
 @pytest.fixture
@@ -18,41 +27,106 @@ def model(tmp_path: Path) -> Model:
     return Model(tmp_path, ModelSpec(), "ab" * 32)
 
 
+def written(path: Path, model: Model, fitted: Fitted, **changed: Any) -> Path:
+    said = {"kind": "operating_point", "version": 1, "model_sha256": model.sha256, **fitted_fields(fitted), **changed}
+    path.write_text(json.dumps(said))
+    return path
+
+
+def baseline_file(path: Path, model: Model, **changed: Any) -> Path:
+    said = {"kind": "baseline", "version": 1, "model_sha256": model.sha256, "source": SOURCE, "level": -4.0}
+    said |= {"spread": 0.5, "seconds": 42.0, "conditions": {"light": 110, "face_px": 180, "fps": None}, **changed}
+    path.write_text(json.dumps(said))
+    return path
+
+
 def test_the_more_specific_wins(tmp_path, model):
-    given = tmp_path / "mine.json"
-    assert decision(Config(), model).tracker == TrackerConfig()
-    (tmp_path / "calibration.json").write_text(json.dumps({"threshold": 0.7, "false_alarms_per_hour": 12}))
-    assert decision(Config(), model).tracker == TrackerConfig().at(0.7)
-    assert decision(Config(), model).false_alarms_per_hour == 12
-    given.write_text(json.dumps({"threshold": 0.8, "model_sha256": model.sha256, "what": ["else", "it", "says"]}))
-    assert decision(Config(calibration=given), model).tracker.threshold == pytest.approx(0.8)
-    assert decision(Config(calibration=given), model).false_alarms_per_hour is None
-    assert decision(Config(calibration=given, threshold=0.9), model).tracker.threshold == pytest.approx(0.9)
+    assert decision(Config(), model, SOURCE).tracker == TrackerConfig()
+    written(tmp_path / "operating_point.json", model, Fitted(POINT, (POINT, HIGHER), CURVE, LAW))
+    shipped = decision(Config(), model, SOURCE)
+    assert shipped.tracker == TrackerConfig().at(0.7)
+    assert (shipped.point, shipped.probability, shipped.law) == (POINT, CURVE, LAW), "what was written is read"
+    given = written(tmp_path / "mine.json", model, Fitted(HIGHER), what=["else", "it", "says"])
+    mine = decision(Config(calibration=given), model, SOURCE)
+    assert (mine.tracker, mine.point) == (TrackerConfig().at(0.9), HIGHER)
+
+
+def test_a_given_threshold_is_exact_and_its_rate_is_looked_up(tmp_path, model):
+    """No baseline moves it; its rate is that of the nearest measured threshold below, or not known."""
+    written(tmp_path / "operating_point.json", model, Fitted(POINT, (POINT, HIGHER), CURVE, LAW))
+    between, below = (decision(Config(threshold=t), model, SOURCE) for t in (0.8, 0.3))
+    assert between.tracker.threshold == pytest.approx(0.8)
+    assert between.new_baseline() is None
+    assert between.point == OperatingPoint(0.8, 9.0, 14.0, 2.0)
+    assert below.point is None
+
+
+def test_a_stored_baseline_begins_every_face(tmp_path, model):
+    given = baseline_file(tmp_path / "me.json", model)
+    with pytest.raises(UserError, match="needs"):
+        decision(Config(calibration=given), model, SOURCE)
+    written(tmp_path / "operating_point.json", model, Fitted(POINT, baseline=LAW))
+    baseline = decision(Config(calibration=given), model, SOURCE).new_baseline()
+    assert baseline is not None
+    assert baseline.state is State.WATCHING
+    assert baseline.level == pytest.approx(-4.0, abs=0.05)
+    fresh = decision(Config(), model, SOURCE).new_baseline()
+    assert fresh is not None
+    assert fresh.state is State.CALIBRATING
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("changed", "says"),
     [
-        (None, "No such file"),
-        ("{", "is not JSON"),
-        ("[]", "is not a calibration"),
-        ("{}", "threshold None: is not a probability"),
-        ('{"threshold": 1.0}', "threshold 1.0: is not a probability"),
-        ('{"threshold": "high"}', "threshold high: is not a probability"),
-        ('{"threshold": 0.5, "model_sha256": "cdcd"}', "measured with other weights (cdcd, these are abab"),
+        ({"source": "camera:1"}, "is a baseline of camera:1, not of camera:0"),
+        ({"model_sha256": "cd" * 32}, "made with other weights (cdcdcdcdcdcd, these are abababababab)"),
+        ({"version": 2}, "version 2, this program reads 1"),
+        ({"kind": "camera"}, "kind camera is not one of"),
+        ({"level": None}, "float()"),
+        ({"seconds": -1}, "are no baseline"),
+        ({"conditions": {}}, "lacks 'light'"),
     ],
 )
-def test_a_bad_calibration_is_one_line(tmp_path, model, text, says):
+def test_a_baseline_that_does_not_fit_is_one_line(tmp_path, model, changed, says):
+    written(tmp_path / "operating_point.json", model, Fitted(POINT, baseline=LAW))
+    given = baseline_file(tmp_path / "me.json", model, **changed)
+    with pytest.raises(UserError) as caught:
+        decision(Config(calibration=given), model, SOURCE)
+    assert says in str(caught.value)
+    assert "python -m calibration" in str(caught.value)
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"threshold": 1.0}, "threshold 1.0 is not a probability"),
+        ({"threshold": "high"}, "could not convert"),
+        ({"hours": -1}, "must be finite and not negative"),
+        ({"table": [{}]}, "lacks 'threshold'"),
+        ({"probability": {"scores": [1, 0], "rights": [0, 1]}}, "rising"),
+        ({"baseline": {"gain": -1, "usual": 0, "lowest": 0, "highest": 0, "ongoing": 0}}, "gain must be >= 0"),
+        ({"baseline": []}, "list indices"),
+    ],
+)
+def test_an_operating_point_that_is_none_is_one_line(tmp_path, model, changed, says):
+    given = written(tmp_path / "mine.json", model, Fitted(POINT), **changed)
+    with pytest.raises(UserError) as caught:
+        decision(Config(calibration=given), model, SOURCE)
+    assert says in str(caught.value)
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(("text", "says"), [(None, "No such file"), ("{", "is not JSON"), ("[]", "not a calibration")])
+def test_a_file_that_is_no_calibration_is_one_line(tmp_path, model, text, says):
     path = tmp_path / "mine.json"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(UserError) as caught:
-        decision(Config(calibration=path), model)
-    assert says in str(caught.value)
-    assert caught.value.code == 2
+    with pytest.raises(UserError, match=says):
+        decision(Config(calibration=path), model, SOURCE)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0])
 def test_a_threshold_that_decides_nothing_is_refused(model, threshold):
     with pytest.raises(UserError, match="--threshold"):
-        decision(Config(threshold=threshold), model)
+        decision(Config(threshold=threshold), model, SOURCE)

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted(path for room in ("stream", "engine", "calibration") for path in (ROOT / room).rglob("*.py"))
-TOOLS = ("engine/training/", "engine/train.py", "engine/evaluat", "engine/report.py", "engine/datasets/")
+TOOLS = ("engine/training/", "engine/train.py", "engine/evaluat", "engine/report.py", "engine/datasets/", "engine/bench", "engine/baseline")  # fmt: skip
 """Tools on top of the engine: they may use both other rooms."""
 PURE_STREAM = ("stream.types", "stream.tracker")
 MEDIA = ("cv2", "ai_edge_litert", "mediapipe")
@@ -64,7 +64,7 @@ def test_heavy_packages_stay_where_they_belong(path):
         assert not [module for module in modules if within(module, "torch")], "torch is not needed to run"
 
 
-PURE = ["stream.types", "stream.ring", "stream.tracker", "stream.overload", "stream.condition", "stream.messages"]
+PURE = [f"stream.{name}" for name in ("baseline", "types", "ring", "tracker", "overload", "condition", "messages")]
 
 
 @pytest.mark.parametrize("module", PURE)
