@@ -1,5 +1,6 @@
 """The thread that journals: whoever publishes only puts into its bounded queue and never waits for the disk."""
 
+import logging
 import queue
 import threading
 import time
@@ -7,6 +8,8 @@ from collections.abc import Callable
 
 from stream.journal import Entry, Journal
 from stream.types import Event
+
+_log = logging.getLogger("stream.server")
 
 _BATCH = 256
 _RETRY_S = 2.0
@@ -17,7 +20,8 @@ class JournalWriter:
     """Stores events in the order they were published, then hands each batch to `on_stored` (called in this thread).
 
     What has piled up while one commit was under way becomes the next one. If the disk hangs for so long that the queue
-    is full, new events are lost, counted in `lost`, and `degraded` says so.
+    is full, new events are lost, counted in `lost`, and `degraded` says so. A fault of the program itself, not of
+    the disk, ends the thread and is kept in `failure`.
     """
 
     def __init__(
@@ -28,6 +32,7 @@ class JournalWriter:
     ) -> None:
         self.journal = journal
         self.lost = 0
+        self.failure: BaseException | None = None
         self._on_stored = on_stored
         self._queue: queue.Queue[Event | None] = queue.Queue(queue_max)
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
@@ -58,6 +63,15 @@ class JournalWriter:
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
+        try:
+            self._store_batches()
+        except BaseException as error:
+            _log.exception("the journal's thread died")
+            self.failure = error
+        finally:
+            self.journal.close()
+
+    def _store_batches(self) -> None:
         prune_at_s = time.monotonic() + _PRUNE_S
         running = True
         while running:
@@ -73,7 +87,6 @@ class JournalWriter:
             if time.monotonic() > prune_at_s:
                 self.journal.prune(time.time())
                 prune_at_s = time.monotonic() + _PRUNE_S
-        self.journal.close()
 
     def _next_batch(self) -> list[Event | None]:
         """What is queued, after waiting for the first of it; empty after _RETRY_S without any."""

@@ -79,7 +79,7 @@ class EventServer:
     def __init__(self, config: ServerConfig, hello: Mapping[str, Any]) -> None:
         self.config = config
         self.metrics = Metrics()
-        self.failure: BaseException | None = None
+        self._failure: BaseException | None = None
         self._hello = dict(hello)
         self._ready = {"frames": False, "model": False}
         self._started = threading.Event()
@@ -111,15 +111,20 @@ class EventServer:
         self._thread = threading.Thread(target=self._run, args=(tls,), name="server", daemon=True)
         self._thread.start()
         self._started.wait()
-        if self.failure is not None:
+        if self._failure is not None:
             self._thread.join()
             journal.close()
-            if isinstance(self.failure, OSError):
-                raise listen.bind_error(config.host, config.port, self.failure) from None
-            raise self.failure
+            if isinstance(self._failure, OSError):
+                raise listen.bind_error(config.host, config.port, self._failure) from None
+            raise self._failure
         self._writer.start()
         if journal.degraded:
             _log.warning("%s: %s", journal.path, journal.degraded)
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What killed one of the service's threads: the program should end with it. None while they live."""
+        return self._failure or self._writer.failure
 
     @property
     def port(self) -> int:
@@ -196,7 +201,7 @@ class EventServer:
         except BaseException as error:
             if self._started.is_set():
                 _log.exception("the event server died")
-            self.failure = error
+            self._failure = error
         finally:
             self._started.set()
 
@@ -455,20 +460,28 @@ class _Hub:
         client.wake.set()
 
     async def _send_to(self, client: _Client) -> None:
+        try:
+            await self._feed(client)
+        except ConnectionClosed:
+            pass
+        except Exception:
+            _log.exception("a client could not be sent to")
+            client.ws.transport.abort()  # else it would wait for ever; so it can come back and resume
+
+    async def _feed(self, client: _Client) -> None:
         """Events as long as there are any, then telemetry, then wait for more."""
         outbox = client.outbox
-        with contextlib.suppress(ConnectionClosed):
-            while True:
-                if outbox.behind(self.log.tail):
-                    await self._send_events(client)
-                elif outbox.telemetry:
-                    await self._send(client, outbox.telemetry.popleft()[1])
-                else:
-                    outbox.caught_up = True
-                    client.wake.clear()
-                    client.idle = True
-                    await client.wake.wait()
-                    client.idle = False
+        while True:
+            if outbox.behind(self.log.tail):
+                await self._send_events(client)
+            elif outbox.telemetry:
+                await self._send(client, outbox.telemetry.popleft()[1])
+            else:
+                outbox.caught_up = True
+                client.wake.clear()
+                client.idle = True
+                await client.wake.wait()
+                client.idle = False
 
     async def _send_events(self, client: _Client) -> None:
         outbox = client.outbox

@@ -127,8 +127,10 @@ def test_kill_at_any_point_loses_no_sent_event_and_uses_no_number_twice(path):
         lines = [writer.stdout.readline() for _ in range(chance.randrange(1, 60))]
         time.sleep(chance.random() * 0.003)  # anywhere between two commits
         writer.send_signal(signal.SIGKILL)
-        rest, _ = writer.communicate(timeout=20)
-        for line in lines + rest.splitlines(keepends=True):
+        lines += writer.stdout.readlines()
+        writer.stdout.close()
+        writer.wait(20)
+        for line in lines:
             if line.endswith("}\n"):
                 epoch, seq, body = line.strip().split(" ", 2)
                 assert sent.setdefault((epoch, seq), body) == body

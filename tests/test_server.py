@@ -54,9 +54,8 @@ def test_hello_says_what_is_analysed_and_what_can_be_replayed(tmp_path):
     with serving(tmp_path, heartbeat_s=3.0) as server:
         with joined(server) as client:
             (hello,) = receive(client)
-        assert hello == {
-            "type": "hello", "v": 1, "epoch": server.epoch, "seq_oldest": 1, "seq_newest": 0, **HELLO, "heartbeat_s": 3.0,
-        }  # fmt: skip
+        numbers = {"epoch": server.epoch, "seq_oldest": 1, "seq_newest": 0}
+        assert hello == {"type": "hello", "v": 1, **numbers, **HELLO, "heartbeat_s": 3.0}
         server.publish(event(1))
         server.update_hello(runtime="cuda")
         wait_until(lambda: json.loads(http(server, "/api/events")[1])["events"])
@@ -119,7 +118,7 @@ def test_resuming_while_events_are_published_gives_each_exactly_once(tmp_path):
             thread.start()
         for thread in threads:
             thread.join(60)
-        assert results == dict.fromkeys((23, 71, 260, total), list(range(1, total + 1)))
+        assert results == {visit: list(range(1, total + 1)) for visit in (23, 71, 260, total)}
 
 
 def test_a_gap_is_said_where_the_journal_was_pruned(tmp_path):
@@ -274,6 +273,14 @@ def test_stopping_takes_less_than_a_second_and_delivers_what_was_published(tmp_p
         assert closed.value.rcvd.code == 1001
         stalled.close()
         server.stop()  # a second time does nothing
+
+
+def test_a_dead_thread_is_told_to_whoever_runs_the_service(tmp_path):
+    with serving(tmp_path) as server:
+        assert server.failure is None
+        server.publish(event(1, score="high"))  # a fault of the program, not of the disk
+        wait_until(lambda: server.failure is not None)
+        assert isinstance(server.failure, ValueError)
 
 
 def test_two_servers_live_in_one_process(tmp_path):
