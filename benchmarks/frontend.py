@@ -15,7 +15,6 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from benchmarks.crops import crops_of_videos
 from benchmarks.measure import in_turn, table, textured
 from engine.model import Model, load_model
 from engine.scorer import with_lags
@@ -33,7 +32,7 @@ def run(args: argparse.Namespace) -> dict:
     cv2.setNumThreads(1)
     model = load_model(args.model)
     spec = model.spec
-    crops = crops_of_videos(args.data, 1)[0] if args.data else textured(60, spec.crop_px)
+    crops = _crops(args.data, spec.crop_px)
     stacks = with_lags(crops, spec.lags)[max(spec.lags) :][:FRAMES]
     calls = {"2D half": _graph(model, None, stacks), "of it: motion stem": _graph(model, "stem", stacks)}
     calls |= {name: _flow(flow, stacks) for name, flow in _flows().items()}
@@ -46,6 +45,14 @@ def run(args: argparse.Namespace) -> dict:
         "tvl1": "TV-L1" in rows,
         "crops": "video" if args.data else "texture",
     }
+
+
+def _crops(data: Path | None, side: int) -> np.ndarray:
+    if data is None:
+        return textured(60, side)
+    from benchmarks.crops import crops_of_videos  # needs the program's own networks, the texture does not
+
+    return crops_of_videos(data, 1)[0]
 
 
 def _flows() -> dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
