@@ -1,7 +1,8 @@
 """Train MESNet: `python -m engine.train --data DIR --out DIR` (portraits and videos in, a model directory out).
 
-Makes what it needs on the way: actors from portraits, pools of clips from actors, footage and films. A run continues
-from its newest checkpoint after a kill. `OUT/curves.png` shows how it goes; the model is the best on the tuning people.
+Makes what it needs on the way: actors from portraits, pools of clips from actors. Other pools (of
+`engine.training.footage`, `engine.training.film`) are named by --pool. A run continues from its newest checkpoint after
+a kill. `OUT/curves.png` shows how it goes; the model is the best on the tuning people.
 """
 
 import argparse
@@ -40,19 +41,8 @@ def prepare_pools(options: argparse.Namespace) -> tuple[list[Path], list[Path]]:
         make("engine.training.actors", "--data", str(options.data), "--out", str(actors))
     count = options.sequences or RECIPES[options.recipe]["sequences"]
     for split, folder, n in (("tune", tune, max(64, count // 25)), ("train", train, count)):
-        make(
-            "engine.training.pool",
-            "--actors",
-            str(actors),
-            "--out",
-            str(folder),
-            "--split",
-            split,
-            "--sequences",
-            str(n),
-            "--device",
-            options.device,
-        )
+        asked = {"actors": actors, "out": folder, "split": split, "sequences": n, "device": options.device}
+        make("engine.training.pool", *(word for k, v in asked.items() for word in (f"--{k}", str(v))))
     return [train], [tune]
 
 
@@ -73,6 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args(arguments)
     try:
+        if options.device.startswith("cuda") and not torch.cuda.is_available():
+            raise UserError(f"--device {options.device}: PyTorch sees no CUDA GPU here; give --device cpu", 2)
         if options.pool and not options.tune:
             raise UserError("--pool needs --tune DIR, a pool of other people to choose by", 2)
         options.out.mkdir(parents=True, exist_ok=True)

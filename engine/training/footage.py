@@ -30,20 +30,21 @@ from engine.training.actors import Actor, build_actor
 from engine.training.pool import LENGTH, SHARD, Sequence, prepare, through_stem, truth_rows, write_shard
 from engine.training.render import fields_of, on_grid
 from engine.training.script import Label, Script, add_micro, draw_camera
-from engine.training.warps import EXTENT_PX, MARGIN_PX
+from engine.training.warps import EXTENT_PX
 from stream.errors import UserError
 from stream.face import Faces
 from stream.face_model import locate
 from stream.landmarks import Landmarker
 from stream.sources import open_source
-from stream.types import CROP_PX, FaceCrop, Frame
+from stream.types import FaceCrop, Frame
 
 PEOPLE = {
     "grid/bbaf2n.mpg": "train", "grid/lbax4n.mpg": "train", "grid/lbbc2a.mpg": "train", "grid/swiz3n.mpg": "train",
     "grid/sbwe5n.mpg": "tune", "grid/id2_swwp2s.mpg": "test", "grid/lwbsza.mpg": "test",
     # asl: four people, one of them in five clips, one in four, one in two
-    "asl/again.mkv": "train", "asl/help.mkv": "train", "asl/no.mkv": "train", "asl/student.mkv": "train", "asl/yes.mkv": "train",
-    "asl/book.mkv": "train", "asl/learn.mkv": "train", "asl/school.mkv": "train", "asl/walk.mkv": "train",
+    "asl/again.mkv": "train", "asl/help.mkv": "train", "asl/no.mkv": "train", "asl/student.mkv": "train",
+    "asl/yes.mkv": "train", "asl/book.mkv": "train", "asl/learn.mkv": "train", "asl/school.mkv": "train",
+    "asl/walk.mkv": "train",
     "asl/eat.mkv": "tune", "asl/night.mkv": "tune", "asl/sorry.mkv": "test",
     "pexels_wolfganglanger.mp4": "test", "single_face.mp4": "test",
 }  # fmt: skip
@@ -108,7 +109,7 @@ def takes(data: Path, split: str, face_model: Path) -> list[Take]:
 
 
 def make_sequence(index: int, seed: int, found: list[Take], spec: ModelSpec) -> Sequence:
-    """A stretch of a take, to and fro where it is too short, at another speed, mirrored, lit and noisier, with 0 to 2 MEs."""
+    """A stretch of a take, to and fro where it is too short, at another speed, relit, noisier, with 0 to 2 MEs."""
     rng = np.random.default_rng([seed, index])
     lengths = np.array([len(t.crops) for t in found], float)
     take = found[int(rng.choice(len(found), p=lengths / lengths.sum()))]
@@ -146,21 +147,18 @@ def make_sequence(index: int, seed: int, found: list[Take], spec: ModelSpec) -> 
 
 
 def inject(crops: NDArray[np.float32], fields: torch.Tensor) -> NDArray[np.float32]:
-    """Warp crops [F, S, S] by displacement fields [F, 2, M, M] of the extent (crop px, backward). Unmoved px stay as they are."""
+    """Warp crops [F, S, S] by fields [F, 2, M, M] over the extent (crop px, backward); the unmoved stay as they are."""
     frames, size = len(crops), crops.shape[1]
     inner = torch.as_tensor([[size / EXTENT_PX, 0, 0], [0, size / EXTENT_PX, 0]]).expand(frames, -1, -1)
     moved = F.grid_sample(
         fields, F.affine_grid(inner, [frames, 2, size, size], align_corners=False), align_corners=False
     ).numpy()
     y, x = np.mgrid[:size, :size].astype(np.float32)
-    still = ~moved.any(axis=(1, 2, 3))
+    still = np.abs(moved).max(axis=(1, 2, 3)) == 0
     return np.stack([
         c if s else cv2.remap(c, x + m[0], y + m[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         for c, m, s in zip(crops, moved, still, strict=True)
     ])  # fmt: skip
-
-
-assert CROP_PX + 2 * MARGIN_PX == EXTENT_PX
 
 
 def make_shard(job: tuple[int, int, Path, str, Path, Path]) -> None:

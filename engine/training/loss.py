@@ -28,16 +28,17 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
     return inter / (length_a + length_b - inter).clamp(min=1e-3)
 
 
-def visible(truth: Tensor, frames: int) -> Tensor:
-    """Which rows [N, M] show enough of themselves inside frames 0..frames-1 to be asked for."""
-    seen = truth[..., 3].clamp(max=frames - 1) - truth[..., 1].clamp(min=0)
+def visible(truth: Tensor, valid: Tensor) -> Tensor:
+    """Which rows [N, M] show enough of themselves in the clip to be asked for; the frames that exist are its last."""
+    first = (valid == 0).sum(dim=1, keepdim=True)
+    seen = truth[..., 3].clamp(max=valid.shape[1] - 1) - torch.maximum(truth[..., 1], first)
     need = torch.maximum((truth[..., 3] - truth[..., 1]) * SEEN_SHARE, torch.tensor(SEEN_FRAMES, device=truth.device))
     return seen >= need
 
 
 def total_loss(raw: RawHeads, truth: Tensor, valid: Tensor, anchors: Tensor) -> dict[str, Tensor]:
     """Losses by name. `truth` [N, M, 9], `valid` [N, T], `anchors` [P, 2] the unmoved candidates."""
-    asked = (truth[..., 0] == MICRO) & visible(truth, valid.shape[1])
+    asked = (truth[..., 0] == MICRO) & visible(truth, valid)
     return {
         **proposal_loss(raw, truth, asked, anchors),
         **candidate_loss(raw, truth, asked),

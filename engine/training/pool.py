@@ -2,8 +2,8 @@
 
     python -m engine.training.pool --actors DIR --out DIR --sequences 6000 --split train --workers 2
 
-Making a clip costs a hundred times a training step on it, and the stem learns nothing; so clips are made once, in shards
-that a trainer reads while more are being made. Sequence i depends on the seed and i alone, not on the workers.
+Making a clip costs a hundred times a training step on it, and the stem learns nothing; so clips are made once, in
+shards that a trainer reads while more are being made. Sequence i depends on the seed and i alone, not on the workers.
 
 A shard is two files: `NNNNNN.npy` float16[B, LENGTH, 15 * 256 + 18], the stem's output (local motion, then affine), and
 `NNNNNN.truth.npy` float32[B, ROWS, 9], rows as in `engine.training.loss`, frames of the sequence.
@@ -15,8 +15,8 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -39,28 +39,26 @@ SHARD = 16
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """Crops on the time grid, uint8[history + LENGTH, S, S], and what happens in them (seconds; 0 is the first crop)."""
+    """Crops on the time grid, uint8[history + LENGTH, S, S], and what happens in them (seconds from the first crop)."""
 
     crops: NDArray[np.uint8]
     labels: list[Label]
 
 
-def make_sequence(index: int, seed: int, actors: list[Path], spec: ModelSpec, device: str = "cpu") -> Sequence:
+def make_sequence(
+    index: int, seed: int, actors: list[Path], spec: ModelSpec, device: str = "cpu", length: int = LENGTH
+) -> Sequence:
     """Sequence `index` of the pool that `seed` names."""
     rng = np.random.default_rng([seed, index])
     actor = _actor(actors[int(rng.integers(len(actors)))])
-    frames = LENGTH + max(spec.lags)
+    frames = length + max(spec.lags)
     script = draw_script(rng, frames / spec.fps)
     return Sequence(on_grid(render(script, actor, rng, device), script.time_s, spec.fps, frames), script.labels)
 
 
-_kept: dict[Path, Actor] = {}
-
-
+@cache
 def _actor(path: Path) -> Actor:
-    if path not in _kept:
-        _kept[path] = load_actor(path)
-    return _kept[path]
+    return load_actor(path)
 
 
 def truth_rows(labels: list[Label], spec: ModelSpec) -> NDArray[np.float32]:
@@ -77,7 +75,7 @@ def truth_rows(labels: list[Label], spec: ModelSpec) -> NDArray[np.float32]:
 
 @torch.no_grad()
 def through_stem(stem: MotionStem, crops: NDArray[np.uint8], spec: ModelSpec, batch: int = 32) -> NDArray[np.float16]:
-    """Crops uint8[history + n, S, S] -> the stem's output float16[n, features], one row per crop that has its history."""
+    """Crops uint8[history + n, S, S] -> the stem's output float16[n, features], a row per crop that has its history."""
     history = max(spec.lags)
     device = stem.filters.device
     frames = torch.as_tensor(crops, device=device)
@@ -98,21 +96,28 @@ def write_shard(folder: Path, number: int, stemmed: list[NDArray[np.float16]], r
     part.rename(folder / f"{number:06d}.npy")
 
 
-def make_shards(job: tuple[list[int], int, list[Path], Path, str]) -> int:
-    """One worker's share: the shards named by their numbers."""
-    numbers, seed, actors, folder, device = job
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Shards as a worker is to make them: `size` sequences of `length` frames each, by `seed`, from `actors`."""
+
+    seed: int
+    actors: list[Path]
+    folder: Path
+    device: str = "cpu"
+    size: int = SHARD
+    length: int = LENGTH
+
+
+def make_shard(job: tuple[int, Order]) -> None:
+    """Shard `number` of an order."""
+    number, order = job
     torch.set_num_threads(1)
     spec = ModelSpec()
-    stem = MotionStem(spec).to(device)
-    for number in numbers:
-        made = [make_sequence(number * SHARD + i, seed, actors, spec, device) for i in range(SHARD)]
-        write_shard(
-            folder,
-            number,
-            [through_stem(stem, m.crops, spec) for m in made],
-            [truth_rows(m.labels, spec) for m in made],
-        )
-    return len(numbers)
+    stem = MotionStem(spec).to(order.device)
+    indices = range(number * order.size, (number + 1) * order.size)
+    made = [make_sequence(i, order.seed, order.actors, spec, order.device, order.length) for i in indices]
+    stemmed = [through_stem(stem, m.crops, spec) for m in made]
+    write_shard(order.folder, number, stemmed, [truth_rows(m.labels, spec) for m in made])
 
 
 def fingerprint(spec: ModelSpec) -> str:
@@ -129,16 +134,7 @@ class Pool:
         self.folders, self.spec = folders, spec
         self._shards: dict[Path, tuple[NDArray[np.float16], NDArray[np.float32]]] = {}
         for folder in folders:
-            meta = folder / "pool.json"
-            if not meta.is_file():
-                raise UserError(
-                    f"{folder} holds no pool; make one: python -m engine.training.pool --actors DIR --out {folder}", 2
-                )
-            if json.loads(meta.read_text())["stem"] != fingerprint(spec):
-                raise UserError(
-                    f"{folder} was made by another motion stem; make it again: python -m engine.training.pool --out {folder}",
-                    2,
-                )
+            _check(folder, spec)
         self.refresh()
 
     def refresh(self) -> None:
@@ -161,21 +157,30 @@ class Pool:
         at = index - (int(self._ends[shard - 1]) if shard else 0)
         return data[at], truth[at]
 
-    def batches(self, rng: np.random.Generator, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Without end: clips [size, T, features], truth [size, ROWS, 9] in frames of the clip, valid [size, T]."""
+    def batch(self, rng: np.random.Generator, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Clips [size, T, features], truth [size, ROWS, 9] in frames of the clip, valid [size, T]."""
         frames = self.spec.clip_frames
-        while True:
-            clips, truths, valid = [], [], np.ones((size, frames), np.float32)
-            for i in rng.integers(len(self), size=size):
-                data, truth = self[int(i)]
-                start = int(rng.integers(0, len(data) - frames + 1))
-                rows = truth.copy()
-                rows[:, 1:4] -= start
-                clips.append(np.asarray(data[start : start + frames]))
-                truths.append(rows)
-                if rng.random() < 0.1:  # a young clip: the face has just been found
-                    valid[len(clips) - 1, : rng.integers(1, frames - 16)] = 0
-            yield torch.as_tensor(np.stack(clips)), torch.as_tensor(np.stack(truths)), torch.as_tensor(valid)
+        clips, truths, valid = [], [], np.ones((size, frames), np.float32)
+        for i in rng.integers(len(self), size=size):
+            data, truth = self[int(i)]
+            start = int(rng.integers(0, len(data) - frames + 1))
+            rows = truth.copy()
+            rows[:, 1:4] -= start
+            clips.append(np.asarray(data[start : start + frames]))
+            truths.append(rows)
+            if rng.random() < 0.1:  # a young clip: the face has just been found
+                valid[len(clips) - 1, : rng.integers(1, frames - 16)] = 0
+        return torch.as_tensor(np.stack(clips)), torch.as_tensor(np.stack(truths)), torch.as_tensor(valid)
+
+
+def _check(folder: Path, spec: ModelSpec) -> None:
+    again = f"python -m engine.training.pool --actors DIR --out {folder}"
+    try:
+        stem = json.loads((folder / "pool.json").read_text())["stem"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{folder} holds no pool; make one: {again}", 2) from None
+    if stem != fingerprint(spec):
+        raise UserError(f"{folder} was made by another motion stem; make it again: {again}", 2)
 
 
 def prepare(folder: Path, spec: ModelSpec) -> None:
@@ -199,21 +204,18 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     actors = [path for path in sorted(options.actors.glob("*.npz")) if load_actor(path).split == options.split]
     if not actors:
-        print(
-            f"--actors {options.actors}: no actor of the {options.split} split; python -m engine.training.actors makes them",
-            file=sys.stderr,
-        )
+        why = f"no actor of the {options.split} split; python -m engine.training.actors makes them"
+        print(f"--actors {options.actors}: {why}", file=sys.stderr)
         return 2
     prepare(options.out, ModelSpec())
     wanted = range((options.sequences + SHARD - 1) // SHARD)
     missing = [n for n in wanted if not (options.out / f"{n:06d}.npy").exists()]
     seed = options.seed + {"train": 0, "tune": 1_000_003, "test": 2_000_003}[options.split]
-    jobs = [([n], seed, actors, options.out, options.device) for n in missing]
+    order = Order(seed, actors, options.out, options.device, SHARD, LENGTH)
     with Progress() as progress, multiprocessing.get_context("spawn").Pool(options.workers) as workers:
-        bar = progress.add_task(
-            f"{options.split} sequences", total=len(wanted) * SHARD, completed=(len(wanted) - len(missing)) * SHARD
-        )
-        for _ in workers.imap_unordered(make_shards, jobs):
+        done = (len(wanted) - len(missing)) * SHARD
+        bar = progress.add_task(f"{options.split} sequences", total=len(wanted) * SHARD, completed=done)
+        for _ in workers.imap_unordered(make_shard, [(n, order) for n in missing]):
             progress.advance(bar, SHARD)
     return 0
 

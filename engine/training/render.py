@@ -1,11 +1,12 @@
-"""Script + actor -> the crops a live program would have seen. Batched over frames in torch, on whatever device there is.
+"""Script + actor -> the crops a live program would have seen. Batched over frames in torch, on any device.
 
 The way of a made-up frame: displacement fields of all actions are summed; the actor's texture is sampled through them
 into a *picture* as the camera has it (its resolution, pose of the head, light, noise, codec); the picture is sampled
 back into an aligned crop, with the error that the real aligner leaves; crops go through the live program's own ring
 onto the time grid.
 
-Geometry and sign of the maps: `engine.training.warps`. Axes: F frames, K maps, M map samples (88), E px of the extent (176), R px of the picture.
+Geometry and sign of the maps: `engine.training.warps`. Axes: F frames, K maps, M map samples (88), E px of the extent
+(176), R px of the picture.
 """
 
 import io
@@ -58,8 +59,10 @@ def on_grid(crops: NDArray[np.uint8], time_s: NDArray[np.float64], fps: int, fra
 def fields_of(
     script: Script, actor: Actor, rng: np.random.Generator, device: torch.device | str
 ) -> tuple[Tensor, Tensor]:
-    """Sum of all actions: displacement in crop px float32[F, 2, M, M]; and what is painted over the face, float32[F, 2, E, E]:
-    cover, and cover times grey level (the inside of a mouth that opens, lash lines of shut lids).
+    """Sum of all actions: displacement in crop px float32[F, 2, M, M]; and what is painted over the face.
+
+    The paint is float32[F, 2, E, E], cover and cover times grey level (the inside of a mouth that opens, lash lines of
+    shut lids), or [F, 2, 1, 1] where there is none.
     """
     frames = len(script.time_s)
     columns, maps, covers, cover_columns, greys = [], [], [], [], []
@@ -93,7 +96,7 @@ def own_actions(script: Script, actor: Actor) -> dict[str, Curve]:
     both = actions.keys() & {"smile_L", "smile_R"}
     if "own_smile" in actor.index and len(both) == 2:
         left, right = actions.pop("smile_L"), actions.pop("smile_R")
-        actions["own_smile"] = (left + right) / 2
+        actions["own_smile"] = ((left + right) / 2).astype(np.float32)
     return actions
 
 
@@ -122,10 +125,9 @@ def _as_it_is(moved: NDArray[np.float32], rng: np.random.Generator) -> NDArray[n
 
 
 def individual(moved: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """A person's own way with an action: a smooth random gain over the face, a turn of some 10 degrees; the peak stays."""
-    gain = cv2.resize(
-        np.exp(rng.normal(0, 0.35, (5, 5))).astype(np.float32), (MAP_SIZE, MAP_SIZE), interpolation=cv2.INTER_CUBIC
-    )
+    """A person's own way with an action: a smooth random gain over the face, a turn by some 10 degrees; same peak."""
+    coarse = np.exp(rng.normal(0, 0.35, (5, 5))).astype(np.float32)
+    gain = cv2.resize(coarse, (MAP_SIZE, MAP_SIZE), interpolation=cv2.INTER_CUBIC)
     a = rng.normal(0, 0.2)
     turn = np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]], np.float32)
     out = (moved @ turn) * gain.clip(0.2, 3)[..., None]
@@ -155,18 +157,17 @@ def take_pictures(
 ) -> Tensor:
     """What the camera delivers, uint8[F, 1, R, R]: sampled, lit, noisy, coded."""
     camera, frames = script.camera, len(fields)
-    side = int(round(EXTENT_PX * camera.resolution / 2)) * 2
+    side = round(EXTENT_PX * camera.resolution / 2) * 2
     blur = np.sqrt(max((2 / camera.resolution) ** 2 - 1, 0.0)) * 0.5 + float(rng.uniform(0, 0.8))
-    texture = actor.texture.astype(np.float32)
-    texture = torch.as_tensor(cv2.GaussianBlur(texture, (0, 0), blur) if blur > 0.1 else texture, device=device)[
-        None, None
-    ]
+    grey = actor.texture.astype(np.float32)
+    if blur > 0.1:
+        grey = np.asarray(cv2.GaussianBlur(grey, (0, 0), blur), np.float32)
+    texture = torch.as_tensor(grey, device=device)[None, None]
     theta = torch.as_tensor(pose_matrices(script, actor), device=device)
     gen = torch.Generator(device=device)
     gen.manual_seed(int(rng.integers(2**31)))
     hand = Hand(script, rng) if script.occluder else None
     light = torch.as_tensor(script.light, device=device)
-    ramp = torch.linspace(-1, 1, side, device=device)
     out: list[Tensor] = []
     before: Tensor | None = None
     for at in range(0, frames, CHUNK):
@@ -181,14 +182,10 @@ def take_pictures(
             image = image * (1 - over[:, :1].clamp(0, 1)) + over[:, 1:]
         if hand is not None:
             image = hand.over(image, part)
-        g = light[part][:, :, None, None]
-        image = image * g[:, :1] * (1 + g[:, 2:3] * ramp + g[:, 3:] * ramp[:, None]) + g[:, 1:2]
-        image = (
-            image
-            + torch.randn(image.shape, generator=gen, device=device)
-            * camera.noise
-            * (0.5 + image.clamp(0, 255) / 255).sqrt()
-        )
+        image = lit(image, light[part])
+        # shot noise: the lighter, the more
+        noise = torch.randn(image.shape, generator=gen, device=device) * camera.noise
+        image = image + noise * (0.5 + image.clamp(0, 255) / 255).sqrt()
         if camera.smear > 0:
             for i in range(n):
                 before = image[i] if before is None else before * camera.smear + image[i] * (1 - camera.smear)
@@ -199,6 +196,13 @@ def take_pictures(
         coded = through_codec(pictures[:, 0].cpu().numpy(), camera)
         pictures = torch.as_tensor(coded, device=device)[:, None]
     return pictures
+
+
+def lit(image: Tensor, light: Tensor) -> Tensor:
+    """Pictures [n, 1, R, R] under light [n, 4]: gain, offset, tilt x, tilt y, as in `Script`."""
+    ramp = torch.linspace(-1, 1, image.shape[-1], device=image.device)
+    g = light[:, :, None, None]
+    return image * g[:, :1] * (1 + g[:, 2:3] * ramp + g[:, 3:] * ramp[:, None]) + g[:, 1:2]
 
 
 class Hand:
@@ -222,10 +226,8 @@ class Hand:
         at = self.at[part].to(image.device)
         distance = ((x - at[:, 0, None, None]) ** 2 + (x[:, None] - at[:, 1, None, None]) ** 2).sqrt()
         alpha = ((self.radius - distance) * 30).clamp(0, 1)[:, None]
-        skin = (
-            self.grey
-            + 25 * torch.sin(9 * (x - at[:, 0, None, None]) + 5 * (x[:, None] - at[:, 1, None, None]))[:, None]
-        )
+        stripes = torch.sin(9 * (x - at[:, 0, None, None]) + 5 * (x[:, None] - at[:, 1, None, None]))[:, None]
+        skin = self.grey + 25 * stripes
         return image * (1 - alpha) + skin * alpha
 
 
@@ -233,7 +235,8 @@ def through_codec(pictures: NDArray[np.uint8], camera: Camera) -> NDArray[np.uin
     """Encode and decode uint8[F, R, R] as the camera's MJPEG or H.264 would."""
     if camera.codec == "mjpeg":
         flags = [cv2.IMWRITE_JPEG_QUALITY, camera.quality]
-        return np.stack([cv2.imdecode(cv2.imencode(".jpg", p, flags)[1], cv2.IMREAD_GRAYSCALE) for p in pictures])
+        coded = (cv2.imencode(".jpg", p, flags)[1] for p in pictures)
+        return np.stack([np.asarray(cv2.imdecode(c, cv2.IMREAD_GRAYSCALE), np.uint8) for c in coded])
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as out:
         options = {"crf": str(camera.quality), "preset": "ultrafast", "tune": "zerolatency", "threads": "1"}
@@ -245,8 +248,8 @@ def through_codec(pictures: NDArray[np.uint8], camera: Camera) -> NDArray[np.uin
             out.mux(video.encode(av.VideoFrame.from_ndarray(yuv, format="yuv420p")))
         out.mux(video.encode())
     buffer.seek(0)
-    with av.open(buffer) as file:
-        return np.stack([f.to_ndarray(format="gray") for f in file.decode(video=0)])
+    with av.open(buffer, "r") as file:
+        return np.stack([np.asarray(f.to_ndarray(format="gray"), np.uint8) for f in file.decode(video=0)])
 
 
 def align(
@@ -276,9 +279,8 @@ def align(
         if soften > 0.2:
             part = gaussian(part, soften)
         grid = F.affine_grid(theta[at : at + CHUNK], [len(part), 1, CROP_PX, CROP_PX], align_corners=False)
-        out.append(
-            F.grid_sample(part, grid, padding_mode="border", align_corners=False).round().clamp(0, 255).to(torch.uint8)
-        )
+        crops = F.grid_sample(part, grid, padding_mode="border", align_corners=False)
+        out.append(crops.round().clamp(0, 255).to(torch.uint8))
     return torch.cat(out)[:, 0].cpu().numpy()
 
 
@@ -287,9 +289,8 @@ def gaussian(image: Tensor, sigma: float) -> Tensor:
     x = torch.arange(-3, 4, dtype=image.dtype, device=image.device)
     k = torch.exp(-x * x / (2 * sigma * sigma))
     k = (k / k.sum()).expand(len(image), 1, 1, 7)
-    frames = image.transpose(
-        0, 1
-    )  # frames as channels: depthwise is many times faster on a CPU than a batch of one channel
+    # frames as channels: depthwise is many times faster on a CPU than a batch of one channel
+    frames = image.transpose(0, 1)
     frames = F.conv2d(F.pad(frames, (3, 3, 0, 0), mode="replicate"), k, groups=len(image))
     frames = F.conv2d(F.pad(frames, (0, 0, 3, 3), mode="replicate"), k.transpose(2, 3), groups=len(image))
     return frames.transpose(0, 1)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -57,17 +58,20 @@ class Trainer:
     """One run in one folder."""
 
     def __init__(self, out: Path, train: Pool, tune: Pool, plan: Plan) -> None:
+        for pool in (train, tune):
+            if not len(pool):
+                named = ", ".join(map(str, pool.folders))
+                raise UserError(f"{named}: no finished shard; let python -m engine.training.pool end its first", 2)
         self.out, self.train_pool, self.tune_pool, self.plan = out, train, tune, plan
         self.spec, self.device = train.spec, plan.device
         torch.manual_seed(plan.seed)
         self.net = MESNet(self.spec).to(self.device)
         if plan.start:
-            self.net.load_state_dict(load_file(plan.start))
+            self._start_from(plan.start)
         decay = [p for p in self.net.parameters() if p.ndim > 1]
         rest = [p for p in self.net.parameters() if p.ndim <= 1]
-        self.optimiser = torch.optim.AdamW(
-            [{"params": decay, "weight_decay": 0.02}, {"params": rest, "weight_decay": 0.0}], lr=plan.rate
-        )
+        groups = [{"params": decay, "weight_decay": 0.02}, {"params": rest, "weight_decay": 0.0}]
+        self.optimiser = torch.optim.AdamW(groups, lr=plan.rate)
         self.average = torch.optim.swa_utils.AveragedModel(
             self.net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True
         )
@@ -85,14 +89,14 @@ class Trainer:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        rng = np.random.default_rng([self.plan.seed, self.progress.step])
-        batches = self.train_pool.batches(rng, self.plan.batch)
         with Progress(*columns, refresh_per_second=1) as bar:
             task = bar.add_task("training", total=self.plan.steps, completed=self.progress.step)
             while self.progress.step < self.plan.steps:
                 if self.progress.step % 100 == 0:
                     self.train_pool.refresh()
-                losses = self.step(*next(batches), mirror=bool(rng.random() < 0.5))
+                # a step's draws depend on its number alone: a run that was killed goes on as if it had not been
+                rng = np.random.default_rng([self.plan.seed, self.progress.step])
+                losses = self.step(*self.train_pool.batch(rng, self.plan.batch), mirror=bool(rng.random() < 0.5))
                 self.progress.step += 1
                 if self.progress.step % 50 == 0:
                     for name, value in losses.items():
@@ -108,9 +112,8 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate(self.progress.step)
         rows, truth, valid = rows.to(self.device), truth.to(self.device), valid.to(self.device)
-        with torch.autocast(
-            torch.device(self.device).type, dtype=torch.bfloat16
-        ):  # a third faster, on CPUs that have it too
+        # a third faster, on CPUs that have it too
+        with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16):
             features = features_of(self.net, rows, mirror)
         raw = self.net.raw_heads(features.float(), valid)
         losses = total_loss(raw, truth, valid, self.anchors)
@@ -125,6 +128,7 @@ class Trainer:
     def judge(self) -> None:
         """Spot the tuning sequences as the live program would; keep the weights if they are the best so far."""
         net = self.average.module.eval()
+        assert isinstance(net, MESNet)
         result = judge(Online(net, self.device), self.tune_pool)
         self.progress.judged.append({"step": float(self.progress.step), **result})
         if result["f1"] > self.progress.best:
@@ -138,6 +142,15 @@ class Trainer:
         net = MESNet(self.spec)
         net.load_state_dict(load_file(self.out / "mesnet.safetensors"))
         save_model(net.eval(), self.out)
+
+    def _start_from(self, path: Path) -> None:
+        try:
+            self.net.load_state_dict(load_file(path))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            why = str(error).splitlines()[0]
+            raise UserError(
+                f"--start {path}: no weights of {self.spec.name} ({why}); leave it out or name others", 2
+            ) from None
 
     def _checkpoint(self) -> None:
         state = {
@@ -164,7 +177,12 @@ class Trainer:
             raise UserError(
                 f"{path} is of another run (seed {state['seed']}, {state['steps']} steps); give another --out", 2
             )
-        self.net.load_state_dict(state["net"])
+        try:
+            self.net.load_state_dict(state["net"])
+        except RuntimeError:
+            raise UserError(
+                f"{path} is of another network than {self.spec.name} is now; give another --out", 2
+            ) from None
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         saved = state["progress"]
