@@ -8,9 +8,9 @@ from engine.spec import ModelSpec
 from stream.errors import UserError
 from stream.face import Faces
 from stream.face_model import locate
+from stream.face_stage import FaceStage
 from stream.landmarks import Landmarker
 from stream.sources import open_source
-from stream.stages import FaceStage
 
 SUFFIXES = (".mp4", ".mkv", ".mpg", ".avi")
 

@@ -24,9 +24,10 @@ from stream.errors import UserError
 from stream.events_file import EventsFile
 from stream.face import Faces, open_landmarker
 from stream.face_model import locate
+from stream.face_stage import FaceStage
 from stream.pipeline import CPU_RUNTIME, LivePipeline, Parts
+from stream.score_stage import ScoreStage
 from stream.sources import Source, open_source
-from stream.stages import FaceStage, ScoreStage
 from stream.types import Event
 from stream.ulid import ulid_of
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from stream.face_stage import FaceState
 from stream.overload import Load
-from stream.stages import FaceState
 
 LATENCY_WINDOW_S = 10.0
 

@@ -57,7 +57,7 @@ def test_a_worker_that_dies_ends_the_program_with_its_own_error(tmp_path, camera
             parts.faces._faces.update = fails_after(45, parts.faces._faces.update, ValueError("of\nsorts"))  # type: ignore[method-assign]
         else:
             scorer = parts.scores._scorer
-            scorer.score = fails_after(10, scorer.score, ValueError("of\nsorts"))  # type: ignore[method-assign]
+            scorer.heads = fails_after(10, scorer.heads, ValueError("of\nsorts"))  # type: ignore[method-assign]
 
     with live(tmp_path, eager_model, camera.url(), change) as running:
         with pytest.raises(UserError, match=rf"^the {stage} thread failed: ValueError: of sorts$"):

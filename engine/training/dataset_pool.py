@@ -25,8 +25,8 @@ from engine.training.script import UNIT_REGION, Label
 from stream.errors import UserError
 from stream.face import Faces
 from stream.face_model import locate
+from stream.face_stage import FaceStage, Hop
 from stream.landmarks import Landmarker
-from stream.stages import FaceStage, Hop
 from stream.types import Frame
 
 FRAMES_FPS = 60.0
