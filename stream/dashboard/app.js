@@ -31,7 +31,7 @@ const connection = new Connection({
   },
   state(name, text) {
     linkState = name;
-    $("link").dataset.state = name;
+    $("link").dataset.state = document.body.dataset.link = name;
     $("link").textContent = text;
     showAnalysing();
   },

@@ -1,6 +1,6 @@
 // The strip that says how the program is doing.
 
-import { plain, stateInWords } from "./words.js";
+import { plain } from "./words.js";
 
 const number = (value, digits = 0) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 
@@ -17,8 +17,9 @@ function entries(session, link) {
     ["Camera rate", `${number(status?.fps, 1)}`, "frames/s", blocked.some((face) => face.reason === "low_fps")],
     ["Delay", `${number(status?.latency_ms?.p50)}`, `ms (99 %: ${number(status?.latency_ms?.p99)} ms)`, false],
     ["Dropped frames", String(total), dropped.filter(([, count]) => count).map(([stage, count]) => `${plain(stage)} ${count}`).join(", "), false],
-    ["Faces", !faces.length ? "none" : blocked.length ? stateInWords(blocked[0]) : calibrating.length ? stateInWords(calibrating[0]) : `${faces.length} watched`,
-      "", blocked.length > 0],
+    ["Faces", !faces.length ? "none" : `${faces.length - blocked.length - calibrating.length} of ${faces.length} watched`,
+      [blocked.length && `${blocked.length} cannot be`, calibrating.length && `${calibrating.length} calibrating`].filter(Boolean).join(", "),
+      blocked.length > 0],
     ["Threshold", threshold === null || threshold === undefined ? "–" : threshold.toFixed(2), rate ? `≈ ${number(rate)} false alarms/h` : "", false],
     ["Runs on", status?.runtime ?? hello?.runtime ?? "–", hello?.model?.name ?? "", false],
   ].map((entry) => (link === "connected" ? entry : [entry[0], entry[1], "", entry[3]]));
