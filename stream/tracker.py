@@ -20,26 +20,24 @@ EPSILON_S = 1e-6
 """Slack in comparing times that are sums of hops."""
 SAME_OVERLAP = 0.5
 """Two intervals mean one movement when they share half of the shorter: a truncated one lies inside the full one."""
-ABSORB_IOU = 0.3
-"""What is closed is known in full, so a late proposal of it must look like it; a new movement may touch its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrackerConfig:
     """What an interval tracker believes, and when it speaks. Scores are probabilities, times are seconds.
 
-    `threshold`: an `end` needs this score. `start_threshold`: one proposal this high starts an interval.
-    `hold_threshold`: a started one below it for `fade_s` is retracted. `floor_score`: below it nothing is tracked.
-    `min_s`, `max_s`: how long an ME can be. `latency_s`: from an offset to the verdict. `vote_s`: older votes no longer
-    count. `score_votes`: the score is the mean of that many best votes, missing ones counted as 0.
-    `nuisance_ratio`: a nuisance wins when its evidence reaches this multiple of the ME's. `fade_s`: see above.
+    `threshold`: an `end` needs this score. `start_threshold`: one proposal this high starts an interval; lower, since a
+    `start` is provisional and must be early. `hold_threshold`: a started one below it for `fade_s` is retracted.
+    `floor_score`: below it nothing is tracked. `min_s`, `max_s`: how long an ME can be. `latency_s`: from an offset to
+    the verdict. `vote_s`: older votes no longer count. `score_votes`: the score is the mean of that many best votes,
+    missing ones counted as 0. `nuisance_ratio`: a nuisance wins when its evidence reaches this multiple of the ME's.
     `update_s`: smallest move of a boundary worth an `update`. `nms_iou`: from here on two overlapping intervals are
     one; below, the later is clipped. `memory_s`: how long a closed interval absorbs late proposals: a clip's length.
     """
 
     threshold: float = 0.5
-    start_threshold: float = 0.6
-    hold_threshold: float = 0.3
+    start_threshold: float = 0.4
+    hold_threshold: float = 0.25
     floor_score: float = 0.1
     min_s: float = 0.1
     max_s: float = 0.8
@@ -192,7 +190,7 @@ class IntervalTracker:
         for interval in sorted(intervals, key=lambda i: (-i.score, i.onset_s, i.offset_s)):
             if interval.offset_s < now_s - self.config.memory_s:
                 continue
-            same = [t for t in self._tracks if _means(interval, t)]
+            same = [t for t in self._tracks if self._means(interval, t)]
             if not same and interval.score >= self.config.floor_score:
                 same = [_Track(born_s=now_s, hops=[_Hop(now_s, interval, interval.kinds)])]
                 self._tracks += same
@@ -201,6 +199,12 @@ class IntervalTracker:
         for track in self._tracks:
             if track.closed is None:
                 self._add_hop(track, chosen.get(track), intervals, now_s)
+
+    def _means(self, interval: ScoredInterval, track: _Track) -> bool:
+        """Whether a proposal means the movement of this track; of a closed one, what would be refused as its double."""
+        if track.closed is not None:
+            return iou(interval, track.closed) >= self.config.nms_iou
+        return _share(interval, track.estimate()) >= SAME_OVERLAP
 
     def _add_hop(self, track: _Track, own: ScoredInterval | None, all_: list[ScoredInterval], now_s: float) -> None:
         where = track.estimate()
@@ -349,13 +353,6 @@ def _length_s(a: ScoredInterval) -> float:
 
 def _overlap_s(a: ScoredInterval, b: ScoredInterval) -> float:
     return min(a.offset_s, b.offset_s) - max(a.onset_s, b.onset_s)
-
-
-def _means(interval: ScoredInterval, track: _Track) -> bool:
-    """Whether a proposal means the movement of this track."""
-    if track.closed is not None:
-        return iou(interval, track.closed) >= ABSORB_IOU
-    return _share(interval, track.estimate()) >= SAME_OVERLAP
 
 
 def _share(a: ScoredInterval, b: ScoredInterval) -> float:

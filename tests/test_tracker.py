@@ -182,6 +182,16 @@ def test_of_two_readings_of_one_movement_the_stronger_is_said():
     assert taken_back.suppressed == "duplicate"
 
 
+def test_what_is_left_of_an_interval_that_leaves_the_clip_is_not_started_anew():
+    """As the onset leaves the clip, networks propose the rest of a movement, and with confidence."""
+    tracker, said = IntervalTracker(), []
+    for i in range(8):
+        said += tracker.update([proposal(1.0, 1.42)], 1.45 + i * HOP_S)
+    for i, onset_s in enumerate((1.1, 1.2, 1.25)):
+        said += tracker.update([proposal(onset_s, 1.6, 0.7)], 3.05 + i * HOP_S)
+    assert [e.phase for e in said].count(Phase.START) == 1
+
+
 def test_what_a_gap_cut_does_not_swallow_what_follows():
     tracker = IntervalTracker()
     said = tracker.update([proposal(2.0, 2.6)], 2.3) + tracker.flush(2.3, "gap")
@@ -266,8 +276,8 @@ def test_a_config_that_makes_no_sense_is_refused(bad):
 
 def test_at_moves_start_and_hold_with_the_threshold():
     low, same = TrackerConfig().at(0.2), TrackerConfig().at(0.5)
-    assert low.hold_threshold < low.threshold < low.start_threshold < same.start_threshold
-    assert same.start_threshold == pytest.approx(0.6)
+    assert low.hold_threshold < low.start_threshold < low.threshold < same.start_threshold
+    assert same.start_threshold == pytest.approx(TrackerConfig().start_threshold)
 
 
 # ---- the transition table: every state x sign, and every state x {high, low, gap, end of stream}
