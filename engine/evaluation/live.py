@@ -24,7 +24,7 @@ from stream.config import Config
 from stream.errors import UserError
 from stream.source_info import Source, SourceInfo
 from stream.sources import open_source
-from stream.stages import score_at
+from stream.score_stage import score_at
 from stream.tracker import IntervalTracker, TrackerConfig
 from stream.types import Frame, ScoredInterval, SourceGap, TrackerEvent
 
