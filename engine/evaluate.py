@@ -128,16 +128,15 @@ def _run(truth: Sequence[TruthVideo], tasks: Sequence[Task], options: argparse.N
             recordings[task.name] = recording
     of = {t.file: t for t in truth}
 
+    baselines = options.threshold is None  # as in the live program, a given threshold is taken at its word
+
     def at(video: Judged, threshold: float) -> Judged:
         config = TrackerConfig().at(threshold)
         recording = recordings[video.result.name]
-        return judged(of[video.result.name], recording.replay(config), recording.trace(config.latency_s))
+        return judged(of[video.result.name], recording.replay(config, baselines), recording.trace(config.latency_s))
 
-    return [_at_floor(t, recordings[t.file]) for t in truth], at
-
-
-def _at_floor(truth: TruthVideo, recording: live.Recording) -> Judged:
-    return judged(truth, recording.replay(TrackerConfig().at(FLOOR)))
+    floor = TrackerConfig().at(FLOOR)
+    return [judged(t, recordings[t.file].replay(floor, baselines)) for t in truth], at
 
 
 def _recorded(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, live.Recording]]:
@@ -184,13 +183,12 @@ def _complete(name: str, videos: Sequence[Video]) -> None:
         print(f"evaluate: this copy of {name} has {words[0]}; published are {words[1]}", file=sys.stderr)
 
 
-def _config(options: argparse.Namespace, model: Path | None, threshold: float | None = FLOOR) -> Config:
+def _config(options: argparse.Namespace, model: Path | None) -> Config:
     return Config(
         offline=True,
         model=model,
         runtime=options.runtime,
         face_model=options.face_model,
-        threshold=threshold,
         max_faces=options.max_faces,
     )
 
@@ -201,7 +199,7 @@ def _threshold(options: argparse.Namespace) -> float:
         return float(options.threshold)
     if options.truth:
         return 0.0
-    return decision(_config(options, options.model, None), load_model(options.model)).tracker.threshold
+    return decision(_config(options, options.model), load_model(options.model), "").tracker.threshold
 
 
 def _protocol(options: argparse.Namespace, videos: Sequence[Judged]) -> str:

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from engine.datasets import DatasetError, Video
 from engine.evaluation.events import Said
 from stream.app import assemble, offline_events
+from stream.baseline import log_odds, probability
 from stream.config import Config
 from stream.errors import UserError
+from stream.score_stage import score_at
 from stream.source_info import Source, SourceInfo
 from stream.sources import open_source
-from stream.score_stage import score_at
 from stream.tracker import IntervalTracker, TrackerConfig
 from stream.types import Frame, ScoredInterval, SourceGap, TrackerEvent
 
@@ -33,11 +34,15 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One call of a tracker: proposals at `now_s`, or a flush (`reason` set)."""
+    """One call of a tracker: proposals at `now_s`, or a flush (`reason` set).
+
+    `shift`: what the face's baseline added to the log-odds of the threshold at that moment (`stream.baseline`).
+    """
 
     now_s: float
     intervals: tuple[ScoredInterval, ...] = ()
     reason: str | None = None
+    shift: float = 0.0
 
 
 @dataclass(slots=True)
@@ -48,14 +53,20 @@ class Recording:
     frames: int = 0
     faces: list[list[Step]] = field(default_factory=list)
 
-    def replay(self, config: TrackerConfig) -> list[Said]:
-        """The events that a run with this tracker says, in order of emission."""
+    def replay(self, config: TrackerConfig, baselines: bool = False) -> list[Said]:
+        """The events that a run with this tracker says, in order of emission.
+
+        `baselines`: the threshold is moved for each face as its baseline moved it. Scores are then in terms of
+        everybody's threshold: what is said reaches it, and a sweep over them is sound.
+        """
         said: list[tuple[float, int, Said]] = []
         for face, steps in enumerate(self.faces):
             tracker = IntervalTracker(config)
             for step in steps:
+                shift = step.shift if baselines else 0.0
+                tracker.config = _moved(config, shift)
                 for event in _take(tracker, step):
-                    said.append((step.now_s, face, _said(event, face, step.now_s)))
+                    said.append((step.now_s, face, _said(event, face, step.now_s, shift)))
         return [s for _, _, s in sorted(said, key=lambda s: s[:2])]
 
     def trace(self, latency_s: float) -> list[tuple[float, float]]:
@@ -89,15 +100,20 @@ class Recording:
 class _RecordingTracker(IntervalTracker):
     def __init__(self, config: TrackerConfig, steps: list[Step]) -> None:
         super().__init__(config)
+        self._everybodys = config.threshold
         self._steps = steps
 
     def update(self, intervals: list[ScoredInterval], now_s: float) -> list[TrackerEvent]:
-        self._steps.append(Step(now_s, tuple(intervals)))
+        self._steps.append(Step(now_s, tuple(intervals), shift=self._shift()))
         return super().update(intervals, now_s)
 
     def flush(self, now_s: float, reason: str) -> list[TrackerEvent]:
-        self._steps.append(Step(now_s, reason=reason))
+        self._steps.append(Step(now_s, reason=reason, shift=self._shift()))
         return super().flush(now_s, reason)
+
+    def _shift(self) -> float:
+        own = self.config.threshold
+        return 0.0 if own == self._everybodys else log_odds(own) - log_odds(self._everybodys)
 
 
 class FolderSource:
@@ -165,14 +181,18 @@ def _take(tracker: IntervalTracker, step: Step) -> list[TrackerEvent]:
     return tracker.flush(step.now_s, step.reason)
 
 
-def _said(event: TrackerEvent, face: int, now_s: float) -> Said:
+def _moved(config: TrackerConfig, shift: float) -> TrackerConfig:
+    return config.at(probability(log_odds(config.threshold) + shift)) if shift else config
+
+
+def _said(event: TrackerEvent, face: int, now_s: float, shift: float) -> Said:
     return Said(
         event.phase.value,
         f"{face}:{event.key}",
         event.onset_s,
         event.apex_s,
         event.offset_s,
-        event.score,
+        probability(log_odds(event.score) - shift) if shift else event.score,
         now_s,
         event.suppressed,
     )
@@ -182,4 +202,4 @@ def _step(said: dict[str, Any]) -> Step:
     intervals = tuple(
         ScoredInterval(**{**i, "kinds": tuple(i["kinds"]), "regions": tuple(i["regions"])}) for i in said["intervals"]
     )
-    return Step(said["now_s"], intervals, said["reason"])
+    return Step(said["now_s"], intervals, said["reason"], said["shift"])
