@@ -13,8 +13,9 @@ from shutil import which
 
 from playwright.sync_api import sync_playwright
 
-SETTLED = 2
+SETTLED = 3
 WAIT_MS = 60_000
+WATCHED_MS = 22_000
 PICTURE = Path(__file__).with_name("dashboard.png")
 
 
@@ -44,6 +45,7 @@ def photograph(url: str) -> None:
                 break
             except Exception:
                 page.wait_for_timeout(500)
+        page.wait_for_timeout(WATCHED_MS)
         page.locator("li[data-state=settled]").nth(SETTLED - 1).wait_for(timeout=WAIT_MS)
         page.screenshot(path=PICTURE)
         browser.close()

@@ -178,7 +178,7 @@ def test_a_restart_is_caught_up_without_loss_or_duplicate(page, tmp_path):
 @needs_browser
 def test_two_tabs_and_a_slow_one_each_get_every_event_once(browser, page, tmp_path):
     """The slow tab's thread is blocked for a while; meanwhile the others are served as if it were not there."""
-    total = 120
+    total = 80
     with serving(tmp_path) as server:
         open_dashboard(page, server)
         tabs = [page, page.context.new_page(), page.context.new_page()]
@@ -189,7 +189,7 @@ def test_two_tabs_and_a_slow_one_each_get_every_event_once(browser, page, tmp_pa
         def publish():
             for n in range(total):
                 server.publish(event(n))
-                for k in range(10):
+                for k in range(5):
                     server.publish_scores({"face": 1, "time_s": 2.0 * n + k / 10, "score": 0.2, "threshold": 0.5})
                 time.sleep(0.002)
 

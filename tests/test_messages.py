@@ -53,12 +53,11 @@ REQUESTS = st.fixed_dictionaries(
 def test_anything_a_client_sends_is_a_request_or_ignored_or_refused(data):
     try:
         message = parse_client(data)
-    except MessageError as error:
-        assert str(error)
-    else:
-        assert message is None or isinstance(message, Subscribe | Auth)
-        if isinstance(message, Subscribe):
-            assert message.topics <= set(TOPICS)
+    except MessageError:
+        return  # anything else that is raised fails the test
+    assert message is None or isinstance(message, Subscribe | Auth)
+    if isinstance(message, Subscribe):
+        assert message.topics <= set(TOPICS)
 
 
 @given(REQUESTS)

@@ -56,7 +56,7 @@ export class FaceCards {
       if (shape.endS > view.fromS - 1 && shape.startS < view.toS + 1) intervals.push(shape);
     }
     drawTrace(card.trace, {
-      scores: face.scores, intervals, marks: session.marks, fromS: view.fromS, toS: view.toS,
+      scores: face.scores, wallOf: ({ epoch, timeS }) => session.wall(epoch, timeS), intervals, marks: session.marks, fromS: view.fromS, toS: view.toS,
       threshold: face.scores.at(-1)?.threshold ?? session.status?.threshold ?? null, labelAt: clock,
     });
   }

@@ -4,6 +4,7 @@ const SCORES_KEPT = 60000; // per face: two hours at eight a second
 const PREVIEWS_KEPT_S = 8;
 const WITH_FRAMES_KEPT = 80; // intervals that keep their crops
 const AROUND_S = 0.35;
+const DRIFT_S = 0.5;
 const SETTLE_MS = 600; // the crops behind the offset are still on their way when `end` comes
 
 export class Session {
@@ -17,7 +18,7 @@ export class Session {
     this.status = null;
     this.cursor = null;
     this.counts = { events: 0, duplicates: 0 };
-    this.shifts = new Map(); // epoch -> { s: wall clock minus source clock, live }
+    this.clocks = new Map(); // epoch -> [{ fromS, s }]: from fromS on (source clock) the wall clock is s ahead
     this.startS = now();
   }
 
@@ -71,7 +72,7 @@ export class Session {
   #scores({ face: number, time_s, score, threshold }) {
     this.#liveClock(time_s);
     const { scores } = this.face(number);
-    scores.push({ wallS: this.wall(this.hello.epoch, time_s), score, threshold });
+    scores.push({ epoch: this.hello.epoch, timeS: time_s, score, threshold });
     if (scores.length > SCORES_KEPT) scores.splice(0, SCORES_KEPT / 10);
     return "scores";
   }
@@ -110,26 +111,36 @@ export class Session {
 
   // Wall clock, s since 1970, of a moment on the source's clock of an epoch.
   wall(epoch, timeS) {
-    return timeS + (this.shifts.get(epoch)?.s ?? this.now() - timeS);
+    const clocks = this.clocks.get(epoch);
+    return clocks ? timeS + (clocks.findLast(({ fromS }) => fromS <= timeS) ?? clocks[0]).s : this.now();
   }
 
   endOf(interval) {
     return interval.offset_s ?? interval.apex_s ?? interval.onset_s;
   }
 
-  // Telemetry comes as it happens, so the smallest distance to now is the offset between the clocks.
+  // Telemetry comes as it happens, so the smallest distance to now is the offset between the clocks. It grows when the
+  // source waits (a file on a machine that is too slow): what was placed on the wall clock before stays where it is.
   #liveClock(timeS) {
-    const epoch = this.hello.epoch;
+    const clocks = this.clocks.get(this.hello.epoch);
+    const last = clocks?.at(-1);
     const s = this.now() - timeS;
-    const known = this.shifts.get(epoch);
-    if (!known?.live || s < known.s || s > known.s + 2) this.shifts.set(epoch, { s, live: true });
+    if (!last?.live || timeS < last.fromS) this.clocks.set(this.hello.epoch, [{ fromS: -Infinity, s, live: true }]);
+    else if (s < last.s) this.#sooner(clocks, s);
+    else if (s > last.s + DRIFT_S) clocks.push({ fromS: timeS, s, live: true });
+  }
+
+  // What came late in a bunch had made the clock seem further off than it was: undo that, so that time never runs back.
+  #sooner(clocks, s) {
+    while (clocks.length > 1 && clocks.at(-2).s > s) clocks.pop();
+    clocks.at(-1).s = s;
   }
 
   // An event from before we were there: its wall clock was taken shortly behind its offset.
   #guessClock(event) {
-    if (this.shifts.has(event.epoch)) return;
+    if (this.clocks.has(event.epoch)) return;
     const settleS = event.phase === "start" ? 0.25 : 0.4;
-    this.shifts.set(event.epoch, { s: Date.parse(event.time) / 1000 - settleS - this.endOf(event), live: false });
+    this.clocks.set(event.epoch, [{ fromS: -Infinity, s: Date.parse(event.time) / 1000 - settleS - this.endOf(event), live: false }]);
   }
 
   // Crops are kept in this page's memory alone, for the newest intervals.

@@ -56,7 +56,8 @@ export function tickStep(spanS, width, apart) {
 }
 
 // One face's trace from `fromS` to `toS` (wall clock, s). `intervals`: [{state, startS, apexS, endS, label}].
-export function drawTrace(canvas, { scores, intervals, marks, fromS, toS, threshold, labelAt }) {
+// `wallOf` places a score on the wall clock.
+export function drawTrace(canvas, { scores, wallOf, intervals, marks, fromS, toS, threshold, labelAt }) {
   const colour = palette();
   const { context, width, height } = prepare(canvas);
   const left = 34, right = width - 14, top = 16, bottom = height - 22;
@@ -100,7 +101,7 @@ export function drawTrace(canvas, { scores, intervals, marks, fromS, toS, thresh
     context.textBaseline = "bottom";
     context.fillText("threshold", left + 4, y(threshold) - 2);
   }
-  curve(context, colour, scores, x, y, fromS, toS);
+  curve(context, colour, scores, wallOf, x, y, fromS, toS);
   for (const mark of marks) flag(context, x(mark.wallS), top, bottom, colour("mark"));
   context.restore();
 }
@@ -130,11 +131,11 @@ function band(context, colour, { state, startS, apexS, endS, label }, x, top, bo
   }
 }
 
-function curve(context, colour, scores, x, y, fromS, toS) {
+function curve(context, colour, scores, wallOf, x, y, fromS, toS) {
   let low = 0, high = scores.length;
   while (low < high) {
     const middle = (low + high) >> 1;
-    if (scores[middle].wallS < fromS - 1) low = middle + 1;
+    if (wallOf(scores[middle]) < fromS - 1) low = middle + 1;
     else high = middle;
   }
   context.strokeStyle = colour("trace");
@@ -143,11 +144,12 @@ function curve(context, colour, scores, x, y, fromS, toS) {
   context.beginPath();
   const stride = Math.max(1, Math.floor((scores.length - low) / 4000));
   let beforeS = null;
-  for (let i = low; i < scores.length && scores[i].wallS <= toS + 1; i += stride) {
-    const { wallS, score } = scores[i];
-    if (beforeS !== null && wallS - beforeS < Math.max(1, stride)) context.lineTo(x(wallS), y(score));
+  for (let i = low; i < scores.length; i += stride) {
+    const { timeS, score } = scores[i], wallS = wallOf(scores[i]);
+    if (wallS > toS + 1) break;
+    if (beforeS !== null && Math.abs(timeS - beforeS) < Math.max(1, stride)) context.lineTo(x(wallS), y(score));
     else context.moveTo(x(wallS), y(score)); // nothing is known in between: no line
-    beforeS = wallS;
+    beforeS = timeS;
   }
   context.stroke();
 }
