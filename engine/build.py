@@ -11,7 +11,8 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -73,8 +74,8 @@ def flavour(name: str) -> Flavour | None:
 def load_graphs(model: Model, precision: str, ranges: Mapping[str, float] | None = None) -> dict[str, onnx.ModelProto]:
     """The ONNX graphs of both halves in `precision`, exported anew when the model's are missing or of other weights."""
     graphs = {half: _marked_graph(model, half) for half in HALVES}
-    if None in graphs.values():
-        graphs = dict(_exported(model))
+    if stale := [half for half, graph in graphs.items() if graph is None]:
+        graphs |= _exported(model, stale)
     if precision == "int8" and ranges is None:
         ranges = load_ranges(model.directory / "mesnet_int8.json")
     return {half: convert(graph, precision, ranges) for half, graph in graphs.items() if graph is not None}
@@ -89,7 +90,7 @@ def _marked_graph(model: Model, half: str) -> onnx.ModelProto | None:
     return graph if (said.get("weights_sha256"), said.get("precision")) == (model.sha256, "fp32") else None
 
 
-def _exported(model: Model) -> dict[str, onnx.ModelProto]:
+def _exported(model: Model, halves: list[str]) -> dict[str, onnx.ModelProto]:
     try:
         from engine.export import export, load_network
     except ImportError:
@@ -97,7 +98,7 @@ def _exported(model: Model) -> dict[str, onnx.ModelProto]:
             f"no ONNX graph in {model.directory} fits the weights; exporting needs torch (mestream[train])"
         ) from None
     with tempfile.TemporaryDirectory() as scratch:
-        paths = export(load_network(model), Path(scratch), model.sha256)
+        paths = export(load_network(model), Path(scratch), model.sha256, halves)
         return {half: onnx.load(path) for half, path in paths.items()}
 
 
@@ -230,6 +231,28 @@ def ensure(
     return home
 
 
+@contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """A bar per phase on stderr, which appears with its phase: nothing is shown when nothing is built."""
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+    bars, ids = Bars(console=Console(stderr=True)), dict[str, Any]()
+
+    def progress(phase: str, done: int, total: int) -> None:
+        if not ids:
+            bars.start()
+        if phase not in ids:
+            ids[phase] = bars.add_task(phase, total=total)
+        bars.update(ids[phase], completed=done, total=total)
+
+    try:
+        yield progress
+    finally:
+        if ids:
+            bars.stop()
+
+
 def write_onnx(model: Model, precision: str, out: Path, ranges: Mapping[str, float] | None) -> list[Path]:
     """Both ONNX graphs in `precision`, into `out`."""
     out.mkdir(parents=True, exist_ok=True)
@@ -277,17 +300,7 @@ def _build(args: argparse.Namespace) -> list[Path]:
     version = found.version if found else "missing"
     target = Target(args.runtime, version, args.capability or gpu_capability() or "unknown", args.precision)
     out = args.out or sidecar.cached(model, target)
-    from rich.console import Console
-    from rich.progress import Progress as Bars
-
-    with Bars(console=Console(stderr=True)) as bars:
-        ids: dict[str, Any] = {}
-
-        def progress(phase: str, done: int, total: int) -> None:
-            if phase not in ids:
-                ids[phase] = bars.add_task(phase, total=total)
-            bars.update(ids[phase], completed=done, total=total)
-
+    with progress_bars() as progress:
         compile_engines(model, target, out, ranges, progress)
     return [*(sidecar.engine_path(out, half) for half in HALVES), out / sidecar.FILE]
 

@@ -3,6 +3,7 @@
 import logging
 import tempfile
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import onnx
@@ -61,10 +62,10 @@ def save_model(net: MESNet, directory: Path) -> Model:
     return model
 
 
-def export(net: MESNet, directory: Path, sha256: str) -> dict[str, Path]:
+def export(net: MESNet, directory: Path, sha256: str, halves: Iterable[str] = HALVES) -> dict[str, Path]:
     """Write `mesnet_2d.onnx` and `mesnet_1d.onnx` (any batch, all else fixed), marked with the weights' hash."""
     directory.mkdir(parents=True, exist_ok=True)
-    return {half: _export_half(net, half, directory / f"mesnet_{half}.onnx", sha256) for half in HALVES}
+    return {half: _export_half(net, half, directory / f"mesnet_{half}.onnx", sha256) for half in halves}
 
 
 def _export_half(net: MESNet, half: str, path: Path, sha256: str) -> Path:

@@ -108,6 +108,21 @@ def test_the_survey_gives_a_reason_for_each(tiny_model: Model) -> None:
     assert chosen.name == best or (best == "tensorrt" and chosen.name.startswith("tensorrt"))
 
 
+def test_auto_passes_over_what_fails_and_says_so(
+    tiny_model: Model, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A survey can't know all: a GPU that TensorRT refuses shows only when the engine is built."""
+    monkeypatch.setitem(runtimes._SURVEYS, "tensorrt", lambda: runtimes.Survey("tensorrt", True, "looks well"))
+    monkeypatch.setitem(runtimes._SURVEYS, "cuda", lambda: runtimes.Survey("cuda", False, "none"))
+    monkeypatch.setitem(runtimes._MAKERS, "tensorrt", refuse)
+    assert runtimes.select("auto", tiny_model, faces=1).name == "onnx"
+    assert "runtime tensorrt is passed over: no such GPU" in caplog.text
+
+
+def refuse(model: Model, faces: int, device: str) -> runtimes.Runtime:
+    raise EngineError("no such GPU")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
 def test_without_a_gpu_its_runtimes_say_so(tiny_model: Model) -> None:
     for name in ("cuda", "tensorrt"):

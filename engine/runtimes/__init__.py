@@ -4,6 +4,7 @@ Nothing of a runtime is imported before it is asked for: a program that scores o
 """
 
 import importlib.util
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +18,7 @@ from engine.rings import Step
 from engine.spec import ModelSpec
 
 DEFAULT_FACES = 16
+log = logging.getLogger("engine")
 
 
 class Runtime(Protocol):
@@ -49,36 +51,31 @@ class Survey:
     why: str
 
 
-def _has(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
-
-
 def select(
     name: str = "auto", model: Model | None = None, *, faces: int = DEFAULT_FACES, device: str = "cuda"
 ) -> Runtime:
-    """The runtime `name` (one of NAMES) for up to `faces` faces at once; `auto` takes the first that runs here.
+    """The runtime `name` (one of NAMES) for up to `faces` faces at once; `auto` takes the first that runs here,
+    and passes over, with a warning, one that should but fails.
 
     `device` is what torch calls it (`cuda`, `cuda:1`); the CPU runtime has none. Raises EngineError: the named runtime
     can't run here and why, or what is wrong with the model.
     """
     if name not in NAMES:
         raise EngineError(f"runtime {name!r} is not known; choose one of {', '.join(NAMES)}")
-    if name == "auto":
-        name = next((found.name for found in survey() if found.ok), "onnx")
-    elif not (found := _SURVEYS[name]()).ok:
-        raise EngineError(f"runtime {name} can't run here: {found.why}; use --runtime auto")
     model = model or load_model()
-    if name == "onnx":
-        from engine.runtimes.onnx import OnnxRuntime
-
-        return OnnxRuntime(model, faces)
-    if name == "cuda":
-        from engine.runtimes.torch_cuda import torch_runtime
-
-        return torch_runtime(model, faces, device)
-    from engine.runtimes.tensorrt import tensorrt_runtime
-
-    return tensorrt_runtime(model, faces, device)
+    if name != "auto":
+        if not (found := _SURVEYS[name]()).ok:
+            raise EngineError(f"runtime {name} can't run here: {found.why}; use --runtime auto")
+        return _MAKERS[name](model, faces, device)
+    for found in survey():
+        try:
+            if found.ok:
+                return _MAKERS[found.name](model, faces, device)
+        except EngineError as error:
+            if found.name == "onnx":
+                raise
+            log.warning("runtime %s is passed over: %s", found.name, error)
+    raise AssertionError("onnxruntime is a dependency: its survey is always ok")
 
 
 def survey() -> list[Survey]:
@@ -116,5 +113,24 @@ def _survey_onnx() -> Survey:
     return Survey("onnx", True, f"onnxruntime {onnxruntime.__version__} on the CPU, one thread")
 
 
+def _make_tensorrt(model: Model, faces: int, device: str) -> Runtime:
+    from engine.runtimes.tensorrt import tensorrt_runtime
+
+    return tensorrt_runtime(model, faces, device)
+
+
+def _make_cuda(model: Model, faces: int, device: str) -> Runtime:
+    from engine.runtimes.torch_cuda import torch_runtime
+
+    return torch_runtime(model, faces, device)
+
+
+def _make_onnx(model: Model, faces: int, device: str) -> Runtime:
+    from engine.runtimes.onnx import OnnxRuntime
+
+    return OnnxRuntime(model, faces)
+
+
+_MAKERS = {"tensorrt": _make_tensorrt, "cuda": _make_cuda, "onnx": _make_onnx}
 _SURVEYS: dict[str, Callable[[], Survey]] = {"tensorrt": _survey_tensorrt, "cuda": _survey_cuda, "onnx": _survey_onnx}
 NAMES = ("auto", *_SURVEYS)

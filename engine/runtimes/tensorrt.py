@@ -26,7 +26,8 @@ class _Call:
 
     def __init__(self, engine: Any, trt: Any, device: torch.device) -> None:
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-        self._inputs = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
+        # the order of the call (crops; features, valid) is that of the alphabet; an engine promises none
+        self._inputs = sorted(n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT)
         (self._output,) = (n for n in names if n not in self._inputs)
         self._context = _context(engine, trt)
         if self._context is None:
@@ -86,7 +87,8 @@ def tensorrt_runtime(
     at = torch.device(device)
     target = Target(found.name, found.version, "{}.{}".format(*torch.cuda.get_device_capability(at)), precision)
     if directory is None:
-        directory = build.ensure(model, target, ranges)
+        with build.progress_bars() as progress:
+            directory = build.ensure(model, target, ranges, progress)
     else:
         sidecar.check(directory, model, target)
     trt = found.trt

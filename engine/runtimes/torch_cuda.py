@@ -159,6 +159,7 @@ class TorchRuntime:
                 rows.copy_(heads, non_blocking=True)
 
         graph = torch.cuda.CUDAGraph()
+        torch.cuda.synchronize(self.device)  # rings, buffers and weights were filled on another stream
         with torch.cuda.device(self.device), torch.cuda.stream(self._stream):
             for _ in range(3):  # what libraries choose and compile on first use may not happen during capture
                 hop()
