@@ -13,7 +13,9 @@ from pathlib import Path
 
 import torch
 
+from engine.datasets import LOADERS, DatasetError
 from engine.spec import ModelSpec
+from engine.training.dataset_pool import pools_of
 from engine.training.pool import Pool
 from engine.training.trainer import Plan, Trainer, keep_memory
 from stream.errors import UserError
@@ -30,6 +32,11 @@ def make(module: str, *arguments: str) -> None:
 
 def prepare_pools(options: argparse.Namespace) -> tuple[list[Path], list[Path]]:
     """Actors and pools in OUT, made where they are missing."""
+    if options.dataset:
+        if not options.root:
+            raise UserError("--dataset needs --root DIR, where it lies", 2)
+        train, tune = pools_of(options.dataset, options.root, options.out / "pools", options.leave_out)
+        return train + (options.pool or []), tune
     if options.pool:
         return options.pool, options.tune
     if not options.data:
@@ -50,6 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
     """`python -m engine.train`."""
     parser = argparse.ArgumentParser(prog="python -m engine.train", description=main.__doc__)
     parser.add_argument("--data", type=Path, help="folder that holds portraits/ and video/")
+    parser.add_argument("--dataset", choices=tuple(LOADERS), help="a licensed data set to train on; --pool adds to it")
+    parser.add_argument("--root", type=Path, help="where the data set lies")
+    parser.add_argument("--leave-out", default="", metavar="PERSON", help="nobody is trained or tuned on this one")
     parser.add_argument("--pool", type=Path, nargs="+", help="pools to train on, instead of --data")
     parser.add_argument("--tune", type=Path, nargs="+", help="pools to choose by, with --pool")
     parser.add_argument("--out", type=Path, required=True)
@@ -65,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.device.startswith("cuda") and not torch.cuda.is_available():
             raise UserError(f"--device {options.device}: PyTorch sees no CUDA GPU here; give --device cpu", 2)
-        if options.pool and not options.tune:
+        if options.pool and not options.tune and not options.dataset:
             raise UserError("--pool needs --tune DIR, a pool of other people to choose by", 2)
         options.out.mkdir(parents=True, exist_ok=True)
         keep_memory()
@@ -77,9 +87,9 @@ def main(arguments: list[str] | None = None) -> int:
         trainer.run(options.judge_every)
         trainer.export()
         print(f"{steps} steps in {(time.monotonic() - began) / 60:.0f} min; model in {options.out}, for --model")
-    except UserError as error:
+    except (UserError, DatasetError) as error:
         print(error, file=sys.stderr)
-        return error.code
+        return error.code if isinstance(error, UserError) else 1
     return 0
 
 

@@ -5,14 +5,16 @@ import shutil
 
 import cv2
 import numpy as np
+import openpyxl
 import pytest
 from clips import face_image, raised_at
 
 from engine.datasets import Interval, Video
-from engine.evaluation.folds import split, train_folds
+from engine.evaluation.folds import train_folds
 from engine.model import load_model
 from engine.spec import CLASSES, ModelSpec
-from engine.training.dataset_pool import Stretch, label_of, make_pools, region_shares, windows
+from engine.train import main as train_main
+from engine.training.dataset_pool import Stretch, label_of, make_pools, region_shares, split, windows
 from engine.training.loss import ABSENT, UNKNOWN
 from engine.training.pool import LENGTH, Pool
 from stream.errors import UserError
@@ -89,6 +91,35 @@ def test_nobody_is_trained_or_tuned_on_who_is_judged():
         assert set(train) | set(tune) == set(people) - {subject}
     with pytest.raises(UserError, match="too few"):
         split("a", ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--dataset", "smic"], 2, "--dataset needs --root"),
+        (["--dataset", "smic", "--root", "."], 1, "SMIC-HS-E_annotation.xlsx is missing"),
+        (
+            ["--dataset", "smic", "--root", "smic", "--leave-out", "9"],
+            2,
+            "--leave-out 9: no such person in smic; there are 1, 2",
+        ),
+    ],
+)
+def test_training_on_a_data_set_says_in_one_line_what_is_wrong(tmp_path, monkeypatch, capsys, arguments, code, says):
+    book = openpyxl.Workbook()
+    for row in (
+        ["Subject", "Filename", "OnsetF", "OffsetF", "FirstF", "Emotion"],
+        [1, "a", 2, 4, 1, ""],
+        [2, "b", 2, 4, 1, ""],
+    ):
+        book.active.append(row)
+    (tmp_path / "smic").mkdir()
+    book.save(tmp_path / "smic" / "SMIC-HS-E_annotation.xlsx")
+    monkeypatch.chdir(tmp_path)
+    assert train_main([*arguments, "--out", "out"]) == code
+    err = capsys.readouterr().err
+    assert says in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.timeout(300)

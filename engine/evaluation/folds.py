@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.datasets import Video, loso
+from engine.training.dataset_pool import make_pools, split
 from stream.errors import UserError
-
-TUNE_SHARE = 5
-"""Every fifth of the other people is held out to choose a fold's weights by."""
 
 
 def train_folds(videos: Sequence[Video], options: argparse.Namespace) -> dict[str, Path]:
@@ -17,23 +15,8 @@ def train_folds(videos: Sequence[Video], options: argparse.Namespace) -> dict[st
 
     Pools per person lie in `--out`/pools, weights in `--out`/folds. `--train-pool` adds made-up clips to every fold.
     """
-    from engine.training.dataset_pool import make_pools
-
     pools = make_pools(videos, options.out / "pools", options.face_model)
     return {fold.subject: _fold(fold.subject, pools, options) for fold in loso(videos)}
-
-
-def split(subject: str, people: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(people to train on, people to tune on), neither with `subject` in it.
-
-    Raises UserError when there are too few people for both.
-    """
-    others = [s for s in people if s != subject]
-    tune = others[TUNE_SHARE - 1 :: TUNE_SHARE] or others[-1:]
-    train = [s for s in others if s not in tune]
-    if not train:
-        raise UserError(f"--train without {subject}: {len(others)} other people are too few; at least 2 are needed")
-    return train, tune
 
 
 def _fold(subject: str, pools: dict[str, Path], options: argparse.Namespace) -> Path:

@@ -31,6 +31,8 @@ from stream.types import Frame
 
 FRAMES_FPS = 60.0
 """As in `engine.evaluate`: what is judged is aligned as what was learned from."""
+TUNE_SHARE = 5
+"""Every fifth of the other people is held out to choose a fold's weights by."""
 APEX_SHARE = 0.43
 """Where the apex lies on the way from onset to offset, over the published annotations; used where it is not known."""
 
@@ -131,6 +133,35 @@ def make_pools(videos: Sequence[Video], out: Path, face_model: Path | None) -> d
         if not (out / subject / "complete").is_file():
             make_pool([v for v in videos if v.subject == subject], out / subject, landmarker, spec)
     return {s: out / s for s in people if any((out / s).glob("??????.npy"))}
+
+
+def split(subject: str, people: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(people to train on, people to tune on), neither with `subject` (maybe empty) in it.
+
+    Raises UserError when there are too few people for both.
+    """
+    others = [s for s in people if s != subject]
+    tune = others[TUNE_SHARE - 1 :: TUNE_SHARE] or others[-1:]
+    train = [s for s in others if s not in tune]
+    if not train:
+        raise UserError(f"--train without {subject}: {len(others)} other people are too few; at least 2 are needed")
+    return train, tune
+
+
+def pools_of(
+    dataset: str, root: Path, out: Path, leave_out: str, face_model: Path | None = None
+) -> tuple[list[Path], list[Path]]:
+    """Pools to train and to tune on, of everybody in a data set but `leave_out` (empty: nobody).
+
+    Raises UserError and DatasetError.
+    """
+    videos = LOADERS[dataset](root)
+    if leave_out and leave_out not in {v.subject for v in videos}:
+        people = ", ".join(sorted({v.subject for v in videos}, key=natural))
+        raise UserError(f"--leave-out {leave_out}: no such person in {dataset}; there are {people}", 2)
+    pools = make_pools(videos, out, face_model)
+    train, tune = split(leave_out, list(pools))
+    return [pools[s] for s in train], [pools[s] for s in tune]
 
 
 def main(arguments: list[str] | None = None) -> int:
