@@ -107,7 +107,7 @@ def test_a_full_disk_is_said_and_does_not_stop_the_spotting(tmp_path, camera, ea
 def test_a_server_that_dies_ends_the_program_with_one_line(tmp_path, camera, eager_model):
     with live(tmp_path, eager_model, camera.url()) as running:
         running.wait_for(lambda m: m["type"] == "status")
-        running.pipeline.server.failure = OSError(98, "the address went away")
+        running.pipeline.server._failure = OSError(98, "the address went away")
         with pytest.raises(UserError, match=r"^the event server died: OSError: .*the address went away"):
             running.finish()
 
