@@ -7,7 +7,7 @@ a score of at least --threshold that another runtime finds too, with IoU of at l
 
 import argparse
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +86,7 @@ def _runtimes(
         yield from _on_gpu(model, ranges)
 
 
-def _ranges(model: Model, stretches: list[np.ndarray]) -> dict[str, float]:
+def _ranges(model: Model, stretches: list[np.ndarray]) -> Mapping[str, float | None]:
     """The model's own INT8 ranges; where it has none, of the crops at hand."""
     try:
         return load_ranges(model.directory / "mesnet_int8.json")
@@ -130,7 +130,7 @@ def _openvino(model: Model) -> Iterator[tuple[str, Runtime]]:
     yield "openvino fp32", OpenVino()
 
 
-def _on_gpu(model: Model, ranges: dict[str, float]) -> Iterator[tuple[str, Runtime]]:
+def _on_gpu(model: Model, ranges: Mapping[str, float | None]) -> Iterator[tuple[str, Runtime]]:
     from engine.runtimes.torch_cuda import torch_runtime
 
     yield "torch eager cuda", torch_runtime(model, 1, "cuda", capture=False)

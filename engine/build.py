@@ -71,7 +71,9 @@ def flavour(name: str) -> Flavour | None:
     return None
 
 
-def load_graphs(model: Model, precision: str, ranges: Mapping[str, float] | None = None) -> dict[str, onnx.ModelProto]:
+def load_graphs(
+    model: Model, precision: str, ranges: Mapping[str, float | None] | None = None
+) -> dict[str, onnx.ModelProto]:
     """The ONNX graphs of both halves in `precision`, exported anew when the model's are missing or of other weights."""
     graphs = {half: _marked_graph(model, half) for half in HALVES}
     if stale := [half for half, graph in graphs.items() if graph is None]:
@@ -103,7 +105,7 @@ def _exported(model: Model, halves: list[str]) -> dict[str, onnx.ModelProto]:
 
 
 def compile_engines(
-    model: Model, target: Target, out: Path, ranges: Mapping[str, float] | None, progress: Progress
+    model: Model, target: Target, out: Path, ranges: Mapping[str, float | None] | None, progress: Progress
 ) -> Sidecar:
     """Compile both halves for `target` into `out`; the sidecar comes last: what was cut short is never taken for whole.
 
@@ -214,7 +216,7 @@ def _monitor(trt: Any, progress: Progress) -> Any:
 
 
 def ensure(
-    model: Model, target: Target, ranges: Mapping[str, float] | None = None, progress: Progress = lambda *_: None
+    model: Model, target: Target, ranges: Mapping[str, float | None] | None = None, progress: Progress = lambda *_: None
 ) -> Path:
     """The directory of engines for `target` in the user's cache, built first when they are missing or don't match.
 
@@ -253,7 +255,7 @@ def progress_bars() -> Iterator[Progress]:
             bars.stop()
 
 
-def write_onnx(model: Model, precision: str, out: Path, ranges: Mapping[str, float] | None) -> list[Path]:
+def write_onnx(model: Model, precision: str, out: Path, ranges: Mapping[str, float | None] | None) -> list[Path]:
     """Both ONNX graphs in `precision`, into `out`."""
     out.mkdir(parents=True, exist_ok=True)
     paths = []

@@ -21,7 +21,7 @@ _HEAVY = ("Conv", "Gemm", "MatMul", "BatchNormalization")
 _JOINS = ("Relu", "Add")
 
 
-def convert(graph: ModelProto, precision: str, ranges: Mapping[str, float] | None = None) -> ModelProto:
+def convert(graph: ModelProto, precision: str, ranges: Mapping[str, float | None] | None = None) -> ModelProto:
     """A float32 graph of `engine.export` in another precision; `ranges` as in `to_int8`. Raises EngineError."""
     if precision == "fp32":
         return graph
@@ -117,22 +117,24 @@ def quantised_inputs(graph: ModelProto) -> dict[str, str]:
     }
 
 
-def to_int8(graph: ModelProto, ranges: Mapping[str, float]) -> ModelProto:
+def to_int8(graph: ModelProto, ranges: Mapping[str, float | None]) -> ModelProto:
     """Learnt convolutions in int8. `ranges`: node name (see `quantised_inputs`) -> largest |activation| of its input.
 
-    Raises EngineError when a range is missing, not finite or not positive.
+    A layer whose range is None stays in floating point. Raises EngineError when a range is missing, not finite or not
+    positive.
     """
     out = copy.deepcopy(graph)
     weights = {i.name: i for i in out.graph.initializer}
-    wanted = quantised_inputs(out)
-    if missing := sorted(n for n in wanted if not 0 < ranges.get(n, 0) < np.inf):
+    limits = {name: ranges.get(name, 0.0) for name in quantised_inputs(out)}
+    wanted = {name: limit for name, limit in limits.items() if limit is not None}
+    if missing := sorted(name for name, limit in wanted.items() if not 0 < limit < np.inf):
         raise EngineError(
             f"no INT8 range for {missing[0]} ({len(missing)} layers lack one); run: python -m calibration int8"
         )
     nodes: list[NodeProto] = []
     for node in out.graph.node:
         if node.name in wanted:
-            scale = np.float32(ranges[node.name] / 127)
+            scale = np.float32(wanted[node.name] / 127)
             node.input[0] = _quantised_activation(out, nodes, node, scale)
             node.input[1] = _quantised_weight(out, nodes, weights[node.input[1]])
         nodes.append(node)

@@ -17,10 +17,15 @@ from engine.scorer import with_lags
 REMEDY = "run: python -m calibration int8"
 
 
-def load_ranges(path: Path) -> dict[str, float]:
-    """Node name -> largest |activation|, from a JSON object; raises EngineError when it is missing or is none."""
+def load_ranges(path: Path) -> dict[str, float | None]:
+    """Node name -> largest |activation|, None for what is to stay in floating point; EngineError when there are none.
+
+    A JSON object, or what `python -m calibration int8` writes, which has them under `ranges`.
+    """
     try:
-        return {str(name): float(value) for name, value in json.loads(path.read_text(encoding="utf-8")).items()}
+        said = json.loads(path.read_text(encoding="utf-8"))
+        ranges = said.get("ranges", said)
+        return {str(name): None if value is None else float(value) for name, value in ranges.items()}
     except FileNotFoundError:
         raise EngineError(f"{path} is missing: INT8 needs measured ranges; {REMEDY}") from None
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError, ValueError) as error:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from engine.datasets import DatasetError, Video
 from engine.evaluation.events import Said
 from stream.app import assemble, offline_events
-from stream.baseline import log_odds, probability
+from stream.baseline import Baseline, BaselineLaw, log_odds, probability
 from stream.config import Config
 from stream.errors import UserError
 from stream.score_stage import score_at
@@ -140,10 +140,10 @@ class FolderSource:
         """Nothing is held."""
 
 
-def record_file(path: Path, config: Config) -> Recording:
-    """Run a video file through the live path. Raises UserError."""
+def record_file(path: Path, config: Config, law: BaselineLaw | None = None) -> Recording:
+    """Run a video file through the live path. `law`: of each face's baseline, if not the model's. Raises UserError."""
     with closing(open_source(str(path), paced=False, stop=threading.Event())) as source:
-        return _record(source, config)
+        return _record(source, config, law)
 
 
 def record_video(video: Video, config: Config, fps: float) -> Recording:
@@ -157,8 +157,10 @@ def recording_path(folder: Path, name: str) -> Path:
     return folder / f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}.json.gz"
 
 
-def _record(source: Source, config: Config) -> Recording:
+def _record(source: Source, config: Config, law: BaselineLaw | None = None) -> Recording:
     parts = assemble(config, source)
+    if law is not None:
+        parts.scores.new_baseline = lambda: Baseline(law)
     recording = Recording(parts.model.sha256)
     parts.scores.new_tracker = _tracker_maker(recording)
     for _ in offline_events(parts):

@@ -1,0 +1,131 @@
+"""Know what a score means, for this person, at this camera: `python -m calibration COMMAND`.
+
+    baseline --camera N | --source FILE     measure one person's noise floor; give it to --calibration of the program
+    camera --camera N | --source FILE       is this set-up fit to see micro-expressions, and what to change
+    threshold --false-alarms-per-hour N     the threshold that gives that rate, and how sure that is
+    probability                             what a score means as a probability
+    int8                                    ranges for INT8 from real crops, and what INT8 costs
+
+Every command takes --json (one object on standard output), --out FILE (the same as a file) and --plot FILE (a picture).
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from calibration.answer import Answer
+from engine.errors import EngineError
+from stream.errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 done, 1 failed, 2 wrong usage. Errors are one line on stderr."""
+    try:
+        options = _parse(list(sys.argv[1:] if arguments is None else arguments))
+        for path in (options.out, options.plot):
+            if path is not None and not path.resolve().parent.is_dir():
+                raise UserError(f"{path}: there is no folder {path.resolve().parent}; make it first", 2)
+        answer = _command(options.command)(options)
+        if options.plot:
+            answer.draw(options.plot)
+        if options.out:
+            _write(options.out, answer.said)
+        print(json.dumps(answer.said) if options.json else answer.text)
+    except (UserError, EngineError) as error:
+        print(f"calibration: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.code if isinstance(error, UserError) else 1
+    except KeyboardInterrupt:
+        return 1
+    return 0
+
+
+def _command(name: str) -> Callable[[argparse.Namespace], Answer]:
+    from calibration import commands
+
+    return {
+        "baseline": commands.baseline,
+        "camera": commands.camera,
+        "threshold": commands.threshold,
+        "probability": commands.probability,
+        "int8": commands.int8,
+    }[name]
+
+
+def _write(path: Path, said: dict[str, Any]) -> None:
+    """Whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        raise UserError(f"--out {path}: {error.strerror}") from None
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see python -m calibration --help)", 2)
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = _Parser(
+        prog="python -m calibration",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    for name, seconds in (("baseline", 30.0), ("camera", 15.0)):
+        command = commands.add_parser(name, allow_abbrev=False)
+        which = command.add_mutually_exclusive_group(required=True)
+        which.add_argument("--camera", metavar="CAMERA", help="camera by index, name or path")
+        which.add_argument("--source", metavar="FILE|URL", help="video file or stream instead")
+        command.add_argument(
+            "--seconds", type=_positive, default=seconds, metavar="S", help=f"how long to look (default {seconds:g})"
+        )
+        command.add_argument("--face-model", type=Path, metavar="FILE", help="face_landmarker.task, if not to be found")
+        _common(command)
+    for name in ("threshold", "probability"):
+        command = commands.add_parser(name, allow_abbrev=False)
+        command.add_argument("--pool", type=Path, nargs="+", default=[], metavar="DIR", help="pools of tuning people")
+        command.add_argument("--bench", type=Path, metavar="DIR", help="bench whose tuning videos are to be run")
+        if name == "threshold":
+            command.add_argument("--false-alarms-per-hour", type=_positive, metavar="N", help="the rate wanted")
+        _common(command)
+    command = commands.add_parser("int8", allow_abbrev=False)
+    command.add_argument("--data", type=Path, nargs="+", required=True, metavar="DIR", help="pools to take ranges from")
+    command.add_argument("--pool", type=Path, nargs="+", default=[], metavar="DIR", help="tuning pools to judge F1 on")
+    command.add_argument("--clips", type=_count, default=64, metavar="N", help="sequences to observe (default 64)")
+    command.add_argument("--sequences", type=_count, default=400, metavar="N", help="sequences to judge (default 400)")
+    _common(command)
+    return parser.parse_args(arguments)
+
+
+def _common(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", type=Path, metavar="DIR", help="weights other than the shipped ones")
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+    command.add_argument("--out", type=Path, metavar="FILE", help="write the JSON object to a file")
+    command.add_argument("--plot", type=Path, metavar="FILE", help="write a picture (PNG, SVG or PDF)")
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

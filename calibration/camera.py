@@ -1,0 +1,129 @@
+"""What a look at a camera tells of it: rate, light, flicker, noise, compression, size and steadiness of the face."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.look import Look
+from stream.face_align import FACE_EDGES
+from stream.face_template import RIGID, TEMPLATE
+
+_EDGES = [TEMPLATE[int(np.flatnonzero(edge == RIGID)[0]), :2] for edge in FACE_EDGES]
+FACE_CROP_PX = float(np.hypot(*(_EDGES[1] - _EDGES[0])))
+"""Width of the template's face in px of the crop; the field speaks of a face of 256 px."""
+MAINS_HZ = {"50 Hz": 100.0, "60 Hz": 120.0}
+"""Lamps flicker at twice the mains frequency; a camera sees what is left of it after sampling."""
+NEAR_HZ = 0.35
+"""So near to where the flicker of the mains must appear, a peak is taken for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flicker:
+    """Light that pulses: seen at `hz`, its amplitude `share` of the mean brightness; `mains` names the likely cause."""
+
+    hz: float
+    share: float
+    mains: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What was measured. Times in ms; `noise` in grey levels; landmarks and MEs in px on a 256-px face.
+
+    `slow_share`: share of the nominal rate that is missing. `dim_slows`: correlation of frame interval and darkness.
+    """
+
+    seconds: float
+    fps: float
+    nominal_fps: float | None
+    interval_ms: float
+    jitter_ms: float
+    missing: float
+    slow_share: float
+    dim_slows: float
+    light: float
+    blur: float
+    flicker: Flicker
+    face_px: float
+    noise: float
+    blockiness: float
+    landmark_jitter_px: float
+
+
+def measure(seen: Look) -> Measures:
+    """Everything but the smallest visible ME (see `calibration.visible`)."""
+    time_s = np.array(seen.time_s)
+    steps_s = np.diff(time_s)
+    interval_s = float(np.median(steps_s))
+    fps = (len(time_s) - 1) / float(time_s[-1] - time_s[0])
+    bright = np.array([band.mean() for band in seen.bands])
+    nominal = seen.info.nominal_fps
+    face_px = float(np.median([q.face_px for q in seen.quality]))
+    blocks = [b for b in seen.blocks if math.isfinite(b)]
+    return Measures(
+        seconds=float(time_s[-1] - time_s[0]),
+        fps=fps,
+        nominal_fps=nominal,
+        interval_ms=1000 * interval_s,
+        jitter_ms=1000 * 1.4826 * float(np.median(np.abs(steps_s - interval_s))),
+        missing=float((steps_s > 1.6 * interval_s).mean()),
+        slow_share=0.0 if not nominal else max(0.0, 1 - fps / nominal),
+        dim_slows=_correlation(steps_s, -bright[1:]),
+        light=float(np.median([q.light for q in seen.quality])),
+        blur=float(np.median([q.blur for q in seen.quality])),
+        flicker=flicker(time_s, bright, fps),
+        face_px=face_px,
+        noise=noise(np.stack(seen.crops)),
+        blockiness=float(np.median(blocks)) if blocks else math.nan,
+        landmark_jitter_px=landmark_jitter_px(np.stack(seen.rigid), face_px),
+    )
+
+
+def noise(crops: NDArray[np.uint8]) -> float:
+    """Temporal noise in grey levels: second differences in time, the median over px, so that motion has no say.
+
+    uint8[n, S, S], n >= 3. The least that can be told apart is the quantisation of uint8, some 0.3.
+    """
+    starts = np.linspace(0, len(crops) - 3, min(len(crops) - 2, 60)).astype(int)
+    triples = [crops[k : k + 3].astype(np.float32) for k in starts]
+    second = np.stack([t[0] - 2 * t[1] + t[2] for t in triples])
+    per_px = np.sqrt((second * second).mean(axis=0) / 6)
+    return float(np.median(per_px))
+
+
+def landmark_jitter_px(rigid: NDArray[np.float32], face_px: float) -> float:
+    """How far landmarks on bone tremble from frame to frame, px on a 256-px face: float32[n, k, 2] in px of the image.
+
+    Second differences in time, by the median: what the head itself does is smooth.
+    """
+    second = rigid[:-2] - 2 * rigid[1:-1] + rigid[2:]
+    return float(1.4826 * np.median(np.abs(second)) / math.sqrt(6) * 256 / face_px)
+
+
+def flicker(time_s: NDArray[np.float64], bright: NDArray[np.float64], fps: float) -> Flicker:
+    """The strongest pulse of the whole picture's brightness, and whether the mains' would be seen there.
+
+    Least-squares periodogram (Lomb 1976) over 0.8 Hz to half the rate, trend and slow drift taken out.
+    """
+    t = time_s - time_s[0]
+    slow = np.array([np.mean(bright[np.abs(t - at) <= 0.75]) for at in t])
+    x = (bright - slow) / max(float(bright.mean()), 1.0)
+    hz = np.arange(0.8, fps / 2, 0.25 / max(float(t[-1]), 1.0))
+    if len(hz) == 0:
+        return Flicker(0.0, 0.0, None)
+    waves = np.exp(-2j * np.pi * hz[:, None] * t)
+    amplitude = 2 * np.abs(waves @ x) / len(x)
+    best = int(np.argmax(amplitude))
+    found = [name for name, lamp in MAINS_HZ.items() if abs(alias_hz(lamp, fps) - hz[best]) <= NEAR_HZ]
+    return Flicker(float(hz[best]), float(amplitude[best]), found[0] if found else None)
+
+
+def alias_hz(true_hz: float, fps: float) -> float:
+    """Where a camera of `fps` sees a pulse of `true_hz`."""
+    return abs(true_hz - fps * round(true_hz / fps))
+
+
+def _correlation(a: NDArray, b: NDArray) -> float:
+    return float(np.corrcoef(a, b)[0, 1]) if len(a) > 2 and a.std() > 1e-9 and b.std() > 1e-9 else 0.0

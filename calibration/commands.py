@@ -1,0 +1,215 @@
+"""What each command of `python -m calibration` does, from its options to its answer."""
+
+import argparse
+import math
+from dataclasses import asdict, replace
+from typing import Any
+
+from calibration import plots, visible
+from calibration import probability as probabilities
+from calibration import threshold as thresholds
+from calibration.answer import Answer
+from calibration.camera import measure
+from calibration.look import Followed, follow, look, opened
+from calibration.stretches import Stretch, from_bench, from_pools
+from calibration.verdicts import GRADES, verdicts
+from engine.model import Model, load_model
+from stream.baseline import CALIBRATING_S, BaselineLaw, State
+from stream.config import Config
+from stream.errors import UserError
+from stream.operating_point import VERSION, Fitted, OperatingPoint, fitted_fields, load
+
+
+def threshold(options: argparse.Namespace) -> Answer:
+    """Fit an operating point on data, or look one up in the table that was fitted for the weights."""
+    model, asked = load_model(options.model), options.false_alarms_per_hour
+    if options.pool or options.bench:
+        return _fit(model, _stretches(options, model), _data(options), asked)
+    path = model.directory / "operating_point.json"
+    if not path.exists():
+        raise UserError(f"{path} is missing and no data is given; add --pool DIR or --bench DIR of tuning people", 2)
+    fitted = load(path, model.sha256)
+    assert isinstance(fitted, Fitted)
+    rate = asked or fitted.point.false_alarms_per_hour
+    low = [p for p in (*fitted.table, fitted.point) if p.false_alarms_per_hour <= rate + 1e-9]
+    if not low:
+        least = min(p.false_alarms_per_hour for p in (*fitted.table, fitted.point))
+        raise UserError(f"--false-alarms-per-hour {rate:g}: the data behind {path} backs {least:.3g} or more, not less")
+    point = min(low, key=lambda p: p.threshold)
+    chosen = Fitted(point, fitted.table, fitted.probability, fitted.baseline)
+    said = _file("operating_point", model) | fitted_fields(chosen)
+    return Answer(said, _words(point), lambda p: plots.rates(said["table"], point, p))
+
+
+def _fit(model: Model, stretches: list[Stretch], data: str, asked: float | None) -> Answer:
+    law, judged = thresholds.fit_law(stretches)
+    videos = [s.under(law) for s in stretches]
+    found = thresholds.alarms(videos)
+    if found.hours <= 0:
+        raise UserError(f"{data}: holds no time without micro-expressions; give more of it")
+    rate = asked or thresholds.default_rate(found)
+    try:
+        point = found.at_rate(rate)
+    except ValueError as error:
+        raise UserError(f"--false-alarms-per-hour {rate:g}: {error}; give more data or a higher rate") from None
+    curve = probabilities.fit(probabilities.sample(videos))
+    rows = thresholds.table(videos)
+    table = tuple(OperatingPoint(*(r[k] for k in OperatingPoint.__dataclass_fields__)) for r in rows)
+    fitted = Fitted(point, table, None if curve is None else curve.curve, law)
+    said = _file("operating_point", model) | fitted_fields(fitted)
+    said |= {
+        "table": rows,
+        "confidence": thresholds.CONFIDENCE,
+        "source": data,
+        "asked": rate,
+        "baseline_judged": judged,
+        "recall": thresholds.row(point, videos)["recall"],
+        "ece": None if curve is None else {"before": curve.ece_before, "after": curve.ece_after},
+    }
+    return Answer(said, _words(point), lambda p: plots.rates(rows, point, p))
+
+
+def _words(point: OperatingPoint) -> str:
+    return (
+        f"threshold {point.threshold:.4f}: {point.false_alarms_per_hour:.3g} false alarms per hour, at most "
+        f"{point.upper_bound:.3g} with {thresholds.CONFIDENCE:.0%} confidence, on {point.hours:.2f} h without "
+        "micro-expressions"
+    )
+
+
+def probability(options: argparse.Namespace) -> Answer:
+    """Fit what a score means, and say how far off it was before and is now."""
+    model = load_model(options.model)
+    stretches = _stretches(options, model)
+    law = _law(model)
+    found = probabilities.fit(probabilities.sample([s.under(law) for s in stretches]))
+    if found is None:
+        raise UserError(f"{_data(options)}: too few intervals, right or wrong, to tell what a score means; add data")
+    said = _file("probability", model) | {"source": _data(options)} | asdict(found)
+    text = (
+        f"{found.method}: expected calibration error {found.ece_before:.3f} before, {found.ece_after:.3f} after "
+        f"(on groups not fitted on); {found.right} of {found.intervals} intervals right"
+    )
+    return Answer(said, text, lambda path: plots.reliability(found, path))
+
+
+def camera(options: argparse.Namespace) -> Answer:
+    """Look through a camera and judge what it shows."""
+    config = _config(options)
+    with opened(config) as source:
+        seen = look(source, config, options.seconds)
+    found = measure(seen)
+    crops = visible.on_grid(seen)
+    motion = visible.motion_noise_px(crops)
+    smallest = visible.smallest_px(motion)
+    judged = verdicts(found, smallest)
+    worst = max(judged, key=lambda v: GRADES.index(v.grade)).grade
+    said = {
+        "kind": "camera",
+        "version": VERSION,
+        "source": seen.info.name,
+        "grade": worst,
+        "smallest_me_px": smallest if math.isfinite(smallest) else None,
+        "verdicts": [asdict(v) for v in judged],
+        "measured": {k: v if v == v else None for k, v in asdict(found).items()},
+    }
+    width = max(len(v.item) for v in judged)
+    lines = [f"{v.grade:4}  {v.item:{width}}  {v.says}" + (f"; {v.remedy}" if v.remedy else "") for v in judged]
+    return Answer(said, "\n".join(lines), lambda path: plots.camera(seen, judged, crops[len(crops) // 2], motion, path))
+
+
+def baseline(options: argparse.Namespace) -> Answer:
+    """Follow one person's noise floor, as the live program would, and store it."""
+    model, config = load_model(options.model), _config(options)
+    law = replace(_law(model), gain=0.0)
+    followed = Followed(law)
+    with opened(config) as source:
+        follow(source, config, options.seconds, followed)
+        name = source.info.name
+    known = followed.baseline
+    level, spread, where = known.level, known.spread, known.conditions
+    if known.state is not State.WATCHING or level is None or spread is None or where is None:
+        raise UserError(
+            f"{name}: one face was seen without a change of light for {known.seconds:.1f} s; "
+            f"{CALIBRATING_S:g} s are needed"
+        )
+    shift = _law(model).shift(level)
+    said = _file("baseline", model) | {
+        "source": name,
+        "level": round(level, 4),
+        "spread": round(spread, 4),
+        "seconds": round(known.seconds, 2),
+        "conditions": {k: None if v is None else round(v, 2) for k, v in asdict(where).items()},
+        "shift": round(shift, 4),
+    }
+    text = (
+        f"{name}: quiet at log-odds {level:.2f} +- {spread:.2f} over {known.seconds:.0f} s; "
+        f"this moves the threshold by {shift:+.2f} in log-odds"
+    )
+    return Answer(said, text, lambda path: plots.baseline(followed.trace, level, path))
+
+
+def int8(options: argparse.Namespace) -> Answer:
+    """Ranges for INT8 from pools of real crops, and what INT8 costs in F1 on the tuning people."""
+    from calibration import int8 as quantising
+    from engine.export import load_network
+    from engine.training.pool import Pool
+
+    model = load_model(options.model)
+    net = load_network(model)
+    seen = quantising.observe(net, Pool(options.data, model.spec), options.clips)
+    tuning = Pool(options.pool or options.data, model.spec)
+    chosen = quantising.choose(net, seen, quantising.judged_on(net, tuning, options.sequences))
+    rows = quantising.rows(seen, chosen)
+    said = _file("int8_ranges", model) | {
+        "ranges": chosen.ranges,
+        "way": chosen.way,
+        "f1_float": round(chosen.f1_float, 4),
+        "f1_int8": round(chosen.f1_int8, 4),
+        "tried": dict(chosen.tried),
+        "layers": rows,
+        "source": ", ".join(path.resolve().name for path in options.data),
+    }
+    kept = [str(row["layer"]) for row in rows if row["precision"] == "fp16"]
+    text = (
+        f"{chosen.way}: F1 {chosen.f1_int8:.4f} in INT8, {chosen.f1_float:.4f} in floating point, on "
+        f"{min(options.sequences, len(tuning))} sequences; {len(rows) - len(kept)} of {len(rows)} layers in INT8"
+        + (f", not {', '.join(kept)}" if kept else "")
+    )
+    return Answer(said, text, lambda path: plots.ranges(seen, chosen, path))
+
+
+def _config(options: argparse.Namespace) -> Config:
+    """The live program's own settings; a file is read as fast as it goes."""
+    is_file = options.source is not None and "://" not in options.source
+    return Config(
+        camera=options.camera,
+        source=options.source,
+        offline=is_file,
+        model=options.model,
+        face_model=options.face_model,
+        max_faces=1,
+    )
+
+
+def _law(model: Model) -> BaselineLaw:
+    path = model.directory / "operating_point.json"
+    fitted = load(path, model.sha256) if path.exists() else None
+    return fitted.baseline if isinstance(fitted, Fitted) and fitted.baseline else BaselineLaw()
+
+
+def _stretches(options: argparse.Namespace, model: Model) -> list[Stretch]:
+    stretches = from_pools(options.pool, model) if options.pool else []
+    if options.bench:
+        stretches += from_bench(options.bench, model)
+    if not stretches:
+        raise UserError("no data: give --pool DIR or --bench DIR of tuning people", 2)
+    return stretches
+
+
+def _data(options: argparse.Namespace) -> str:
+    return ", ".join(path.resolve().name for path in (*options.pool, *filter(None, [options.bench])))
+
+
+def _file(kind: str, model: Model) -> dict[str, Any]:
+    return {"kind": kind, "version": VERSION, "model_sha256": model.sha256}

@@ -1,0 +1,131 @@
+"""What the fits rest on: stretches of watched faces, what was true in them, what was spotted, how high a face scored.
+
+From pools of clips of tuning people (`engine.training.pool`), through the live decisions without video, or from a bench
+of videos (`engine.bench_data`), through the whole live path.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.matching import Detection, Truth, VideoResult
+from engine.decode import Proposal, decode, score_covering
+from engine.model import Model
+from engine.spec import CLASSES, ModelSpec
+from stream.baseline import BaselineLaw, log_odds, probability
+from stream.errors import UserError
+from stream.tracker import IntervalTracker, TrackerConfig
+from stream.types import Phase, ScoredInterval, TrackerEvent
+
+MICRO = CLASSES.index("micro")
+TAIL = 12
+"""Frames before the end of a sequence in which no verdict falls any more."""
+FLOOR = TrackerConfig().floor_score
+APART_S = 0.5
+"""A detection's level is taken from what lies further than this from it."""
+LEVEL_ITSELF = BaselineLaw(gain=1.0, usual=0.0, lowest=-9.0, highest=9.0)
+"""Under this law the shift of a face is its level."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """One video or clip at the lowest threshold. `levels`: the face's level (log-odds) per detection, None: unknown."""
+
+    result: VideoResult
+    levels: tuple[float | None, ...]
+
+    def under(self, law: BaselineLaw) -> VideoResult:
+        """With scores in terms of everybody's threshold: an `end` is said where its score reaches that."""
+        moved = [
+            replace(d, score=d.score if level is None else probability(log_odds(d.score) - law.shift(level)))
+            for d, level in zip(self.result.detections, self.levels, strict=True)
+        ]
+        return replace(self.result, detections=tuple(moved))
+
+
+def from_pools(folders: Sequence[Path], model: Model) -> list[Stretch]:
+    """Every sequence of these pools. A sequence's group is its shard: which person it shows is not written there.
+
+    Sequences are too short for a live baseline, so each detection's level is the median of the hops apart from it.
+    """
+    import torch
+
+    from engine.export import load_network
+    from engine.training.online import clips_of
+    from engine.training.pool import SHARD, Pool
+    from engine.training.stemmed import features_of
+
+    net, pool, stretches = load_network(model), Pool(list(folders), model.spec), []
+    for index in range(len(pool)):
+        rows, table = pool[index]
+        with torch.no_grad():
+            features = features_of(net, torch.as_tensor(np.array(rows))[None])[0]
+            heads = net.heads(*clips_of(features, model.spec)).numpy()
+        stretches.append(_sequence(f"shard {index // SHARD}", index, heads, table, len(rows), model.spec))
+    return stretches
+
+
+def _sequence(group: str, index: int, heads: NDArray, table: NDArray, frames: int, spec: ModelSpec) -> Stretch:
+    tracker, ends, hops = IntervalTracker(TrackerConfig().at(FLOOR)), [], []
+    latency_s = tracker.config.latency_s
+    for k, clip in enumerate(heads):
+        now_s = ((k + 1) * spec.hop_frames - 1) / spec.fps
+        intervals = [_in_time(p, now_s, spec.fps) for p in decode(clip, spec.clip_frames)]
+        ends += tracker.update(intervals, now_s)
+        if now_s >= latency_s:
+            score = score_covering(clip, spec.clip_frames, -latency_s * spec.fps)
+            hops.append((now_s - latency_s, log_odds(score)))
+    ends += tracker.flush((frames - 1) / spec.fps, "end")
+    micros = [Truth(round(float(r[1])), round(float(r[3]))) for r in table[table[:, 0] == MICRO]]
+    # an ME that either end cuts off can't be asked for; what is spotted of it is no alarm either
+    whole = tuple(t for t in micros if t.onset >= 0 and t.offset <= frames - TAIL)
+    cut = [t for t in micros if t not in whole]
+    found = [e for e in ends if e.phase is Phase.END and not any(_touches(e, t, spec.fps) for t in cut)]
+    result = VideoResult(group, str(index), spec.fps, frames / spec.fps, whole, _detections(found, spec.fps))
+    return Stretch(result, tuple(_level_apart(hops, e) for e in found))
+
+
+def _in_time(p: Proposal, now_s: float, fps: int) -> ScoredInterval:
+    onset_s, apex_s, offset_s = (now_s + frame / fps for frame in (p.start_frame, p.apex_frame, p.end_frame))
+    return ScoredInterval(onset_s, apex_s, offset_s, p.score, p.kinds, p.regions)
+
+
+def _touches(event: TrackerEvent, truth: Truth, fps: float) -> bool:
+    return event.onset_s * fps <= truth.offset and truth.onset <= (event.offset_s or event.onset_s) * fps
+
+
+def _level_apart(hops: Sequence[tuple[float, float]], event: TrackerEvent) -> float | None:
+    assert event.offset_s is not None
+    began_s, ended_s = event.onset_s - APART_S, event.offset_s + APART_S
+    apart = [odds for at_s, odds in hops if not began_s <= at_s <= ended_s]
+    return float(np.median(apart)) if apart else None
+
+
+def _detections(ends: Iterable[TrackerEvent], fps: float) -> tuple[Detection, ...]:
+    return tuple(Detection(round(e.onset_s * fps), round((e.offset_s or e.onset_s) * fps), e.score) for e in ends)
+
+
+def from_bench(bench: Path, model: Model, split: str = "tune") -> Iterator[Stretch]:
+    """Videos of a bench through the live path, one after another; levels are those of the live baseline.
+
+    Raises UserError where the bench has no video of the split.
+    """
+    from engine.evaluation.events import judged
+    from engine.evaluation.live import record_file
+    from engine.evaluation.truth import load_truth
+    from stream.config import Config
+
+    videos = [v for v in load_truth(bench / "truth.json") if v.split == split]
+    if not videos:
+        raise UserError(f"{bench} has no video of split {split}; make it: python -m engine.bench_data --split {split}")
+    config = Config(offline=True, model=model.directory, max_faces=1)
+    for video in videos:
+        recording = record_file(bench / video.file, config, LEVEL_ITSELF)
+        said = [s for s in recording.replay(TrackerConfig().at(FLOOR)) if s.phase == "end"]
+        level = {(str(f), step.now_s): step.shift for f, steps in enumerate(recording.faces) for step in steps}
+        levels = (level[s.interval.partition(":")[0], s.emitted_s or 0.0] for s in said)
+        # 0 is what a face has while it calibrates; no face scores one to one while nothing happens
+        yield Stretch(judged(video, said).result, tuple(x or None for x in levels))

@@ -1,0 +1,133 @@
+"""An operating point one can state: which threshold gives so many false alarms per hour, and how sure that is.
+
+A false alarm is an `end` that overlaps no ME; hours are what is left of the stretches outside their MEs. The count is
+Poisson, and its exact (Garwood) upper bound says what the hours can show: with none in h hours, no rate below 3 / h.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.matching import VideoResult
+from calibration.metrics import count, poisson_interval
+from calibration.stretches import FLOOR, Stretch
+from stream.baseline import HIGH, BaselineLaw, log_odds, probability
+from stream.operating_point import OperatingPoint
+
+CONFIDENCE = 0.95
+LEAST_ALARMS = 3.0
+"""A rate is backed by data in which it makes so many alarms: seeing none would then be a surprise (p < 0.05)."""
+RATES_PER_HOUR = (360.0, 240.0, 120.0, 60.0, 30.0, 20.0, 10.0, 5.0, 2.0, 1.0)
+DEFAULT_PER_HOUR = 10.0
+GAINS = (0.0, 0.25, 0.5, 0.75, 1.0)
+LOWESTS = (0.0, -1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Alarms:
+    """Scores of all false alarms, falling: float64[K]; and the hours in which they came."""
+
+    scores: NDArray[np.float64]
+    hours: float
+
+    @property
+    def lowest_rate(self) -> float:
+        """The lowest rate per hour that these hours can back."""
+        return LEAST_ALARMS / self.hours if self.hours else math.inf
+
+    def point(self, threshold: float) -> OperatingPoint:
+        """What was measured at a threshold. The bound is one-sided."""
+        k = int((self.scores >= threshold).sum())
+        upper = poisson_interval(k, 2 * CONFIDENCE - 1)[1]
+        return OperatingPoint(round(threshold, 4), k / self.hours, upper / self.hours, self.hours)
+
+    def at_rate(self, per_hour: float) -> OperatingPoint:
+        """The lowest threshold, at 4 decimals, with no more than `per_hour` alarms per hour.
+
+        Raises ValueError below `lowest_rate`.
+        """
+        if per_hour < self.lowest_rate * (1 - 1e-9):
+            raise ValueError(f"{self.hours:.2f} h can back {self.lowest_rate:.3g} false alarms per hour or more")
+        allowed = int(per_hour * self.hours + 1e-9)
+        if allowed >= len(self.scores):
+            return self.point(FLOOR)
+        above = self.scores[allowed - 1] if allowed else probability(HIGH)
+        between = probability((log_odds(float(self.scores[allowed])) + log_odds(float(above))) / 2)
+        threshold = math.ceil(max(between, FLOOR) * 1e4) / 1e4
+        return self.point(min(threshold, 0.9999))
+
+
+def alarms(videos: Sequence[VideoResult]) -> Alarms:
+    """False alarms of stretches that hold every `end` from FLOOR on."""
+    scores, seconds = [], 0.0
+    for v in videos:
+        scores += [
+            d.score
+            for d in v.detections
+            if not any(d.onset <= t.offset and t.onset <= d.offset for t in v.truths)
+        ]  # fmt: skip
+        seconds += v.duration_s - sum(t.offset - t.onset + 1 for t in v.truths) / v.fps
+    return Alarms(np.sort(np.array(scores, float))[::-1], max(seconds, 0.0) / 3600)
+
+
+def table(videos: Sequence[VideoResult]) -> list[dict[str, float]]:
+    """One row per rate of RATES_PER_HOUR that the hours can back, with recall and F1 at its threshold."""
+    found, rows = alarms(videos), []
+    for rate in RATES_PER_HOUR:
+        if rate >= found.lowest_rate:
+            rows.append({"asked": rate, **row(found.at_rate(rate), videos)})
+    return rows
+
+
+def row(point: OperatingPoint, videos: Sequence[VideoResult]) -> dict[str, float]:
+    """An operating point with what it finds."""
+    counts = count(videos, point.threshold)
+    return {
+        "threshold": point.threshold,
+        "false_alarms_per_hour": round(point.false_alarms_per_hour, 3),
+        "upper_bound": round(point.upper_bound, 3),
+        "hours": round(point.hours, 4),
+        "recall": round(counts.recall, 4),
+        "f1": round(counts.f1, 4),
+    }
+
+
+def default_rate(found: Alarms) -> float:
+    """DEFAULT_PER_HOUR where the hours can back it, else the lowest rate that they can."""
+    return max(DEFAULT_PER_HOUR, found.lowest_rate)
+
+
+def found_at_rates(videos: Sequence[VideoResult]) -> float:
+    """Mean recall over the rates of RATES_PER_HOUR that can be backed: what a baseline law is chosen by."""
+    rows = table(videos)
+    return float(np.mean([r["recall"] for r in rows])) if rows else 0.0
+
+
+def fit_law(stretches: Sequence[Stretch]) -> tuple[BaselineLaw, dict[str, float]]:
+    """What a face's level is to do to its threshold: the law that finds most at equal false alarms, on all stretches.
+
+    It is kept only where it also finds more when each group is judged by the law of the others; else the gain is 0.
+    Returns the law and what it was judged by.
+    """
+    levels = [level for s in stretches for level in s.levels if level is not None]
+    usual = round(float(np.median(levels)), 3) if levels else BaselineLaw().usual
+    laws = [BaselineLaw(0.0, usual)]
+    laws += [BaselineLaw(gain, usual, lowest) for gain in GAINS if gain for lowest in LOWESTS]
+    groups = sorted({s.result.subject for s in stretches})
+    without = found_at_rates([s.under(laws[0]) for s in stretches])
+    best = _best(stretches, laws)
+    held_out: list[VideoResult] = []
+    if best.gain and len(groups) > 1:
+        for group in groups:
+            law = _best([s for s in stretches if s.result.subject != group], laws)
+            held_out += [s.under(law) for s in stretches if s.result.subject == group]
+    crossed = found_at_rates(held_out) if held_out else without
+    law = best if crossed > without else laws[0]
+    return law, {"recall_without": round(without, 4), "recall_with_held_out": round(crossed, 4), "groups": len(groups)}
+
+
+def _best(stretches: Sequence[Stretch], laws: Sequence[BaselineLaw]) -> BaselineLaw:
+    return max(laws, key=lambda law: (round(found_at_rates([s.under(law) for s in stretches]), 6), -law.gain))
