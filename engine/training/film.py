@@ -24,8 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.training.actors import Actor
+from engine.training.camera import Camera
 from engine.training.render import fields_of
-from engine.training.script import Camera, Script
+from engine.training.script import Script
 from engine.training.warps import EXTENT_PX, MAP_SIZE, to_samples
 from stream.errors import UserError
 from stream.types import CROP_PX
@@ -44,7 +45,7 @@ DARK_RED = (0.88, 0.95, 1.25)
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Where the face is in the picture: `face_px` wide (cheek to cheek), crop centre at `x_px`, `y_px`, turned by `roll_deg`."""
+    """Where the face is in the picture: `face_px` wide (cheek to cheek), the crop's centre at x, y; turned."""
 
     width_px: int = 640
     height_px: int = 480
@@ -178,7 +179,7 @@ class _Hand:
         at = a + (b - a) * t[:, None] + 0.1 * np.sin(9 * t)[:, None]
         self._at = at * 0.88 * setting.face_px + (setting.x_px, setting.y_px)
         self._shown = (t > -0.2) & (t < 1.2)
-        self._axes = tuple(int(r * 16 * setting.face_px) for r in rng.uniform(0.2, 0.45, 2))
+        self._axes = tuple(2 * float(r) * setting.face_px for r in rng.uniform(0.2, 0.45, 2))
         self._angle = float(rng.uniform(0, 180))
         y, x = int(setting.y_px), int(setting.x_px)
         self._skin = rest[y : y + 20, x - 10 : x + 10].reshape(-1, 3).mean(0) * float(rng.uniform(0.7, 1.1))
@@ -187,8 +188,8 @@ class _Hand:
         """Paint it into frame `k`."""
         if not self._shown[k]:
             return image
-        x, y = (int(v * 16) for v in self._at[k])
-        mask = cv2.ellipse(np.zeros(image.shape[:2], np.float32), ((x / 16, y / 16), (self._axes[0] / 8, self._axes[1] / 8), self._angle), 1.0, -1)  # fmt: skip
+        x, y = (float(v) for v in self._at[k])
+        mask = cv2.ellipse(np.zeros(image.shape[:2], np.float32), ((x, y), self._axes, self._angle), 1.0, -1)
         alpha = cv2.GaussianBlur(mask, (0, 0), 2)[..., None]
         return np.asarray(image * (1 - alpha) + alpha * self._skin, np.uint8)
 
@@ -258,7 +259,7 @@ def _canvas(portrait: Image, actor: Actor, unit: float, soft: float) -> tuple[Im
 
 
 def _grain(rng: np.random.Generator, setting: Setting) -> Float:
-    """Sensor noise of unit size, 64 px larger than the frame: each frame takes another cut. Mostly grey, a bit coloured."""
+    """Sensor noise of unit size, mostly grey; 64 px larger than the frame, of which each frame takes another cut."""
     size = (setting.height_px + 64, setting.width_px + 64)
     grey, colour = rng.standard_normal(size, np.float32), rng.standard_normal((*size, 3), np.float32)
     return np.asarray(grey[..., None] + 0.5 * cv2.blur(colour, (2, 2)), np.float32)

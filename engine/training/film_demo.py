@@ -1,4 +1,4 @@
-"""The clip that `python -m stream --demo` plays: an averaged face (nobody), four micro-expressions, everyday movement."""
+"""The clip that `python -m stream --demo` plays: an averaged face with four micro-expressions and nuisances."""
 
 from pathlib import Path
 
@@ -7,9 +7,11 @@ import numpy as np
 
 from engine.evaluation.truth import TruthVideo, save_truth
 from engine.training.actors import build_actor, split_of
+from engine.training.camera import Camera
+from engine.training.curves import Curve, min_jerk, there_and_back
 from engine.training.film import Film, Setting, write_video
 from engine.training.film_truth import truth_of
-from engine.training.script import Camera, Curve, Label, Script, min_jerk, there_and_back
+from engine.training.script import Label, Script
 from stream.errors import UserError
 from stream.face_model import locate
 from stream.landmarks import Landmarker

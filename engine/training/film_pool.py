@@ -33,7 +33,7 @@ TRIES = 4
 
 
 def crops_of(video: Path, landmarker: Landmarker, spec: ModelSpec, frames: int) -> np.ndarray | None:
-    """What the live path sees of a film: crops on the grid, uint8[frames, S, S]; None if the face is not there throughout."""
+    """What the live path sees of a film: crops on the grid, uint8[frames, S, S]; None if the face is ever lost."""
     source, faces = open_source(str(video), paced=False), Faces(landmarker, max_faces=1)
     crops: list[FaceCrop] = []
     try:
@@ -98,7 +98,7 @@ def make(options: argparse.Namespace) -> None:
     actors = [path for path in sorted(options.actors.glob("*.npz")) if load_actor(path).split == options.split]
     if not actors:
         raise UserError(
-            f"--actors {options.actors}: no actor of the {options.split} split; python -m engine.training.actors makes them",
+            f"--actors {options.actors}: no {options.split} actor; python -m engine.training.actors makes them",
             2,
         )
     face_model = locate(options.face_model)

@@ -1,0 +1,278 @@
+"""The bench: video files whose every micro-expression is known, the same for the same seed and size.
+
+    python -m engine.bench_data --data DIR --out DIR [--split test|tune] [--minutes N]
+
+Parts (tag `part`): `portraits` are films of people in neither training nor tuning (`actors.split_of`) with MEs of 0.5
+to 5 px amid everything else; `nuisance` are ME-free films of one disturbance alone (tag `nuisance`); `mixed` are
+ME-free films of all of them; `video` is real video of unseen people (`footage.PEOPLE`) with injected MEs; `untouched`
+is the same video, only encoded anew. Tag `way` tells how MEs were made (`injection.WAYS`). docs/bench.md has more.
+"""
+
+import argparse
+import csv
+import json
+import multiprocessing
+import os
+import sys
+import zlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from engine.evaluation.truth import SPLITS, TruthVideo, save_truth
+from engine.training.actors import Actor, build_actor, build_all, load_actor, portraits, split_of
+from engine.training.camera import Camera
+from engine.training.film import Film, draw_setting, portrait_of, write_video
+from engine.training.film_truth import truth_of
+from engine.training.footage import PEOPLE
+from engine.training.injection import WAYS, follow, injected, movement
+from engine.training.nuisances import NUISANCES, lone_nuisance
+from engine.training.script import Script, draw_script
+from stream.errors import UserError
+from stream.face_model import locate
+from stream.landmarks import Landmarker
+
+VERSION = 1
+SIZES_PX = (0.5, 0.8, 1.1, 1.5, 2.0, 3.0, 5.0)
+FILM_S, ALONE_S, MIXED_S = 12.0, 25.0, 45.0
+ONSETS_S = ((2.0, 3.6), (5.4, 6.9), (8.8, 10.4))
+"""Where a film's MEs begin: far enough from its ends and from each other to be told apart by any rule."""
+MINUTES = 24.0
+COUNTS = {
+    "test": {"portraits": 36, "nuisance": 2, "mixed": 4, "video": 4},
+    "tune": {"portraits": 16, "nuisance": 1, "mixed": 2, "video": 4},
+}
+"""How many at MINUTES: films; films per nuisance; films; versions of every video, half of them per way."""
+REST_S = 0.7
+"""At least that long between two MEs in real video."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One video to be made. `subject`: an actor's file or a video of PEOPLE. `what`: nuisance or way, by the part."""
+
+    part: str
+    split: str
+    number: int
+    subject: str
+    what: str = ""
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending."""
+        subject = Path(self.subject).stem
+        return "_".join(filter(None, (self.split, self.part, self.what, subject, f"{self.number:02d}")))
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where things are: the data, the bench, the actors; and the landmark networks."""
+
+    data: Path
+    out: Path
+    actors: Path
+    face_model: Path
+
+
+def plan(split: str, actors: list[str], minutes: float) -> list[Job]:
+    """Every video of a split. `actors`: files of the people's pictures, of this split."""
+    counts = {part: max(1, round(n * minutes / MINUTES)) for part, n in COUNTS[split].items()}
+    shuffled = np.random.default_rng(VERSION).permutation(actors).tolist()
+
+    def person(k: int) -> str:
+        return str(shuffled[k % len(shuffled)])
+
+    jobs = [Job("portraits", split, k, person(k), WAYS[k % 2]) for k in range(counts["portraits"])]
+    for i, nuisance in enumerate(NUISANCES):
+        jobs += [Job("nuisance", split, k, person(7 * i + k), nuisance) for k in range(counts["nuisance"])]
+    jobs += [Job("mixed", split, k, person(3 + 5 * k)) for k in range(counts["mixed"])]
+    for video in (name for name, theirs in PEOPLE.items() if theirs == split):
+        jobs += [Job("video", split, k, video, WAYS[k % 2]) for k in range(counts["video"])]
+        jobs.append(Job("untouched", split, 0, video))
+    return jobs
+
+
+def make(job: Job, folders: Folders, seed: int) -> TruthVideo | None:
+    """Write one video, say what is true in it; None where its face can't be found."""
+    rng = np.random.default_rng([VERSION, seed, zlib.crc32(job.name.encode())])
+    if job.part in ("video", "untouched"):
+        return _real(job, folders, rng)
+    if not (folders.actors / job.subject).is_file():
+        return None
+    actor = _actor(folders.actors / job.subject)
+    if job.part == "nuisance":
+        script, injections = lone_nuisance(rng, job.what, ALONE_S), []
+        tags = {"nuisance": job.what}
+    elif job.part == "mixed":
+        script, injections, tags = _without_pause(rng, MIXED_S), [], {}
+    else:
+        script, tags = draw_script(rng, FILM_S, micros=0), {"way": job.what}
+        sizes = np.roll(SIZES_PX, -3 * job.number)[: len(ONSETS_S)]
+        made = [
+            movement(job.what, script, actor, rng, float(rng.uniform(*span)), float(size))
+            for span, size in zip(ONSETS_S, sizes, strict=True)
+        ]
+        injections = [injection for injection, _ in made]
+        script.labels += [label for _, label in made]
+        _uncover(script)
+    film = Film(script, actor, portrait_of(actor, folders.data), draw_setting(rng), rng, injections)
+    file = _file(job, script.camera)
+    write_video(folders.out / file, film, script.time_s, script.camera)
+    tags = {"part": job.part, "codec": script.camera.codec, "fps": f"{script.camera.fps:g}"} | tags
+    return truth_of(script, file, actor.identity, job.split, tags | _person(actor.identity, folders.data))
+
+
+def _real(job: Job, folders: Folders, rng: np.random.Generator) -> TruthVideo | None:
+    path, landmarker = folders.data / "video" / job.subject, _landmarker(folders.face_model)
+    take = follow(str(path), landmarker)
+    if take is None:
+        return None
+    subject = f"video:{job.subject}"
+    actor = build_actor(take.first, take.points, subject, job.subject)
+    fps = (len(take.time_s) - 1) / float(take.time_s[-1] - take.time_s[0])
+    camera = Camera(fps, 0, 1, 0, 0, "h264", int(rng.integers(18, 25)), 0, 0)
+    still = np.zeros((len(take.time_s), 4), np.float32)
+    script = Script(take.time_s, camera, pose=still, light=still)
+    injections = []
+    at = float(take.time_s[0] + rng.uniform(0.6, 1.0)) if job.part == "video" else np.inf
+    while at + 0.9 < take.time_s[-1]:
+        injection, label = movement(job.what, script, actor, rng, at, float(rng.choice(SIZES_PX[1:])))
+        if take.seen(label.onset_s - 0.2, label.offset_s + 0.2):
+            injections.append(injection)
+            script.labels.append(label)
+            at = label.offset_s + REST_S + float(rng.exponential(0.8))
+        else:
+            at += 0.3
+    file = _file(job, camera)
+    write_video(folders.out / file, injected(str(path), take, injections, actor.crop_px), take.time_s, camera)
+    tags = {"part": job.part, "fps": f"{fps:.3g}"} | ({"way": job.what} if job.what else {})
+    return truth_of(script, file, subject, job.split, tags)
+
+
+def _without_pause(rng: np.random.Generator, duration_s: float) -> Script:
+    """A long script with everything but MEs: the first draw in which people neither sit still nor say nothing."""
+    while True:
+        script = draw_script(rng, duration_s, micros=0)
+        if {"blink", "macro", "speech"} <= {label.kind for label in script.labels}:
+            return script
+
+
+def _uncover(script: Script) -> None:
+    """Nothing passes before the face while it shows an ME: that would be no ME that anybody could see."""
+    if script.occluder is not None:
+        begin, end = script.occluder
+        if any(a.kind == "micro" and a.onset_s < end + 0.2 and a.offset_s > begin - 0.2 for a in script.labels):
+            script.occluder = None
+
+
+def _file(job: Job, camera: Camera) -> str:
+    return f"{job.name}.{'mkv' if camera.codec == 'mjpeg' else 'mp4'}"
+
+
+def _person(identity: str, data: Path) -> dict[str, str]:
+    """Sex, ethnicity (both as people say of themselves) and age group of a London portrait."""
+    table = data / "portraits" / "london" / "info.csv"
+    number = identity.partition(":")[2]
+    if not table.is_file():
+        return {}
+    with table.open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["face_id"] == number:
+                age = row["face_age"]
+                group = "unknown" if not age.replace(".", "").isdigit() else "under 30" if float(age) < 30 else "30 up"
+                return {"sex": row["face_gender"], "ethnicity": row["face_eth"], "age": group}
+    return {}
+
+
+@cache
+def _actor(path: Path) -> Actor:
+    return load_actor(path)
+
+
+@cache
+def _landmarker(face_model: Path) -> Landmarker:
+    return Landmarker(face_model)
+
+
+def _made(work: tuple[Job, Folders, int]) -> tuple[Job, TruthVideo | None]:
+    import torch
+
+    torch.set_num_threads(1)
+    return work[0], make(*work)
+
+
+def people(data: Path, split: str) -> dict[str, tuple[str, Path]]:
+    """The split's pictures by their actors' files: identity and picture. Raises UserError if there is none."""
+    mine = [(identity, path) for identity, path in portraits(data) if split_of(identity) == split]
+    if not mine:
+        raise UserError(f"--data {data}: no portrait of the {split} split in portraits/london", 2)
+    return {f"{identity.partition(':')[0]}_{path.stem}.npz": (identity, path) for identity, path in mine}
+
+
+def build(folders: Folders, splits: tuple[str, ...], minutes: float, seed: int, workers: int) -> list[TruthVideo]:
+    """The whole bench with its truth.json and bench.json. Raises UserError."""
+    from rich.progress import track
+
+    folders.out.mkdir(parents=True, exist_ok=True)
+    folders.actors.mkdir(parents=True, exist_ok=True)
+    who = {split: people(folders.data, split) for split in splits}
+    jobs = [job for split in splits for job in plan(split, list(who[split]), minutes)]
+    needed = sorted({(job.split, job.subject) for job in jobs if job.subject in who[job.split]})
+    missing = [who[split][file] for split, file in needed if not (folders.actors / file).is_file()]
+    build_all(track(missing, "actors"), folders.data, folders.actors, folders.face_model)
+    work = [(job, folders, seed) for job in jobs]
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        done = list(track(pool.imap(_made, work), "videos", total=len(work)))
+    for job, truth in done:
+        if truth is None:
+            print(f"{job.subject}: no face found, left out", file=sys.stderr)
+    videos = [truth for _, truth in done if truth is not None]
+    save_truth(folders.out / "truth.json", videos)
+    said = {"bench": VERSION, "seed": seed, "minutes": minutes, "parts": parts(videos)}
+    (folders.out / "bench.json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    return videos
+
+
+def parts(videos: list[TruthVideo]) -> dict[str, dict[str, float]]:
+    """How much there is: videos, minutes and MEs per split and part."""
+    out: dict[str, dict[str, float]] = {}
+    for v in videos:
+        row = out.setdefault(f"{v.split} {v.tags['part']}", {"videos": 0, "minutes": 0.0, "mes": 0})
+        row["videos"] += 1
+        row["minutes"] = round(row["minutes"] + v.duration_s / 60, 3)
+        row["mes"] += sum(i.kind == "micro" for i in v.intervals)
+    return out
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m engine.bench_data`: build the bench."""
+    parser = argparse.ArgumentParser(prog="python -m engine.bench_data", description=main.__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds portraits/ and video/")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--split", choices=SPLITS, help="only this one (default: both)")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help=f"about how much video (default {MINUTES:g})")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--actors", type=Path, help="where actors are or will be (default: OUT/actors)")
+    parser.add_argument("--face-model", type=Path, help="face_landmarker.task, if it is not to be fetched")
+    options = parser.parse_args(arguments)
+    try:
+        if options.minutes <= 0 or options.workers < 1:
+            raise UserError(f"--minutes {options.minutes:g} --workers {options.workers}: both must be positive", 2)
+        folders = Folders(
+            options.data, options.out, options.actors or options.out / "actors", locate(options.face_model)
+        )
+        splits = (options.split,) if options.split else ("test", "tune")
+        videos = build(folders, splits, options.minutes, options.seed, options.workers)
+    except UserError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return error.code
+    for part, row in parts(videos).items():
+        print(f"{part}: {row['videos']:.0f} videos, {row['minutes']:.1f} min, {row['mes']:.0f} MEs")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""The shipped clip itself: small, as a webcam makes it, loopable, with what its truth promises."""
+
+import itertools
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from engine.evaluation.truth import load_truth
+
+DEMO = Path(__file__).parent.parent / "stream" / "demo"
+
+
+@pytest.fixture(scope="module")
+def truth():
+    (video,) = load_truth(DEMO / "truth.json")
+    return video
+
+
+@pytest.fixture(scope="module")
+def frames():
+    """(time in s, grey picture) of every frame."""
+    with av.open(str(DEMO / "demo.mp4")) as file:
+        return [(f.time, f.to_ndarray(format="gray").astype(np.float32)) for f in file.decode(video=0)]
+
+
+def test_the_clip_is_small_and_as_a_webcam_makes_it(truth, frames):
+    assert (DEMO / truth.file).stat().st_size < 1_000_000
+    assert frames[0][1].shape == (480, 640)
+    times = np.array([t for t, _ in frames])
+    assert np.allclose(np.diff(times), 1 / 30, atol=1e-3)
+    assert times[-1] + 1 / 30 == pytest.approx(truth.duration_s, abs=1e-3)
+    assert 12 <= truth.duration_s <= 15
+
+
+def test_the_clip_ends_as_it_begins(frames):
+    """Looped, its last frame goes over into its first as any frame does into the next."""
+    steps = [float(abs(b - a).mean()) for (_, a), (_, b) in itertools.pairwise(frames)]
+    assert abs(frames[-1][1] - frames[0][1]).mean() < max(steps)
+
+
+def test_its_truth_has_four_clear_micro_expressions_well_apart(truth):
+    found = [i for i in truth.intervals if i.kind == "micro"]
+    assert len(found) == 4
+    assert found[0].onset_s >= 3
+    assert all(2.5 <= i.amplitude_px <= 4 for i in found)
+    assert all(0.3 <= i.offset_s - i.onset_s <= 0.5 for i in found)
+    assert all(b.onset_s - a.offset_s > 1.5 for a, b in itertools.pairwise(found))
+    assert {i.kind for i in truth.intervals} == {"micro", "blink", "macro"}, "what it must not fire on is there too"
+
+
+def test_the_picture_moves_when_its_truth_says_so(truth, frames):
+    """Within every true interval the face changes by more than it does in the quiet second around 2.7 s."""
+    quiet = [g for t, g in frames if 2.55 <= t <= 3.1]
+    floor = max(abs(b - a)[80:330, 220:420].mean() for a, b in itertools.combinations(quiet[::4], 2))
+    for interval in truth.intervals:
+        inside = [g for t, g in frames if interval.onset_s <= t <= interval.offset_s]
+        most = max(abs(g - inside[0])[80:330, 220:420].mean() for g in inside)
+        assert most > floor, interval
