@@ -31,13 +31,13 @@ def raised_at(time_s: float, onset_s: float, length_s: float = 0.4) -> float:
 
 
 def face_image(time_s: float, raised: float = 0.0, side_px: int = 320, light: float = 1.0) -> NDArray[np.uint8]:
-    """Portrait at one moment, uint8[side, side, 3]: swaying by some px, one brow up by `raised` x 4 % of the side."""
+    """Portrait at one moment, uint8[side, side, 3]: swaying by some px, one brow up by `raised` x 1.6 % of the side."""
     portrait, x, y, near = _still(side_px)
     dx, dy = 4 * np.sin(2 * np.pi * 0.3 * time_s), 2 * np.sin(2 * np.pi * 0.21 * time_s)
     moved = cv2.remap(
         portrait,
         (x - dx).astype(np.float32),
-        (y - dy + raised * 0.04 * side_px * near).astype(np.float32),
+        (y - dy + raised * 0.016 * side_px * near).astype(np.float32),
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
