@@ -182,14 +182,15 @@ class CPN(nn.Module):
         super().__init__()
         self.stride, self.scales = spec.stride, len(spec.anchors)
         self.conv = nn.Conv1d(spec.channels, 3 * self.scales, 3, padding=1, stride=spec.stride)
-        centres = torch.arange(spec.clip_frames // spec.stride, dtype=torch.float32) * spec.stride
+        self.first = spec.centres.start // spec.stride
+        centres = torch.tensor(spec.centres, dtype=torch.float32)
         lengths = torch.tensor(spec.anchors, dtype=torch.float32)
         self.register_buffer("centres", centres.repeat_interleave(self.scales), persistent=False)
         self.register_buffer("lengths", lengths.repeat(len(centres)), persistent=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[N, C, T] -> objectness logits [N, P] and candidate clips [N, P, 2] (start, end in frames)."""
-        raw = self.conv(x)  # [N, 3*scales, T/stride]
+        raw = self.conv(x)[..., self.first :]  # [N, 3*scales, centres]
         raw = raw.reshape(-1, 3, self.scales, raw.shape[2]).transpose(2, 3).flatten(2)  # [N, 3, P], P = centre * scale
         centre = self.centres + torch.tanh(raw[:, 1]) * self.lengths
         half = self.lengths * torch.exp(torch.tanh(raw[:, 2])) / 2

@@ -1,6 +1,6 @@
 """What a set of weights is and expects: the contract between training, export, runtimes and the live program."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 CLASSES = ("micro", "blink", "macro", "speech", "head", "none")
 """Order of the classification head. The first five are `stream.types.KINDS`."""
@@ -14,7 +14,8 @@ class ModelSpec:
 
     `fps`: rate of the time grid, Hz. `clip_frames`: length T of a clip. `hop_frames`: a clip is scored every hop.
     `crop_px`: side S of a crop. `lags`: how many frames back the motion stem looks. `channels`: width C of the
-    per-frame feature. `stride`: frames between two anchor centres. `anchors`: lengths of the multi-scale candidates.
+    per-frame feature. `stride`: frames between two anchor centres. `oldest_centre`: anchors centred before this
+    frame are left out. `anchors`: lengths of the multi-scale candidates.
     """
 
     name: str = "mesnet-v1"
@@ -25,12 +26,26 @@ class ModelSpec:
     lags: tuple[int, ...] = (3, 6, 12)
     channels: int = 64
     stride: int = 2
+    oldest_centre: int = 0
     anchors: tuple[int, ...] = (7, 11, 15, 21)
 
     @property
     def proposals(self) -> int:
         """Number P of candidate clips that one clip yields: anchor centres times anchor lengths."""
-        return self.clip_frames // self.stride * len(self.anchors)
+        return len(self.centres) * len(self.anchors)
+
+    @property
+    def centres(self) -> range:
+        """Frames of the clip at which anchors are centred."""
+        return range(-(-self.oldest_centre // self.stride) * self.stride, self.clip_frames, self.stride)
+
+    def live(self) -> "ModelSpec":
+        """What is asked of the same weights once they are trained: every second centre, none older than 1.3 s.
+
+        An interval is decided within 0.8 s of its offset, so older anchors propose what was settled hops ago; and
+        candidates move by up to their length, so neighbouring centres propose the same.
+        """
+        return replace(self, stride=4, oldest_centre=24)
 
 
 HEAD_FIELDS = 3 + len(CLASSES) + len(REGIONS)

@@ -48,7 +48,7 @@ class Progress:
 
 def anchors_of(spec: ModelSpec) -> Tensor:
     """The unmoved candidates [P, 2], start and end in frames, in the order of the CPN."""
-    centres = torch.arange(spec.clip_frames // spec.stride) * spec.stride
+    centres = torch.tensor(spec.centres)
     lengths = torch.tensor(spec.anchors, dtype=torch.float32)
     centre, length = centres.float().repeat_interleave(len(lengths)), lengths.repeat(len(centres))
     return torch.stack([centre - length / 2, centre + length / 2], dim=1)
@@ -139,7 +139,7 @@ class Trainer:
 
     def export(self) -> None:
         """Make the folder a model directory (see `engine.model`) of the best weights."""
-        net = MESNet(self.spec)
+        net = MESNet(self.spec.live())
         net.load_state_dict(load_file(self.out / "mesnet.safetensors"))
         save_model(net.eval(), self.out)
 
