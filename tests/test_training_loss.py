@@ -127,10 +127,11 @@ def test_faint_ones_weigh_less():
 
 
 def test_what_a_candidate_is():
-    """ME by IoU 0.5, blink by IoU 0.4, the longer ones where they cover 60 % of it; the ME and then the blink prevail."""
+    """ME by IoU 0.5, blink by IoU 0.4, the longer ones where they cover 60 %; the ME and then the blink prevail."""
     cases = [
         ([10, 20], MICRO), ([13, 23], MICRO), ([15, 25], NONE), ([40, 50], SPEECH), ([44.5, 54.5], NONE),
-        ([46, 52], SPEECH), ([60, 70], HEAD), ([80, 90], BLINK), ([76, 88], BLINK), ([100, 110], MACRO), ([120, 130], NONE),
+        ([46, 52], SPEECH), ([60, 70], HEAD), ([80, 90], BLINK), ([76, 88], BLINK), ([100, 110], MACRO),
+        ([120, 130], NONE),
     ]  # fmt: skip
     truth = table(
         (MICRO, 10, 20), (SPEECH, 30, 50), (HEAD, 55, 75), (MACRO, 75, 95), (BLINK, 80, 90), (MACRO, 98, 140 - 28)

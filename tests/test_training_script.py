@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def test_two_micro_expressions_never_meet():
     for seed in range(60):
         spans = sorted((a.onset_s, a.offset_s) for a in draw(seed, micros=4).labels if a.kind == "micro")
         assert spans
-        assert all(b[0] > a[1] for a, b in zip(spans, spans[1:], strict=False))
+        assert all(b[0] > a[1] for a, b in pairwise(spans))
 
 
 def test_micro_expressions_that_were_asked_for_are_whole():
@@ -102,7 +103,8 @@ def test_stamps_rise_and_no_two_frames_in_a_row_are_dropped():
         rng = np.random.default_rng(seed)
         camera = draw_camera(rng)
         t = draw_times(rng, camera, DURATION_S)
-        np.testing.assert_allclose([t[0], t[-1]], [0, DURATION_S], atol=0.004)  # the jitter may pass the ends
+        assert -0.004 <= t[0] <= 0
+        assert DURATION_S - 0.001 <= t[-1] <= DURATION_S + 1 / camera.fps + 0.004
         assert np.diff(t).min() > 1e-3
         assert np.diff(t).max() < 2 / camera.fps + 0.009  # jitter of 4 ms at either end
         if not camera.dropped:
@@ -202,9 +204,9 @@ def test_light_is_that_of_a_room():
     rng, t = np.random.default_rng(0), np.arange(0, 5, 1 / 30)
     lights = [draw_light(rng, t, CAMERA) for _ in range(100)]
     gain = np.stack([light[:, 0] for light in lights])
-    assert 0.3 < gain.min()
+    assert gain.min() > 0.3
     assert gain.max() < 2
-    assert 0.5 < np.mean(np.ptp(gain, axis=1) < 0.1)
+    assert np.mean(np.ptp(gain, axis=1) < 0.1) > 0.5
 
 
 def test_a_random_walk_has_the_size_it_is_asked_for():
