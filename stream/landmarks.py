@@ -5,8 +5,11 @@ negative towards the camera. Networks: BlazeFace short range (Bazarevsky et al. 
 attention mesh (Grishchenko et al. 2020, arXiv 2006.10962).
 """
 
+import contextlib
 import math
+import os
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -225,14 +228,32 @@ def _detected(face: NDArray[np.float64]) -> Roi:
     return Roi(float(centre[0]), float(centre[1]), ROI_SCALE * float(size.max()), roll)
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep LiteRT's chatter of its delegate off stderr, where every line is meant for the user; it has no switch for it."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # no stderr at all
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 class _Network:
     """A tflite network with one input, as a function of it; the outputs in the file's order, copied."""
 
     def __init__(self, content: bytes, threads: int) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        self._interpreter: Any = Interpreter(model_content=content, num_threads=threads)
-        self._interpreter.allocate_tensors()
+        with _quiet():
+            self._interpreter: Any = Interpreter(model_content=content, num_threads=threads)
+            self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._outputs = [detail["index"] for detail in self._interpreter.get_output_details()]
 
