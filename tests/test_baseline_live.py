@@ -31,7 +31,7 @@ QUALITY = Quality(180, 0, 0, 0.4, 110)
 
 @dataclass
 class Script:
-    """In place of the network: a level everywhere, and MEs (onset in s, log-odds) in clips that have seen their ends."""
+    """In place of the network: a level everywhere, MEs (onset in s, log-odds) in clips that have seen their ends."""
 
     level: float
     mes: list[tuple[float, float]] = field(default_factory=list)
