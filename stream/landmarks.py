@@ -230,7 +230,7 @@ def _detected(face: NDArray[np.float64]) -> Roi:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep LiteRT's chatter of its delegate off stderr, where every line is meant for the user; it has no switch for it."""
+    """Keep LiteRT's chatter off stderr, where every line is meant for the user; it has no switch for it."""
     try:
         kept = os.dup(2)
     except OSError:  # no stderr at all

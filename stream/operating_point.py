@@ -2,8 +2,8 @@
 
 Two kinds, each with `kind`, `version` and `model_sha256`:
 
-- `operating_point`: `threshold`, `false_alarms_per_hour`, `upper_bound`, `hours`; `table`, the same at other thresholds;
-  `probability`, a map from log-odds of scores to log-odds of being right; `baseline`, a `BaselineLaw`.
+- `operating_point`: `threshold`, `false_alarms_per_hour`, `upper_bound`, `hours`; `table`, the same at other
+  thresholds; `probability`, a map from log-odds of scores to log-odds of being right; `baseline`, a `BaselineLaw`.
 - `baseline`: `source`, `level`, `spread`, `seconds`, `conditions`: one person's noise floor at one camera.
 """
 

@@ -16,7 +16,7 @@ KINDS = ("micro", "blink", "macro", "speech", "head")
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One image of a source: `image` is uint8[H, W, 3] BGR; `time_s` is seconds on the source's clock (PTS or monotonic)."""
+    """One image of a source: uint8[H, W, 3] BGR, at `time_s` seconds on the source's clock (PTS or monotonic)."""
 
     index: int
     time_s: float
@@ -29,7 +29,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class SourceGap:
-    """From `time_s` on the source gave nothing for a while (reconnecting, clock jump, frozen image, ...); it may go on later.
+    """From `time_s` on the source gave nothing for a while (reconnecting, clock jump, frozen image); it may go on later.
 
     What was open is closed, nothing is bridged. `reason` is a word for the status message.
     """

@@ -164,6 +164,9 @@ def _open_video(path: Path) -> tuple[Any, Any]:
         raise UserError(f"source {path}: is empty (0 bytes); copy or record it again")
     try:
         container = av.open(str(path.absolute()))
+        if container.format.name == "tty":  # FFmpeg plays any text file as an animation of its letters
+            container.close()
+            raise ValueError("it is text")
     except PermissionError:
         raise UserError(f"source {path}: may not be read by this user; change its permissions") from None
     except (av.error.FFmpegError, OSError, ValueError) as error:
