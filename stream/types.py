@@ -29,7 +29,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class SourceGap:
-    """From `time_s` on the source gave nothing for a while (reconnecting, clock jump, frozen image); it may go on later.
+    """From `time_s` on the source gave nothing for a while (reconnecting, clock jump, frozen); it may go on later.
 
     What was open is closed, nothing is bridged. `reason` is a word for the status message.
     """

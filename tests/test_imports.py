@@ -10,7 +10,15 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted(path for room in ("stream", "engine", "calibration") for path in (ROOT / room).rglob("*.py"))
-TOOLS = ("engine/training/", "engine/train.py", "engine/evaluat", "engine/report.py", "engine/datasets/", "engine/bench", "engine/baseline")  # fmt: skip
+TOOLS = (
+    "engine/training/",
+    "engine/train.py",
+    "engine/evaluat",
+    "engine/report.py",
+    "engine/datasets/",
+    "engine/bench",
+    "engine/baseline",
+)
 """Tools on top of the engine: they may use both other rooms."""
 PURE_STREAM = ("stream.types", "stream.tracker")
 MEDIA = ("cv2", "ai_edge_litert", "mediapipe")
