@@ -15,6 +15,7 @@ FACE_CROP_PX = float(np.hypot(*(_EDGES[1] - _EDGES[0])))
 """Width of the template's face in px of the crop; the field speaks of a face of 256 px."""
 MAINS_HZ = {"50 Hz": 100.0, "60 Hz": 120.0}
 """Lamps flicker at twice the mains frequency; a camera sees what is left of it after sampling."""
+SLOWEST_HZ = 1.0
 NEAR_HZ = 0.35
 """So near to where the flicker of the mains must appear, a peak is taken for it."""
 
@@ -105,16 +106,19 @@ def landmark_jitter_px(rigid: NDArray[np.float32], face_px: float) -> float:
 def flicker(time_s: NDArray[np.float64], bright: NDArray[np.float64], fps: float) -> Flicker:
     """The strongest pulse of the whole picture's brightness, and whether the mains' would be seen there.
 
-    Least-squares periodogram (Lomb 1976) over 0.8 Hz to half the rate, trend and slow drift taken out.
+    Least-squares periodogram (Lomb 1976) from SLOWEST_HZ to half the rate, drift taken out. A lamp is a line in it;
+    what moves before the camera is a slope, so what all frequencies near by have is taken off.
     """
     t = time_s - time_s[0]
     slow = np.array([np.mean(bright[np.abs(t - at) <= 0.75]) for at in t])
     x = (bright - slow) / max(float(bright.mean()), 1.0)
-    hz = np.arange(0.8, fps / 2, 0.25 / max(float(t[-1]), 1.0))
+    hz = np.arange(SLOWEST_HZ, fps / 2, 0.25 / max(float(t[-1]), 1.0))
     if len(hz) == 0:
         return Flicker(0.0, 0.0, None)
     waves = np.exp(-2j * np.pi * hz[:, None] * t)
     amplitude = 2 * np.abs(waves @ x) / len(x)
+    near = [float(np.median(amplitude[np.abs(hz - at) <= 1.5])) for at in hz]
+    amplitude = np.maximum(amplitude - 2 * np.array(near), 0)
     best = int(np.argmax(amplitude))
     found = [name for name, lamp in MAINS_HZ.items() if abs(alias_hz(lamp, fps) - hz[best]) <= NEAR_HZ]
     return Flicker(float(hz[best]), float(amplitude[best]), found[0] if found else None)

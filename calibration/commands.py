@@ -11,6 +11,7 @@ from calibration import threshold as thresholds
 from calibration.answer import Answer
 from calibration.camera import measure
 from calibration.look import Followed, follow, look, opened
+from calibration.metrics import sweep
 from calibration.stretches import Stretch, from_bench, from_pools
 from calibration.verdicts import GRADES, verdicts
 from engine.model import Model, load_model
@@ -38,7 +39,7 @@ def threshold(options: argparse.Namespace) -> Answer:
     point = min(low, key=lambda p: p.threshold)
     chosen = Fitted(point, fitted.table, fitted.probability, fitted.baseline)
     said = _file("operating_point", model) | fitted_fields(chosen)
-    return Answer(said, _words(point), lambda p: plots.rates(said["table"], point, p))
+    return Answer(said, f"{point.words} without micro-expressions", lambda p: plots.rates(said["table"], point, p))
 
 
 def _fit(model: Model, stretches: list[Stretch], data: str, asked: float | None) -> Answer:
@@ -53,7 +54,9 @@ def _fit(model: Model, stretches: list[Stretch], data: str, asked: float | None)
     except ValueError as error:
         raise UserError(f"--false-alarms-per-hour {rate:g}: {error}; give more data or a higher rate") from None
     curve = probabilities.fit(probabilities.sample(videos))
-    rows = thresholds.table(videos)
+    rows, own = thresholds.table(videos), thresholds.row(point, sweep(videos))
+    if own["threshold"] not in [r["threshold"] for r in rows]:
+        rows.append({"asked": rate, **own})
     table = tuple(OperatingPoint(*(r[k] for k in OperatingPoint.__dataclass_fields__)) for r in rows)
     fitted = Fitted(point, table, None if curve is None else curve.curve, law)
     said = _file("operating_point", model) | fitted_fields(fitted)
@@ -63,18 +66,11 @@ def _fit(model: Model, stretches: list[Stretch], data: str, asked: float | None)
         "source": data,
         "asked": rate,
         "baseline_judged": judged,
-        "recall": thresholds.row(point, videos)["recall"],
+        "recall": own["recall"],
+        "f1": own["f1"],
         "ece": None if curve is None else {"before": curve.ece_before, "after": curve.ece_after},
     }
-    return Answer(said, _words(point), lambda p: plots.rates(rows, point, p))
-
-
-def _words(point: OperatingPoint) -> str:
-    return (
-        f"threshold {point.threshold:.4f}: {point.false_alarms_per_hour:.3g} false alarms per hour, at most "
-        f"{point.upper_bound:.3g} with {thresholds.CONFIDENCE:.0%} confidence, on {point.hours:.2f} h without "
-        "micro-expressions"
-    )
+    return Answer(said, f"{point.words} without micro-expressions", lambda p: plots.rates(rows, point, p))
 
 
 def probability(options: argparse.Namespace) -> Answer:
@@ -170,7 +166,7 @@ def int8(options: argparse.Namespace) -> Answer:
         "layers": rows,
         "source": ", ".join(path.resolve().name for path in options.data),
     }
-    kept = [str(row["layer"]) for row in rows if row["precision"] == "fp16"]
+    kept = [str(row["layer"]) for row in rows if row["precision"] == "float"]
     text = (
         f"{chosen.way}: F1 {chosen.f1_int8:.4f} in INT8, {chosen.f1_float:.4f} in floating point, on "
         f"{min(options.sequences, len(tuning))} sequences; {len(rows) - len(kept)} of {len(rows)} layers in INT8"

@@ -193,7 +193,7 @@ def rows(seen: Mapping[str, Histogram], choice: Choice) -> Sequence[dict[str, ob
             "layer": name,
             **{way: round(range_of(seen[name]), 4) for way, range_of in WAYS.items()},
             "kept": None if choice.ranges[name] is None else round(float(choice.ranges[name] or 0), 4),
-            "precision": "fp16" if choice.ranges[name] is None else "int8",
+            "precision": "float" if choice.ranges[name] is None else "int8",
         }
         for name in seen
     ]

@@ -82,7 +82,8 @@ def camera(seen: "Look", judged: "Sequence[Verdict]", crop: NDArray, motion: NDA
         axes[0].text(0.42, y, v.says, va="center", fontsize=8)
     at = np.array(seen.time_s) - seen.time_s[0]
     axes[1].plot(at[1:], 1000 * np.diff(at), ".", ms=3, color=LINE)
-    axes[1].set(xlabel="s", ylabel="ms from frame to frame", ylim=(0, None), title="frame intervals")
+    axes[1].set(xlabel="s", ylabel="ms from frame to frame", title="frame intervals")
+    axes[1].set_ylim(0, 1300 * float(np.diff(at).max()))
     axes[2].plot(at, [float(b.mean()) for b in seen.bands], color=LINE, lw=0.8)
     axes[2].set(xlabel="s", ylabel="mean grey level", title="brightness of the picture")
     axes[3].imshow(crop, cmap="gray", extent=(0, 1, 0, 1), vmin=0, vmax=255)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.matching import VideoResult
-from calibration.metrics import count, poisson_interval
+from calibration.metrics import Curve, poisson_interval, sweep
 from calibration.stretches import FLOOR, Stretch
 from stream.baseline import HIGH, BaselineLaw, log_odds, probability
 from stream.operating_point import OperatingPoint
@@ -75,23 +75,21 @@ def alarms(videos: Sequence[VideoResult]) -> Alarms:
 
 def table(videos: Sequence[VideoResult]) -> list[dict[str, float]]:
     """One row per rate of RATES_PER_HOUR that the hours can back, with recall and F1 at its threshold."""
-    found, rows = alarms(videos), []
-    for rate in RATES_PER_HOUR:
-        if rate >= found.lowest_rate:
-            rows.append({"asked": rate, **row(found.at_rate(rate), videos)})
-    return rows
+    found, curve = alarms(videos), sweep(videos)
+    backed = [rate for rate in RATES_PER_HOUR if rate >= found.lowest_rate]
+    return [{"asked": rate, **row(found.at_rate(rate), curve)} for rate in backed]
 
 
-def row(point: OperatingPoint, videos: Sequence[VideoResult]) -> dict[str, float]:
+def row(point: OperatingPoint, curve: Curve) -> dict[str, float]:
     """An operating point with what it finds."""
-    counts = count(videos, point.threshold)
+    k = int((curve.thresholds >= point.threshold).sum())
     return {
         "threshold": point.threshold,
         "false_alarms_per_hour": round(point.false_alarms_per_hour, 3),
         "upper_bound": round(point.upper_bound, 3),
         "hours": round(point.hours, 4),
-        "recall": round(counts.recall, 4),
-        "f1": round(counts.f1, 4),
+        "recall": round(float(curve.recall[k - 1]), 4) if k else 0.0,
+        "f1": round(float(curve.f1[k - 1]), 4) if k else 0.0,
     }
 
 
@@ -102,8 +100,7 @@ def default_rate(found: Alarms) -> float:
 
 def found_at_rates(videos: Sequence[VideoResult]) -> float:
     """Mean recall over the rates of RATES_PER_HOUR that can be backed: what a baseline law is chosen by."""
-    rows = table(videos)
-    return float(np.mean([r["recall"] for r in rows])) if rows else 0.0
+    return float(np.mean([r["recall"] for r in table(videos)] or [0.0]))
 
 
 def fit_law(stretches: Sequence[Stretch]) -> tuple[BaselineLaw, dict[str, float]]:

@@ -18,20 +18,38 @@ VISIBLE = 4.0
 """In the noise's standard deviations: with some 100 windows and 30 frames a second, a lone one passes this by chance
 about once in ten seconds; a movement does so in several windows and frames."""
 REACH = 0.55
-"""Peak displacement in a window, as a share of the movement's own peak (see the test that injects known movements)."""
+"""Peak displacement in a window, as a share of the movement's own: median over injected ones at brows and mouths."""
 LAG = 1
 """Index into ModelSpec.lags: 0.2 s, the time from onset to apex."""
 HOLE_S = 0.2
 """Over so long a time without the face nothing is interpolated."""
+QUIET_FRAMES = 15
 TRUSTED = 0.5
 """Windows with less confidence than this show no texture to measure motion by."""
 
 
-def motion_noise_px(crops: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Noise of the displacement per window of the stem, float64[G, G], in px of the crop; nan without texture.
+def displacements_px(crops: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """How far each window of the stem moved within 0.2 s, float64[n, G, G] in px of the crop; nan without texture.
 
-    uint8[n, S, S] on the model's time grid. By the median over time: what moved for less than half of it has no say.
+    uint8[history + n, S, S] on the model's time grid.
     """
+    u, v, trusted = _motion(crops)
+    return np.where(trusted, np.hypot(u, v), np.nan)
+
+
+def motion_noise_px(crops: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Noise of that displacement per window and axis, float64[G, G], standard deviations; nan without texture.
+
+    By the median over QUIET_FRAMES at a time, in the quietest quarter of the time: nobody need hold still for long.
+    """
+    u, v, trusted = _motion(crops)
+    parts = np.array_split(np.arange(len(u)), max(1, len(u) // QUIET_FRAMES))
+    power = np.stack([np.median(np.abs(u[p]), axis=0) ** 2 + np.median(np.abs(v[p]), axis=0) ** 2 for p in parts])
+    return np.where(trusted, 1.4826 * np.sqrt(np.quantile(power, 0.25, axis=0) / 2), np.nan)
+
+
+def _motion(crops: NDArray[np.uint8]) -> tuple[NDArray, NDArray, NDArray[np.bool_]]:
+    """Displacement x and y float64[n, G, G], and the windows that show texture bool[G, G]."""
     try:
         import torch
 
@@ -45,9 +63,7 @@ def motion_noise_px(crops: NDArray[np.uint8]) -> NDArray[np.float64]:
     lags, side = len(spec.lags), spec.crop_px // MotionStem.grid_px
     maps = rows[:, : STEM_CHANNELS * lags * side * side].reshape(-1, STEM_CHANNELS, lags, side, side)[:, :, LAG]
     u, v = (np.sign(m) * np.expm1(np.abs(m)) / 10 for m in (maps[:, 0], maps[:, 1]))  # undo the stem's asinh(10 u)
-    sigma = 1.4826 * np.sqrt((np.median(np.abs(u), axis=0) ** 2 + np.median(np.abs(v), axis=0) ** 2) / 2)
-    trusted = np.median(maps[:, 2] * maps[:, 3], axis=0) >= TRUSTED
-    return np.where(trusted, sigma, np.nan)
+    return u, v, np.median(maps[:, 2] * maps[:, 3], axis=0) >= TRUSTED
 
 
 def on_grid(seen: Look) -> NDArray[np.uint8]:

@@ -33,6 +33,12 @@ class OperatingPoint:
     upper_bound: float
     hours: float
 
+    @property
+    def words(self) -> str:
+        """The point in words."""
+        rate = f"{self.false_alarms_per_hour:.3g} false alarms per hour, at most {self.upper_bound:.3g}"
+        return f"threshold {self.threshold:.4f}: {rate} with 95% confidence, on {self.hours:.2f} h"
+
 
 @dataclass(frozen=True, slots=True)
 class ProbabilityMap:

@@ -267,7 +267,8 @@ def describe(parts: Parts) -> str:
     asked = ", ".join(f"{what} {value:g}" for what, value in wishes if value is not None)
     wish = f" (asked for {asked})" if asked else ""
     size = f"{info.width_px}x{info.height_px}"
-    return f"{info.name}: {size}, {rate}{wish} by {info.backend}, scored by {parts.scores.runtime}"
+    source = f"{info.name}: {size}, {rate}{wish} by {info.backend}, scored by {parts.scores.runtime}"
+    return source if parts.point is None else f"{source}; {parts.point.words}"
 
 
 def _server_config(config: Config) -> ServerConfig:

@@ -4,6 +4,13 @@ import { plain } from "./words.js";
 
 const number = (value, digits = 0) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 
+function falseAlarms(status) {
+  const rate = status?.false_alarms_per_hour;
+  if (rate === null || rate === undefined) return "";
+  const bound = status.operating_point?.upper_bound;
+  return `≈ ${number(rate)} false alarms/h${bound ? `, at most ${number(bound)}` : ""}`;
+}
+
 function entries(session, link) {
   const { status, hello } = session;
   const faces = status?.faces ?? [];
@@ -12,7 +19,6 @@ function entries(session, link) {
   const blocked = faces.filter((face) => face.state === "cannot_spot");
   const calibrating = faces.filter((face) => face.state === "calibrating");
   const threshold = status?.threshold;
-  const rate = status?.false_alarms_per_hour;
   return [
     ["Camera rate", `${number(status?.fps, 1)}`, "frames/s", blocked.some((face) => face.reason === "low_fps")],
     ["Delay", `${number(status?.latency_ms?.p50)}`, `ms (99 %: ${number(status?.latency_ms?.p99)} ms)`, false],
@@ -20,7 +26,7 @@ function entries(session, link) {
     ["Faces", !faces.length ? "none" : `${faces.length - blocked.length - calibrating.length} of ${faces.length} watched`,
       [blocked.length && `${blocked.length} cannot be`, calibrating.length && `${calibrating.length} calibrating`].filter(Boolean).join(", "),
       blocked.length > 0],
-    ["Threshold", threshold === null || threshold === undefined ? "–" : threshold.toFixed(2), rate ? `≈ ${number(rate)} false alarms/h` : "", false],
+    ["Threshold", threshold === null || threshold === undefined ? "–" : threshold.toFixed(2), falseAlarms(status), false],
     ["Runs on", status?.runtime ?? hello?.runtime ?? "–", hello?.model?.name ?? "", false],
   ].map((entry) => (link === "connected" ? entry : [entry[0], entry[1], "", entry[3]]));
 }
