@@ -114,8 +114,8 @@ def signals_of(video: Path, face_model: Path | None = None) -> Signals:
                 before = None
                 continue
             crop = next((one.image for one in faces.update(item) if isinstance(one, FaceCrop)), None)
-            seen = crop is not None and landmarker.points is not None
-            scores.append(blendshapes(landmarker.points) if seen else np.full(BLENDSHAPES, np.nan))
+            points = landmarker.points if crop is not None else None
+            scores.append(np.full(BLENDSHAPES, np.nan, np.float32) if points is None else blendshapes(points))
             moves.append(flow(before, crop) if crop is not None and before is not None else _unknown(crop is not None))
             times.append(item.time_s)
             before = crop

@@ -24,7 +24,7 @@ import numpy as np
 from engine.evaluation.truth import SPLITS, TruthVideo, save_truth
 from engine.training.actors import Actor, build_actor, build_all, load_actor, portraits, split_of
 from engine.training.camera import Camera
-from engine.training.film import Film, draw_setting, portrait_of, write_video
+from engine.training.film import Film, Injection, draw_setting, portrait_of, write_video
 from engine.training.film_truth import truth_of
 from engine.training.footage import PEOPLE
 from engine.training.injection import WAYS, follow, injected, movement
@@ -36,7 +36,7 @@ from stream.landmarks import Landmarker
 
 VERSION = 1
 SIZES_PX = (0.5, 0.8, 1.1, 1.5, 2.0, 3.0, 5.0)
-FILM_S, ALONE_S, MIXED_S = 12.0, 25.0, 45.0
+FILM_S, ALONE_S, MIXED_S, SHORTEST_S = 12.0, 25.0, 45.0, 6.0
 ONSETS_S = ((2.0, 3.6), (5.4, 6.9), (8.8, 10.4))
 """Where a film's MEs begin: far enough from its ends and from each other to be told apart by any rule."""
 MINUTES = 24.0
@@ -51,13 +51,17 @@ REST_S = 0.7
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One video to be made. `subject`: an actor's file or a video of PEOPLE. `what`: nuisance or way, by the part."""
+    """One video to be made. `subject`: an actor's file or a video of PEOPLE. `what`: nuisance or way, by the part.
+
+    `duration_s`: of a film; a real video is as long as it is.
+    """
 
     part: str
     split: str
     number: int
     subject: str
     what: str = ""
+    duration_s: float = FILM_S
 
     @property
     def name(self) -> str:
@@ -78,7 +82,13 @@ class Folders:
 
 def plan(split: str, actors: list[str], minutes: float) -> list[Job]:
     """Every video of a split. `actors`: files of the people's pictures, of this split."""
-    counts = {part: max(1, round(n * minutes / MINUTES)) for part, n in COUNTS[split].items()}
+    share = minutes / MINUTES
+    counts = {part: max(1, round(n * share)) for part, n in COUNTS[split].items()}
+    # where one film would be more than its share, it is shorter
+    alone_s, mixed_s = (
+        max(SHORTEST_S, length_s * min(1.0, COUNTS[split][part] * share))
+        for part, length_s in (("nuisance", ALONE_S), ("mixed", MIXED_S))
+    )
     shuffled = np.random.default_rng(VERSION).permutation(actors).tolist()
 
     def person(k: int) -> str:
@@ -86,8 +96,8 @@ def plan(split: str, actors: list[str], minutes: float) -> list[Job]:
 
     jobs = [Job("portraits", split, k, person(k), WAYS[k % 2]) for k in range(counts["portraits"])]
     for i, nuisance in enumerate(NUISANCES):
-        jobs += [Job("nuisance", split, k, person(7 * i + k), nuisance) for k in range(counts["nuisance"])]
-    jobs += [Job("mixed", split, k, person(3 + 5 * k)) for k in range(counts["mixed"])]
+        jobs += [Job("nuisance", split, k, person(7 * i + k), nuisance, alone_s) for k in range(counts["nuisance"])]
+    jobs += [Job("mixed", split, k, person(3 + 5 * k), "", mixed_s) for k in range(counts["mixed"])]
     for video in (name for name, theirs in PEOPLE.items() if theirs == split):
         jobs += [Job("video", split, k, video, WAYS[k % 2]) for k in range(counts["video"])]
         jobs.append(Job("untouched", split, 0, video))
@@ -102,13 +112,14 @@ def make(job: Job, folders: Folders, seed: int) -> TruthVideo | None:
     if not (folders.actors / job.subject).is_file():
         return None
     actor = _actor(folders.actors / job.subject)
+    injections: list[Injection] = []
+    tags: dict[str, str] = {}
     if job.part == "nuisance":
-        script, injections = lone_nuisance(rng, job.what, ALONE_S), []
-        tags = {"nuisance": job.what}
+        script, tags = lone_nuisance(rng, job.what, job.duration_s), {"nuisance": job.what}
     elif job.part == "mixed":
-        script, injections, tags = _without_pause(rng, MIXED_S), [], {}
+        script = _without_pause(rng, job.duration_s)
     else:
-        script, tags = draw_script(rng, FILM_S, micros=0), {"way": job.what}
+        script, tags = draw_script(rng, job.duration_s, micros=0), {"way": job.what}
         sizes = np.roll(SIZES_PX, -3 * job.number)[: len(ONSETS_S)]
         made = [
             movement(job.what, script, actor, rng, float(rng.uniform(*span)), float(size))

@@ -236,13 +236,12 @@ def folders(tmp_path, actor, portrait):
     return bench_data.Folders(tmp_path / "data", tmp_path / "out", tmp_path / "out" / "actors", locate())
 
 
-def test_the_bench_is_the_same_for_the_same_seed_and_knows_its_people(folders, monkeypatch):
+def test_the_bench_is_the_same_for_the_same_seed_and_knows_its_people(folders):
     """One video twice, bit for bit; another seed is another video."""
-    monkeypatch.setattr(bench_data, "ALONE_S", 1.5)
     ((person, who),) = bench_data.people(folders.data, "test").items()
     folders.actors.mkdir()
     build_all([who], folders.data, folders.actors, folders.face_model)
-    job = bench_data.Job("nuisance", "test", 0, person, "gaze")
+    job = bench_data.Job("nuisance", "test", 0, person, "gaze", 1.5)
     made = []
     for seed in (0, 0, 1):
         truth = bench_data.make(job, folders, seed)
@@ -305,10 +304,8 @@ def test_the_bench_knows_what_it_put_into_real_video(real_video, folders):
 
 def test_the_whole_bench_is_written_with_its_truth(folders, monkeypatch, capsys):
     """The command itself, cut short: every video that truth.json names is there, and bench.json adds them up."""
-    for name in ("FILM_S", "ALONE_S", "MIXED_S"):
-        monkeypatch.setattr(bench_data, name, 0.7)
     monkeypatch.setattr(bench_data, "plan", lambda split, actors, minutes: [
-        bench_data.Job("nuisance", split, 0, actors[0], what) for what in ("blink", "noise")])  # fmt: skip
+        bench_data.Job("nuisance", split, 0, actors[0], what, 0.7) for what in ("blink", "noise")])  # fmt: skip
     where = ["--data", str(folders.data), "--out", str(folders.out), "--face-model", str(locate())]
     assert bench_data.main([*where, "--split", "test", "--minutes", "1", "--workers", "1"]) == 0
     videos = load_truth(folders.out / "truth.json")

@@ -76,9 +76,10 @@ def _sway(t: np.ndarray) -> Curve:
 def make(data: Path, out: Path, face_model: Path | None = None) -> TruthVideo:
     """Write `demo.mp4` and `truth.json` into `out`."""
     path = data / "portraits" / "composite" / f"{FACE}.jpg"
-    portrait = cv2.imread(str(path))
-    if portrait is None:
+    read = cv2.imread(str(path))
+    if read is None:
         raise UserError(f"--data {data}: no portraits/composite/{FACE}.jpg in it; name the folder above portraits/", 2)
+    portrait = np.asarray(read, np.uint8)
     points = Landmarker(locate(face_model)).find(portrait)[0]
     identity = f"composite:{FACE}"
     actor = build_actor(portrait, points, identity, f"portraits/composite/{FACE}.jpg")

@@ -19,9 +19,7 @@ def truth_of(script: Script, file: str, subject: str, split: str, tags: dict[str
         duration_s=round(end_s + 1 / script.camera.fps, 3),
         split=split,
         intervals=tuple(_interval(a, end_s) for a in inside if a.kind in KINDS),
-        nuisances=tuple(
-            Nuisance(*_within(end_s, a.onset_s, a.offset_s), a.kind) for a in inside if a.kind not in KINDS
-        ),
+        nuisances=tuple(_nuisance(a, end_s) for a in inside if a.kind not in KINDS),
         tags=tags,
     )
 
@@ -30,6 +28,11 @@ def _interval(label: Label, end_s: float) -> TruthInterval:
     onset, apex, offset = _within(end_s, label.onset_s, label.apex_s, label.offset_s)
     regions = tuple(name for name, share in zip(REGIONS, label.regions, strict=True) if share >= SHOWN)
     return TruthInterval(onset, apex, offset, label.kind, label.amplitude_px or None, regions)
+
+
+def _nuisance(label: Label, end_s: float) -> Nuisance:
+    onset, offset = _within(end_s, label.onset_s, label.offset_s)
+    return Nuisance(onset, offset, label.kind)
 
 
 def _within(end_s: float, *times: float) -> list[float]:

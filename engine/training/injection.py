@@ -70,13 +70,14 @@ def _as_generated(
 def _as_dragged(
     script: Script, actor: Actor, rng: np.random.Generator, onset_s: float, size_px: float
 ) -> tuple[Injection, Label]:
-    apex_s = onset_s + (length := float(rng.uniform(0.23, 0.5))) * float(rng.uniform(0.3, 0.6))
-    t, times = script.time_s, [onset_s, apex_s, onset_s + length]
-    tent = np.interp(t, times, [0.0, 1.0, 0.0])
+    length = float(rng.uniform(0.23, 0.5))
+    apex_s, offset_s = onset_s + length * float(rng.uniform(0.3, 0.6)), onset_s + length
+    tent = np.interp(script.time_s, [onset_s, apex_s, offset_s], [0.0, 1.0, 0.0])
     curve = tent if rng.random() < 0.5 else (1 - np.cos(np.pi * tent)) / 2
     marks, region, angle = DRAGGED[int(rng.integers(len(DRAGGED)))]
     field = dragged_field(actor, marks, np.deg2rad(angle + rng.normal(0, 15)), str(rng.choice(["both", "R", "L"])))
-    label = Label("micro", *times, size_px, tuple(float(i == region) for i in range(len(REGIONS))))
+    regions = tuple(float(i == region) for i in range(len(REGIONS)))
+    label = Label("micro", onset_s, apex_s, offset_s, size_px, regions)
     return Injection(field, (size_px * curve).astype(np.float32)), label
 
 
