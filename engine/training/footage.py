@@ -109,15 +109,20 @@ def takes(data: Path, split: str, face_model: Path) -> list[Take]:
 
 
 def make_sequence(index: int, seed: int, found: list[Take], spec: ModelSpec) -> Sequence:
-    """A stretch of a take, to and fro where it is too short, at another speed, relit, noisier, with 0 to 2 MEs."""
+    """A stretch of a take, held still before and after where it is short, at another speed, relit, with 0 to 2 MEs.
+
+    Held, not played to and fro: a movement that turns round looks just like a micro-expression.
+    """
     rng = np.random.default_rng([seed, index])
     lengths = np.array([len(t.crops) for t in found], float)
     take = found[int(rng.choice(len(found), p=lengths / lengths.sum()))]
     frames = LENGTH + max(spec.lags)
     speed = float(rng.choice([1.0, rng.uniform(0.7, 1.3)]))
-    at = int(rng.integers(len(take.crops))) + np.arange(frames) * speed
-    there = 2 * (len(take.crops) - 1)
-    at = np.abs((at + there / 2) % there - there / 2)  # to and fro
+    spare = frames - len(take.crops) / speed
+    begin = rng.uniform(min(0.0, spare), max(0.0, spare))
+    at = ((np.arange(frames) - begin) * speed).clip(0, len(take.crops) - 1)
+    if rng.random() < 0.3:  # backwards: what rises fast elsewhere falls fast here
+        at = len(take.crops) - 1 - at
     low = np.floor(at).astype(int).clip(0, len(take.crops) - 2)
     share = (at - low)[:, None, None].astype(np.float32)
     crops = take.crops[low] * (1 - share) + take.crops[low + 1] * share
@@ -137,7 +142,7 @@ def make_sequence(index: int, seed: int, found: list[Take], spec: ModelSpec) -> 
     crops = inject(crops.astype(np.float32), fields)
     if rng.random() < 0.5:
         crops = crops * rng.uniform(0.7, 1.2) + rng.uniform(-15, 15)
-    if rng.random() < 0.5:
+    if rng.random() < 0.8:
         crops = crops + rng.normal(0, rng.uniform(0.3, 2.5), crops.shape).astype(np.float32)
     if take.name.startswith(SPEAKING):
         script.labels.append(Label("speech", 0, duration_s / 2, duration_s))
