@@ -234,13 +234,15 @@ def build(folders: Folders, splits: tuple[str, ...], minutes: float, seed: int, 
     missing = [who[split][file] for split, file in needed if not (folders.actors / file).is_file()]
     build_all(track(missing, "actors"), folders.data, folders.actors, folders.face_model)
     work = [(job, folders, seed) for job in jobs]
+    (folders.out / "bench.json").unlink(missing_ok=True)  # it comes last: without it the bench is not whole
+    videos: list[TruthVideo] = []
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        done = list(track(pool.imap(_made, work), "videos", total=len(work)))
-    for job, truth in done:
-        if truth is None:
-            print(f"{job.subject}: no face found, left out", file=sys.stderr)
-    videos = [truth for _, truth in done if truth is not None]
-    save_truth(folders.out / "truth.json", videos)
+        for job, truth in track(pool.imap(_made, work), "videos", total=len(work)):
+            if truth is None:
+                print(f"{job.subject}: no face found, left out", file=sys.stderr)
+            else:
+                videos.append(truth)
+                save_truth(folders.out / "truth.json", videos)
     said = {"bench": VERSION, "seed": seed, "minutes": minutes, "parts": parts(videos)}
     (folders.out / "bench.json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
     return videos
