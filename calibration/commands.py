@@ -10,6 +10,7 @@ from calibration import probability as probabilities
 from calibration import threshold as thresholds
 from calibration.answer import Answer
 from calibration.camera import measure
+from calibration.law import fit_law
 from calibration.look import Followed, follow, look, opened
 from calibration.metrics import sweep
 from calibration.stretches import Stretch, from_bench, from_pools
@@ -43,7 +44,7 @@ def threshold(options: argparse.Namespace) -> Answer:
 
 
 def _fit(model: Model, stretches: list[Stretch], data: str, asked: float | None) -> Answer:
-    law, judged = thresholds.fit_law(stretches)
+    law, judged = fit_law(stretches)
     videos = [s.under(law) for s in stretches]
     found = thresholds.alarms(videos)
     if found.hours <= 0:

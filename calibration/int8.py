@@ -90,13 +90,22 @@ WAYS: dict[str, Callable[[Histogram], float]] = {"max": by_max, "percentile": by
 
 
 def layers_of(net: MESNet) -> dict[str, nn.Module]:
-    """The convolutions that INT8 quantises, by the name that they have in the exported graph."""
+    """The convolutions that INT8 quantises, by the name that they have in the exported graph.
+
+    There a convolution is folded into the batch norm behind it and has that one's name. Its scale per output channel
+    changes no code of weights that are quantised per output channel, so computing with the unfolded ones is the same.
+    """
     learnt = ("spatial", "temporal", "cpn", "crn")
     return {
-        f"{name}/Conv": module
+        f"{_folded(name)}/Conv": module
         for name, module in net.named_modules()
         if isinstance(module, nn.Conv1d | nn.Conv2d) and name.startswith(learnt)
     }
+
+
+def _folded(name: str) -> str:
+    norm_of = {"spatial.down1": "spatial.norm2", "spatial.down2": "spatial.norm3"}
+    return norm_of.get(name, name.replace("temporal.blocks", "temporal.norms"))
 
 
 @torch.no_grad()

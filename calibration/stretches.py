@@ -32,10 +32,15 @@ LEVEL_ITSELF = BaselineLaw(gain=1.0, usual=0.0, lowest=-9.0, highest=9.0)
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """One video or clip at the lowest threshold. `levels`: the face's level (log-odds) per detection, None: unknown."""
+    """One video or clip at the lowest threshold.
+
+    `levels`: the face's level (log-odds) as it counts for each detection, None where it is not known (yet).
+    `usual`: its level over the whole stretch.
+    """
 
     result: VideoResult
     levels: tuple[float | None, ...]
+    usual: float | None = None
 
     def under(self, law: BaselineLaw) -> VideoResult:
         """With scores in terms of everybody's threshold: an `end` is said where its score reaches that."""
@@ -85,7 +90,7 @@ def _sequence(group: str, index: int, heads: NDArray, table: NDArray, frames: in
     cut = [t for t in micros if t not in whole]
     found = [e for e in ends if e.phase is Phase.END and not any(_touches(e, t, spec.fps) for t in cut)]
     result = VideoResult(group, str(index), spec.fps, frames / spec.fps, whole, _detections(found, spec.fps))
-    return Stretch(result, tuple(_level_apart(hops, e) for e in found))
+    return Stretch(result, tuple(_level_apart(hops, e) for e in found), float(np.median([odds for _, odds in hops])))
 
 
 def _in_time(p: Proposal, now_s: float, fps: int) -> ScoredInterval:
@@ -128,4 +133,5 @@ def from_bench(bench: Path, model: Model, split: str = "tune") -> Iterator[Stret
         level = {(str(f), step.now_s): step.shift for f, steps in enumerate(recording.faces) for step in steps}
         levels = (level[s.interval.partition(":")[0], s.emitted_s or 0.0] for s in said)
         # 0 is what a face has while it calibrates; no face scores one to one while nothing happens
-        yield Stretch(judged(video, said).result, tuple(x or None for x in levels))
+        last = [steps[-1].shift or None for steps in recording.faces if steps]
+        yield Stretch(judged(video, said).result, tuple(x or None for x in levels), last[0] if last else None)

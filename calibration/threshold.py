@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.matching import VideoResult
+from calibration.matching import Detection, VideoResult
 from calibration.metrics import Curve, poisson_interval, sweep
-from calibration.stretches import FLOOR, Stretch
-from stream.baseline import HIGH, BaselineLaw, log_odds, probability
+from calibration.stretches import FLOOR
+from stream.baseline import HIGH, log_odds, probability
 from stream.operating_point import OperatingPoint
 
 CONFIDENCE = 0.95
@@ -22,8 +22,6 @@ LEAST_ALARMS = 3.0
 """A rate is backed by data in which it makes so many alarms: seeing none would then be a surprise (p < 0.05)."""
 RATES_PER_HOUR = (360.0, 240.0, 120.0, 60.0, 30.0, 20.0, 10.0, 5.0, 2.0, 1.0)
 DEFAULT_PER_HOUR = 10.0
-GAINS = (0.0, 0.25, 0.5, 0.75, 1.0)
-LOWESTS = (0.0, -1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +58,16 @@ class Alarms:
         return self.point(min(threshold, 0.9999))
 
 
+def is_alarm(d: Detection, video: VideoResult) -> bool:
+    """Whether a detection is a false alarm: it overlaps no ME. A badly placed one is none."""
+    return not any(d.onset <= t.offset and t.onset <= d.offset for t in video.truths)
+
+
 def alarms(videos: Sequence[VideoResult]) -> Alarms:
     """False alarms of stretches that hold every `end` from FLOOR on."""
     scores, seconds = [], 0.0
     for v in videos:
-        scores += [
-            d.score
-            for d in v.detections
-            if not any(d.onset <= t.offset and t.onset <= d.offset for t in v.truths)
-        ]  # fmt: skip
+        scores += [d.score for d in v.detections if is_alarm(d, v)]
         seconds += v.duration_s - sum(t.offset - t.onset + 1 for t in v.truths) / v.fps
     return Alarms(np.sort(np.array(scores, float))[::-1], max(seconds, 0.0) / 3600)
 
@@ -96,35 +95,3 @@ def row(point: OperatingPoint, curve: Curve) -> dict[str, float]:
 def default_rate(found: Alarms) -> float:
     """DEFAULT_PER_HOUR where the hours can back it, else the lowest rate that they can."""
     return max(DEFAULT_PER_HOUR, found.lowest_rate)
-
-
-def found_at_rates(videos: Sequence[VideoResult]) -> float:
-    """Mean recall over the rates of RATES_PER_HOUR that can be backed: what a baseline law is chosen by."""
-    return float(np.mean([r["recall"] for r in table(videos)] or [0.0]))
-
-
-def fit_law(stretches: Sequence[Stretch]) -> tuple[BaselineLaw, dict[str, float]]:
-    """What a face's level is to do to its threshold: the law that finds most at equal false alarms, on all stretches.
-
-    It is kept only where it also finds more when each group is judged by the law of the others; else the gain is 0.
-    Returns the law and what it was judged by.
-    """
-    levels = [level for s in stretches for level in s.levels if level is not None]
-    usual = round(float(np.median(levels)), 3) if levels else BaselineLaw().usual
-    laws = [BaselineLaw(0.0, usual)]
-    laws += [BaselineLaw(gain, usual, lowest) for gain in GAINS if gain for lowest in LOWESTS]
-    groups = sorted({s.result.subject for s in stretches})
-    without = found_at_rates([s.under(laws[0]) for s in stretches])
-    best = _best(stretches, laws)
-    held_out: list[VideoResult] = []
-    if best.gain and len(groups) > 1:
-        for group in groups:
-            law = _best([s for s in stretches if s.result.subject != group], laws)
-            held_out += [s.under(law) for s in stretches if s.result.subject == group]
-    crossed = found_at_rates(held_out) if held_out else without
-    law = best if crossed > without else laws[0]
-    return law, {"recall_without": round(without, 4), "recall_with_held_out": round(crossed, 4), "groups": len(groups)}
-
-
-def _best(stretches: Sequence[Stretch], laws: Sequence[BaselineLaw]) -> BaselineLaw:
-    return max(laws, key=lambda law: (round(found_at_rates([s.under(law) for s in stretches]), 6), -law.gain))
