@@ -11,7 +11,7 @@ from benchmarks.measure import machine
 from engine.errors import EngineError
 from stream.errors import UserError
 
-NOT_A_BENCHMARK = {"__main__", "crops", "measure"}
+NOT_A_BENCHMARK = {"__main__", "crops", "measure", "parity"}
 
 
 def names() -> list[str]:

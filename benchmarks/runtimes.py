@@ -1,34 +1,45 @@
 """Every runtime that is here, one hop of one face: time against torch eager, and how far each is from float32.
 
-Parity is taken on the crops of the videos of --data DIR (video/**/*), through the program's own face stage; without
---data on a drifting texture. `score`: largest difference of a probability; `same`: share of the decoded proposals with
-a score of at least --threshold that another runtime finds too, with IoU of at least 0.9.
+Parity is taken on the videos of --data DIR (video/**/*) or on the test videos of --bench DIR (truth.json), through the
+program's own stages; with neither, on a drifting texture. `score`: largest difference of a probability; `same`: of the
+decoded proposals with a score of at least --threshold those that another runtime finds too, with IoU of at least 0.9.
+Events: see `benchmarks.parity.Agreement`.
 """
 
 import argparse
+import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.crops import crops_of_videos
-from benchmarks.measure import clock_for, in_turn, table, textured
+from benchmarks.crops import videos
+from benchmarks.measure import Timing, clock_for, in_turn, table, textured
+from benchmarks.parity import Watched, agreement, bench_videos, ends_of, watch
 from engine import build
 from engine.decode import Proposal, decode, temporal_iou
 from engine.errors import EngineError
+from engine.evaluation.truth import TruthVideo
 from engine.model import Model, load_model
 from engine.ranges import load_ranges, observe_ranges
 from engine.runtimes import Runtime
 from engine.runtimes.onnx import OnnxRuntime
 from engine.scorer import Scorer
+from stream.face_model import locate
+from stream.landmarks import Landmarker
 
 SAME_IOU = 0.9
+SHORTEST = 24
+"""Frames of a stretch of crops below which no proposals are compared."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, help="weights; default: the shipped ones")
-    parser.add_argument("--data", type=Path, help="folder with video/")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--data", type=Path, help="folder with video/")
+    where.add_argument("--bench", type=Path, help="folder that engine.bench_data made")
+    parser.add_argument("--videos", type=int, default=8, help="at most so many of them, evenly drawn (default: 8)")
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--threshold", type=float, default=0.3)
     parser.add_argument("--compile", action="store_true", help="torch.compile too (minutes)")
@@ -37,24 +48,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict:
     model = load_model(args.model)
     spec = model.spec
-    stretches = crops_of_videos(args.data) if args.data else [textured(200, spec.crop_px)]
+    watched = _watched(args, model)
+    stretches = [c for w in watched for c in w.stretches if len(c) >= SHORTEST] or [textured(200, spec.crop_px)]
     with tempfile.TemporaryDirectory() as scratch:
         runtimes = dict(_runtimes(model, stretches, Path(scratch), args.compile))
         scorers = {name: Scorer[int](runtime, spec) for name, runtime in runtimes.items()}
         new = {0: textured(spec.hop_frames, spec.crop_px)}
-        rows = {}
+        rows: dict[str, Timing] = {}
         for clock in {clock_for(r.name) for r in runtimes.values()}:
             names = [n for n, r in runtimes.items() if clock_for(r.name) is clock]
             rows |= in_turn({n: _hop(scorers[n], new) for n in names}, args.runs, clock)
         reference = "torch eager cpu"
         table(f"one hop of {spec.hop_frames} frames, one face", rows, reference)
         parity = _parity(runtimes, model, stretches, reference, args.threshold)
+        events = _events(runtimes, model, watched, reference) if watched else {}
     return {
         "rows": {n: t.row() | {"ratio": rows[reference].median_ms / t.median_ms} for n, t in rows.items()},
         "parity": parity,
+        "events": events,
+        "videos": [w.name for w in watched],
         "frames": sum(map(len, stretches)),
-        "crops": "video" if args.data else "texture",
+        "crops": "video" if watched else "texture",
     }
+
+
+def _watched(args: argparse.Namespace, model: Model) -> list[Watched]:
+    """What --data or --bench names, evenly drawn, through the face stage."""
+    every: list[tuple[Path, TruthVideo | None]] = []
+    if args.bench:
+        every += bench_videos(args.bench)
+    elif args.data:
+        every += [(path, None) for path in videos(args.data)]
+    else:
+        return []
+    landmarker = Landmarker(locate(None))
+    return [watch(path, model, landmarker, truth) for path, truth in every[:: max(1, -(-len(every) // args.videos))]]
+
+
+def _events(
+    runtimes: Mapping[str, Runtime], model: Model, watched: list[Watched], reference: str
+) -> dict[str, dict[str, float]]:
+    wanted, out = [ends_of(w, runtimes[reference], model) for w in watched], {}
+    print(f"events against {reference}, {len(watched)} videos, {sum(map(len, wanted))} ends")
+    for name, runtime in runtimes.items():
+        got = agreement(watched, [ends_of(w, runtime, model) for w in watched], wanted)
+        print(f"  {name:22} {got.ends} ends, {got.identical} identical, at most {got.apart_frames:.3f} frames apart, "
+              f"F1 {got.f1:.4f}")  # fmt: skip
+        out[name] = dataclasses.asdict(got)
+    return out
 
 
 def _hop(scorer: Scorer[int], new: dict[int, np.ndarray]) -> Callable[[], object]:

@@ -1,19 +1,23 @@
 """Promise of engine.scorer: scoring incrementally equals scoring every clip afresh, whatever the faces go through."""
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import EngineError
+from engine.mesnet import MESNet
 from engine.model import Model
 from engine.rings import Step
 from engine.runtimes import Runtime
 from engine.runtimes.onnx import OnnxRuntime
 from engine.runtimes.torch_cuda import torch_runtime
 from engine.scorer import Scorer, score_afresh, with_lags
+from engine.spec import ModelSpec
 
 FACES = 3
 MAKERS: dict[str, Callable[[Model, int], Runtime]] = {
@@ -63,8 +67,6 @@ def test_equals_scoring_afresh(runtime: Runtime, moving_crops, life: list[dict[i
 
 def test_afresh_is_what_the_network_itself_says(tiny_model: Model, moving_crops) -> None:
     """The yardstick of the test above, against MESNet called by hand on a young and on a full clip."""
-    import torch
-
     from engine.export import load_network
 
     net, spec = load_network(tiny_model), tiny_model.spec
@@ -135,3 +137,36 @@ def test_wrong_crops_are_named(tiny_model: Model) -> None:
 def test_the_oldest_crop_stands_in_for_missing_history() -> None:
     crops = np.arange(4, dtype=np.uint8)[:, None, None]
     assert with_lags(crops, (1, 3))[..., 0, 0].tolist() == [[0, 0, 0], [1, 0, 0], [2, 1, 0], [3, 2, 0]]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    stride=st.sampled_from((1, 2)), coarser=st.sampled_from((1, 2, 4)), oldest=st.integers(0, 40), n=st.integers(1, 64)
+)
+def test_anchors_left_out_change_none_that_stay(stride: int, coarser: int, oldest: int, n: int) -> None:
+    """Same weights, fewer anchors: what is proposed is a subset of what all anchors propose, row by row."""
+    full = ModelSpec(channels=8, stride=stride)
+    less = dataclasses.replace(full, stride=stride * coarser, oldest_centre=oldest)
+    assert_subset(full, less, n)
+
+
+def test_the_live_model_proposes_a_subset_of_the_trained_one() -> None:
+    spec = ModelSpec()
+    live = spec.live()
+    assert (spec.proposals, live.proposals) == (128, 40)
+    assert_subset(spec, live, 64)
+
+
+def assert_subset(full: ModelSpec, less: ModelSpec, frames: int) -> None:
+    """The rows of `less` are those of `full` at its centres, for a clip of so many frames and random weights."""
+    torch.manual_seed(frames)
+    whole, part = MESNet(full).eval(), MESNet(less).eval()
+    part.load_state_dict(whole.state_dict())
+    features, valid = torch.randn(2, full.clip_frames, full.channels), torch.ones(2, full.clip_frames)
+    valid[:, : full.clip_frames - frames] = 0
+    with torch.no_grad():
+        want, got = whole.heads(features, valid), part.heads(features, valid)
+    anchors = range(len(full.anchors))
+    kept = [full.centres.index(centre) * len(anchors) + a for centre in less.centres for a in anchors]
+    assert got.shape[1] == less.proposals == len(kept)
+    torch.testing.assert_close(got, want[:, kept], rtol=1e-5, atol=1e-5)

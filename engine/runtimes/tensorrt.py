@@ -77,7 +77,7 @@ def tensorrt_runtime(
     device: str = "cuda",
     precision: str = "fp16",
     directory: Path | None = None,
-    ranges: Mapping[str, float] | None = None,
+    ranges: Mapping[str, float | None] | None = None,
 ) -> TorchRuntime:
     """MESNet's compiled engines on `device`: those of `directory`, which must match, or those of the user's cache,
     which are built when they don't (int8 with `ranges`, or the model's own). Raises EngineError."""
