@@ -89,7 +89,10 @@ def _marked_graph(model: Model, half: str) -> onnx.ModelProto | None:
     except Exception:  # missing or not ONNX (protobuf raises its own): the weights are the source, so export again
         return None
     said = {p.key: p.value for p in graph.metadata_props}
-    return graph if (said.get("weights_sha256"), said.get("precision")) == (model.sha256, "fp32") else None
+    if (said.get("weights_sha256"), said.get("precision")) != (model.sha256, "fp32"):
+        return None
+    anchors_fit = half == "2d" or graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value == model.spec.proposals
+    return graph if anchors_fit else None
 
 
 def _exported(model: Model, halves: list[str]) -> dict[str, onnx.ModelProto]:

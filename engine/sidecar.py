@@ -97,6 +97,9 @@ def _mismatch(directory: Path, model: Model, target: Target) -> Sidecar | str:
         return str(error)
     if sidecar.weights_sha256 != model.sha256:
         return f"was built from weights {sidecar.weights_sha256[:12]}, not {model.sha256[:12]}"
+    shape = sidecar.tensors.get("1d", {}).get("proposals", {}).get("shape", [0, 0, 0])
+    if shape[1] != model.spec.proposals:  # the same weights may have other anchors
+        return f"makes {shape[1]} proposals, not {model.spec.proposals}"
     for field in dataclasses.fields(Target):
         found, wanted = getattr(sidecar.target, field.name), getattr(target, field.name)
         if found != wanted:

@@ -111,6 +111,16 @@ def test_an_engine_of_other_weights_is_refused(engine: Path, full_model: Model) 
         sidecar.check(engine, other, Target("tensorrt-rtx", VERSION, "8.9", "fp16"))
 
 
+@needs_rtx
+def test_an_engine_of_other_anchors_is_refused(engine: Path, full_model: Model) -> None:
+    """`ModelSpec.live` leaves the weights as they are, so their hash can't tell."""
+    spec = dataclasses.replace(full_model.spec, stride=full_model.spec.stride * 2)
+    other = dataclasses.replace(full_model, spec=spec)
+    made = full_model.spec.proposals
+    with pytest.raises(EngineError, match=f"makes {made} proposals, not {spec.proposals}; run: python -m engine.build"):
+        sidecar.check(engine, other, Target("tensorrt-rtx", VERSION, "8.9", "fp16"))
+
+
 def spoil_engine(home: Path) -> None:
     path = sidecar.engine_path(home, "2d")
     plan = bytearray(path.read_bytes())
@@ -215,6 +225,13 @@ def test_int8_without_ranges_says_how_to_get_them(
     )
     assert run_build(*asked, "--ranges", tmp_path / "none.json") == 1
     assert "none.json is missing: INT8 needs measured ranges" in capsys.readouterr().err
+
+
+def test_graphs_of_other_anchors_are_exported_anew(tiny_model: Model) -> None:
+    spec = dataclasses.replace(tiny_model.spec, stride=tiny_model.spec.stride * 2)
+    graphs = build.load_graphs(dataclasses.replace(tiny_model, spec=spec), "fp32")
+    dims = graphs["1d"].graph.output[0].type.tensor_type.shape.dim
+    assert [d.dim_value for d in dims][1:] == [spec.proposals, 13]
 
 
 def test_stale_graphs_are_exported_anew_from_the_weights(tiny_model: Model, tmp_path: Path) -> None:

@@ -65,6 +65,13 @@ def test_graphs_of_other_weights_are_refused(tiny_model: Model) -> None:
         OnnxRuntime(other, 1)
 
 
+def test_graphs_of_other_anchors_are_refused(tiny_model: Model) -> None:
+    """The same weights, so the hash can't tell."""
+    made, spec = tiny_model.spec.proposals, dataclasses.replace(tiny_model.spec, oldest_centre=8)
+    with pytest.raises(EngineError, match=f"makes {made} proposals, mesnet.json expects {spec.proposals}; run: python"):
+        OnnxRuntime(dataclasses.replace(tiny_model, spec=spec), 1)
+
+
 def test_missing_and_broken_graphs_are_one_line(tiny_model: Model, tmp_path: Path) -> None:
     home = Path(shutil.copytree(tiny_model.directory, tmp_path / "m"))
     model = dataclasses.replace(tiny_model, directory=home)

@@ -63,4 +63,9 @@ def _session(path: Path, model: Model, threads: int) -> onnxruntime.InferenceSes
     of = session.get_modelmeta().custom_metadata_map.get("weights_sha256", "unmarked")
     if of != model.sha256:
         raise EngineError(f"{path} was made from weights {of[:12]}, not {model.sha256[:12]}; {remedy}")
+    out = session.get_outputs()[0]
+    if out.name == "proposals" and out.shape[1] != model.spec.proposals:  # the same weights may have other anchors
+        raise EngineError(
+            f"{path} makes {out.shape[1]} proposals, mesnet.json expects {model.spec.proposals}; {remedy}"
+        )
     return session
