@@ -71,9 +71,9 @@ def bench_videos(folder: Path) -> list[tuple[Path, TruthVideo]]:
     return found
 
 
-def ends_of(watched: Watched, runtime: Runtime, model: Model) -> list[Event]:
-    """The `end` events of the program's own decisions on these hops, at the model's own operating point."""
-    decided = decision(Config(source=watched.name, offline=True), model, watched.name)
+def ends_of(watched: Watched, runtime: Runtime, model: Model, threshold: float | None = None) -> list[Event]:
+    """The `end` events of the program's own decisions on these hops: at the threshold, else the model's own point."""
+    decided = decision(Config(source=watched.name, offline=True, threshold=threshold), model, watched.name)
     stage = ScoreStage(Scorer(runtime, model.spec), Emitter(watched.name, OfflineEdge()), decided.tracker)
     stage.new_baseline, stage.probability = decided.new_baseline, decided.probability
     return [event for hop in watched.hops for event in stage.step(hop).events if event.phase == "end"]
