@@ -76,7 +76,8 @@ def table(videos: Sequence[VideoResult]) -> list[dict[str, float]]:
     """One row per rate of RATES_PER_HOUR that the hours can back, with recall and F1 at its threshold."""
     found, curve = alarms(videos), sweep(videos)
     backed = [rate for rate in RATES_PER_HOUR if rate >= found.lowest_rate]
-    return [{"asked": rate, **row(found.at_rate(rate), curve)} for rate in backed]
+    rows = {(point := found.at_rate(rate)).threshold: {"asked": rate, **row(point, curve)} for rate in backed}
+    return list(rows.values())  # where fewer alarms than asked for came, several rates have one threshold: the lowest's
 
 
 def row(point: OperatingPoint, curve: Curve) -> dict[str, float]:

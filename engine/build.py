@@ -79,7 +79,7 @@ def load_graphs(
     if stale := [half for half, graph in graphs.items() if graph is None]:
         graphs |= _exported(model, stale)
     if precision == "int8" and ranges is None:
-        ranges = load_ranges(model.directory / "mesnet_int8.json")
+        ranges = load_ranges(model.directory / "mesnet_int8.json", model.sha256)
     return {half: convert(graph, precision, ranges) for half, graph in graphs.items() if graph is not None}
 
 
@@ -296,7 +296,7 @@ def _arguments() -> argparse.ArgumentParser:
 
 def _build(args: argparse.Namespace) -> list[Path]:
     model = load_model(args.model)
-    ranges = load_ranges(args.ranges) if args.ranges else None
+    ranges = load_ranges(args.ranges, model.sha256) if args.ranges else None
     if args.runtime == "onnx":
         if args.out is None and args.precision != "fp32":
             raise EngineError(f"--precision {args.precision} needs --out DIR: the model's own graphs are float32")

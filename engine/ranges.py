@@ -17,14 +17,17 @@ from engine.scorer import with_lags
 REMEDY = "run: python -m calibration int8"
 
 
-def load_ranges(path: Path) -> dict[str, float | None]:
+def load_ranges(path: Path, model_sha256: str | None = None) -> dict[str, float | None]:
     """Node name -> largest |activation|, None for what is to stay in floating point; EngineError when there are none.
 
-    A JSON object, or what `python -m calibration int8` writes, which has them under `ranges`.
+    A JSON object, or what `python -m calibration int8` writes, which has them under `ranges`; refused when it was
+    measured with other weights than `model_sha256`.
     """
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
-        ranges = said.get("ranges", said)
+        of, ranges = said.get("model_sha256"), said.get("ranges", said)
+        if None not in (of, model_sha256) and of != model_sha256:
+            raise EngineError(f"{path} was measured with other weights ({str(of)[:12]}); {REMEDY}")
         return {str(name): None if value is None else float(value) for name, value in ranges.items()}
     except FileNotFoundError:
         raise EngineError(f"{path} is missing: INT8 needs measured ranges; {REMEDY}") from None

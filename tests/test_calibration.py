@@ -110,7 +110,7 @@ def test_the_table_says_what_is_found_at_each_rate():
     found = ends([0.5 + 0.02 * i for i in range(20)])
     noise = ends([0.1 + 0.004 * i for i in range(200)], first=50_000)
     rows = table([video("a", 2.0, truths, found + noise)])
-    assert [r["asked"] for r in rows] == [360.0, 240.0, 120.0, 60.0, 30.0, 20.0, 10.0, 5.0, 2.0]
+    assert [r["asked"] for r in rows] == [120.0, 60.0, 30.0, 20.0, 10.0, 5.0, 2.0], "360 and 240 are asked for in vain"
     assert all(a["threshold"] <= b["threshold"] and a["recall"] >= b["recall"] for a, b in pairwise(rows))
     assert rows[0]["recall"] == 1
 

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 from calibration import int8
 from calibration.int8 import Histogram, choose, in_int8, layers_of
+from engine.errors import EngineError
 from engine.mesnet import MESNet
 from engine.model import HALVES, Model
 from engine.precision import quantised_inputs, to_int8
@@ -119,6 +120,10 @@ def test_the_file_builds_a_graph_in_which_that_layer_is_not_quantised(tmp_path: 
     left, *others = sorted(quantised_inputs(graph))
     path = tmp_path / "ranges.json"
     path.write_text(json.dumps({"kind": "int8_ranges", "ranges": {left: None, **dict.fromkeys(others, 3.0)}}))
+    assert load_ranges(path, "any")[left] is None
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_sha256": "ab" * 32}))
+    with pytest.raises(EngineError, match=r"other weights \(abababababab\)"):
+        load_ranges(path, tiny_model.sha256)
     nodes = {node.name for node in to_int8(graph, load_ranges(path)).graph.node}
     assert f"{left}/Quantize" not in nodes
     assert all(f"{name}/Quantize" in nodes for name in others)
