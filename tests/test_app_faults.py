@@ -172,9 +172,12 @@ def test_nothing_is_left_behind_by_many_runs(tmp_path, video, eager_model, caplo
     caplog.set_level(logging.WARNING)
     counts = []
     for _ in range(3):
+        before = set(threading.enumerate())
         with live(tmp_path, eager_model, video) as running:
             running.pipeline.serving.wait(10)
             running.stop.set()
             running.finish()
+        for thread in set(threading.enumerate()) - before:
+            thread.join(10)  # one that is just ending is not left behind
         counts.append((threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))))
     assert counts[-1] <= counts[0]
