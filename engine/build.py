@@ -6,22 +6,20 @@ on any machine, also without a GPU; TensorRT builds on and for the GPU at hand.
 
 import argparse
 import hashlib
-import importlib
 import os
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import onnx
 
 from engine import sidecar
 from engine.errors import EngineError
+from engine.flavour import Flavour, flavour, gpu_capability
 from engine.model import HALVES, Model, load_model
 from engine.precision import PRECISIONS, convert
 from engine.ranges import load_ranges
@@ -30,45 +28,8 @@ from engine.sidecar import Sidecar, Target
 MAX_FACES = 512
 """Faces that one pass of an engine takes at most; `engine.runtimes.torch_cuda` sends more in parts of this size."""
 RUNTIMES = ("tensorrt", "tensorrt-rtx", "onnx")
-_MODULES = {"tensorrt": ("tensorrt",), "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
-
 Progress = Callable[[str, int, int], None]
 """Called with the name of a phase, its steps done and its steps in all; from any thread."""
-
-
-@dataclass(frozen=True, slots=True)
-class Flavour:
-    """One of the two TensorRTs: `name` as in RUNTIMES, its version and its module."""
-
-    name: str
-    version: str
-    trt: ModuleType
-
-    def capability(self, capability: str) -> Any:
-        """8.9 -> the module's constant; the GPU at hand may try its luck even when this version has no name for it.
-
-        Raises EngineError when this version does not compile for it.
-        """
-        known = getattr(self.trt, "ComputeCapability", None)
-        members = {} if known is None else known.__members__
-        code = members.get(f"SM{capability.replace('.', '')}")
-        if code is None and known is not None and capability == gpu_capability():
-            return known.CURRENT
-        if code is None:
-            may = ", ".join(f"{int(c.value) // 10}.{int(c.value) % 10}" for c in members.values() if int(c.value) > 1)
-            raise EngineError(f"{self.name} {self.version} can't compile for capability {capability}; it can for {may}")
-        return code
-
-
-def flavour(name: str) -> Flavour | None:
-    """The TensorRT of that name, or None when it is not installed (or its libraries don't load)."""
-    for module in _MODULES[name]:
-        try:
-            trt = importlib.import_module(module)
-            return Flavour(name, trt.__version__, trt)
-        except (ImportError, OSError):
-            continue
-    return None
 
 
 def load_graphs(
@@ -266,17 +227,6 @@ def write_onnx(model: Model, precision: str, out: Path, ranges: Mapping[str, flo
         paths.append(out / f"mesnet_{half}.onnx")
         onnx.save(graph, paths[-1])
     return paths
-
-
-def gpu_capability() -> str | None:
-    """Capability of the GPU at hand, as in 8.9; None without one, or without torch to ask."""
-    try:
-        import torch
-    except ImportError:
-        return None
-    if not torch.cuda.is_available():
-        return None
-    return "{}.{}".format(*torch.cuda.get_device_capability())
 
 
 def _arguments() -> argparse.ArgumentParser:

@@ -13,11 +13,12 @@ import pytest
 
 from engine import build, sidecar
 from engine.errors import EngineError
+from engine.flavour import flavour
 from engine.model import HALVES, Model, file_sha256
 from engine.precision import quantised_inputs
 from engine.sidecar import Sidecar, Target
 
-RTX = build.flavour("tensorrt-rtx")
+RTX = flavour("tensorrt-rtx")
 needs_rtx = pytest.mark.skipif(
     RTX is None, reason="tensorrt-rtx is not installed (its wheels: Linux x86-64 and Windows)"
 )

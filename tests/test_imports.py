@@ -87,3 +87,18 @@ def test_the_live_program_starts_without_torch():
     code = "import sys, stream.app; print([m for m in ('torch', 'onnx', 'scipy', 'matplotlib') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
+
+
+EXTRAS = ("torch", "onnx", "onnxscript", "safetensors", "scipy", "matplotlib", "openpyxl", "xlrd", "mediapipe")
+
+
+def test_the_live_program_runs_without_any_extra(tmp_path):
+    """What the base install lacks is made unimportable; then the shipped clip is watched as a newcomer would."""
+    events = tmp_path / "events.jsonl"
+    program = (
+        f"import sys; sys.modules.update(dict.fromkeys({EXTRAS})); "
+        f"from stream.__main__ import main; sys.exit(main(['--demo', '--offline', '--events', {str(events)!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert '"phase":"end"' in events.read_text().replace(" ", "")

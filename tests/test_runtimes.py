@@ -12,6 +12,7 @@ import torch
 from engine import build, runtimes
 from engine.decode import decode
 from engine.errors import EngineError
+from engine.flavour import gpu_capability
 from engine.model import Model
 from engine.precision import to_half
 from engine.ranges import observe_ranges
@@ -202,7 +203,7 @@ def gpu_runtime(model: Model, name: str, faces: int, precision: str) -> runtimes
         return torch_runtime(model, faces, "cuda", precision)
     from engine.runtimes.tensorrt import installed, tensorrt_runtime
 
-    found, capability = installed(), build.gpu_capability() or ""
+    found, capability = installed(), gpu_capability() or ""
     try:
         return tensorrt_runtime(model, faces, "cuda", precision)
     except EngineError as error:

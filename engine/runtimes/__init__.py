@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import EngineError
+from engine.flavour import flavour
 from engine.model import Model, load_model
 from engine.rings import Step
 from engine.spec import ModelSpec
@@ -84,9 +85,7 @@ def survey() -> list[Survey]:
 
 
 def _survey_tensorrt() -> Survey:
-    from engine import build
-
-    found = build.flavour("tensorrt") or build.flavour("tensorrt-rtx")
+    found = flavour("tensorrt") or flavour("tensorrt-rtx")
     if found is None:
         return Survey(
             "tensorrt", False, "neither tensorrt nor tensorrt-rtx is installed (pip install mestream[tensorrt-rtx])"

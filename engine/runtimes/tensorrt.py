@@ -13,6 +13,7 @@ from torch import Tensor
 
 from engine import build, sidecar
 from engine.errors import EngineError
+from engine.flavour import Flavour, flavour
 from engine.model import Model
 from engine.runtimes.torch_cuda import PART, Features, Heads, TorchRuntime
 from engine.sidecar import Target
@@ -107,9 +108,9 @@ def tensorrt_runtime(
     return TorchRuntime(model.spec, halves_for, faces, device, found.name)
 
 
-def installed() -> build.Flavour:
+def installed() -> Flavour:
     """TensorRT if it is there, else TensorRT for RTX; raises EngineError when neither is."""
     for name in ("tensorrt", "tensorrt-rtx"):
-        if found := build.flavour(name):
+        if found := flavour(name):
             return found
     raise EngineError("neither tensorrt nor tensorrt-rtx is installed; run: pip install mestream[tensorrt-rtx]")
