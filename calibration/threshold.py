@@ -52,8 +52,10 @@ class Alarms:
         allowed = int(per_hour * self.hours + 1e-9)
         if allowed >= len(self.scores):
             return self.point(FLOOR)
-        above = self.scores[allowed - 1] if allowed else probability(HIGH)
-        between = probability((log_odds(float(self.scores[allowed])) + log_odds(float(above))) / 2)
+        first_out = float(self.scores[allowed])
+        kept = self.scores[self.scores > first_out]  # alarms of one score stand or fall together
+        above = float(kept[-1]) if len(kept) else probability(HIGH)
+        between = probability((log_odds(first_out) + log_odds(above)) / 2)
         threshold = math.ceil(max(between, FLOOR) * 1e4) / 1e4
         return self.point(min(threshold, 0.9999))
 

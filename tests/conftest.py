@@ -9,12 +9,18 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from hypothesis import settings
 from onnx import numpy_helper
 
 from engine.export import save_model
 from engine.mesnet import MESNet
 from engine.model import DEFAULT_DIRECTORY, Model, load_model
 from engine.spec import ModelSpec
+
+# found anew on every machine, the same on CI: a submission is judged by what it changed, not by a die
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

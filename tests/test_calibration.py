@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -77,6 +77,7 @@ def test_a_rate_that_the_hours_cannot_back_is_refused():
     st.floats(0.05, 20),
     st.floats(1, 400),
 )
+@example(scores=[0.5] * 4, hours=1.0, rate=3.0)  # all alike: none may pass
 def test_no_threshold_lets_more_through_than_was_asked(scores, hours, rate):
     """And where alarms are left out, none that is noticeably lower would keep the rate too."""
     found = Alarms(np.sort(np.array(scores, float))[::-1], hours)
