@@ -17,7 +17,7 @@ from engine.mesnet import MESNet
 from engine.model import DEFAULT_DIRECTORY, Model, load_model
 from engine.spec import ModelSpec
 
-# found anew on every machine, the same on CI: a submission is judged by what it changed, not by a die
+# found anew on every machine, the same on CI: a change is judged by what it changed, not by a die
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
