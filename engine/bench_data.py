@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.evaluation.truth import SPLITS, TruthVideo, save_truth
-from engine.training.actors import Actor, build_actor, build_all, load_actor, portraits, split_of
+from engine.training.actors import build_actor, build_all, kept_actor, portraits, split_of
 from engine.training.camera import Camera
 from engine.training.film import Film, Injection, draw_setting, portrait_of, write_video
 from engine.training.film_truth import truth_of
@@ -111,7 +111,7 @@ def make(job: Job, folders: Folders, seed: int) -> TruthVideo | None:
         return _real(job, folders, rng)
     if not (folders.actors / job.subject).is_file():
         return None
-    actor = _actor(folders.actors / job.subject)
+    actor = kept_actor(folders.actors / job.subject)
     injections: list[Injection] = []
     tags: dict[str, str] = {}
     if job.part == "nuisance":
@@ -195,11 +195,6 @@ def _person(identity: str, data: Path) -> dict[str, str]:
                 group = "unknown" if not age.replace(".", "").isdigit() else "under 30" if float(age) < 30 else "30 up"
                 return {"sex": row["face_gender"], "ethnicity": row["face_eth"], "age": group}
     return {}
-
-
-@cache
-def _actor(path: Path) -> Actor:
-    return load_actor(path)
 
 
 @cache

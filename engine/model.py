@@ -70,11 +70,6 @@ def load_model(directory: Path | str | None = None) -> Model:
         raise EngineError(f"{path} is not a model description ({error}); take it from the release again") from None
 
 
-def load_spec(directory: Path | str | None = None) -> ModelSpec:
-    """The geometry of the model in `directory` (default: the shipped one)."""
-    return load_model(directory).spec
-
-
 def save_description(directory: Path, spec: ModelSpec) -> Model:
     """Write `mesnet.json` beside a safetensors file that is already there."""
     model = Model(directory, spec, file_sha256(directory / "mesnet.safetensors"))

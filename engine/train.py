@@ -1,4 +1,4 @@
-"""Train MESNet: `python -m engine.train --data DIR --out DIR` (portraits and videos in, a model directory out).
+"""Train MESNet: `python -m engine.train --data DIR --out DIR` (portraits in, a model directory out).
 
 Makes what it needs on the way: actors from portraits, pools of clips from actors. Other pools (of
 `engine.training.footage`, `engine.training.film`) are named by --pool. A run continues from its newest checkpoint after
@@ -56,7 +56,7 @@ def prepare_pools(options: argparse.Namespace) -> tuple[list[Path], list[Path]]:
 def main(arguments: list[str] | None = None) -> int:
     """`python -m engine.train`."""
     parser = argparse.ArgumentParser(prog="python -m engine.train", description=main.__doc__)
-    parser.add_argument("--data", type=Path, help="folder that holds portraits/ and video/")
+    parser.add_argument("--data", type=Path, help="folder that holds portraits/")
     parser.add_argument("--dataset", choices=tuple(LOADERS), help="a licensed data set to train on; --pool adds to it")
     parser.add_argument("--root", type=Path, help="where the data set lies")
     parser.add_argument("--leave-out", default="", metavar="PERSON", help="nobody is trained or tuned on this one")

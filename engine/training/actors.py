@@ -118,6 +118,21 @@ def load_actor(path: Path) -> Actor:
     return Actor(**values)
 
 
+@functools.cache
+def kept_actor(path: Path) -> Actor:
+    """`load_actor`, but each file once per process: who makes many clips draws the same actors again and again."""
+    return load_actor(path)
+
+
+def actors_of(folder: Path, split: str) -> list[Path]:
+    """Files of the actors of one split, in order; UserError if there is none."""
+    found = [path for path in sorted(folder.glob("*.npz")) if load_actor(path).split == split]
+    if not found:
+        why = f"no actor of the {split} split; python -m engine.training.actors makes them"
+        raise UserError(f"--actors {folder}: {why}", 2)
+    return found
+
+
 def split_of(identity: str) -> str:
     """`train`, `tune` or `test` (70/10/20 of the London people, by a hash of the identity); `demo` for composites.
 

@@ -15,7 +15,7 @@ import torch
 
 from engine.mesnet import MotionStem
 from engine.spec import ModelSpec
-from engine.training.actors import Actor, load_actor
+from engine.training.actors import actors_of, kept_actor
 from engine.training.film import Film, draw_setting, portrait_of, write_video
 from engine.training.pool import LENGTH, SHARD, Sequence, prepare, through_stem, truth_rows, write_shard
 from engine.training.render import on_grid
@@ -54,7 +54,7 @@ def make_sequence(
     rng = np.random.default_rng([seed, index])
     frames = LENGTH + max(spec.lags)
     for _ in range(TRIES):
-        actor = _actor(actors[int(rng.integers(len(actors)))])
+        actor = kept_actor(actors[int(rng.integers(len(actors)))])
         script = draw_script(rng, frames / spec.fps)
         film = Film(script, actor, portrait_of(actor, data), draw_setting(rng, *PICTURE_PX), rng)
         with tempfile.TemporaryDirectory() as folder:
@@ -66,11 +66,6 @@ def make_sequence(
     raise UserError(
         f"sequence {index} of seed {seed}: no face seen in {TRIES} films; are --actors and --data of one kind?"
     )
-
-
-@cache
-def _actor(path: Path) -> Actor:
-    return load_actor(path)
 
 
 @cache
@@ -95,12 +90,7 @@ def make(options: argparse.Namespace) -> None:
 
     if options.actors is None:
         raise UserError("--real-aligner needs --actors: the folder that python -m engine.training.actors wrote", 2)
-    actors = [path for path in sorted(options.actors.glob("*.npz")) if load_actor(path).split == options.split]
-    if not actors:
-        raise UserError(
-            f"--actors {options.actors}: no {options.split} actor; python -m engine.training.actors makes them",
-            2,
-        )
+    actors = actors_of(options.actors, options.split)
     face_model = locate(options.face_model)
     prepare(options.out, ModelSpec())
     seed = options.seed + {"train": 9, "tune": 1_000_009}[options.split]

@@ -16,7 +16,6 @@ import multiprocessing
 import os
 import sys
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 
 from engine.mesnet import MotionStem
 from engine.spec import CLASSES, ModelSpec
-from engine.training.actors import Actor, load_actor
+from engine.training.actors import actors_of, kept_actor
 from engine.training.loss import ABSENT, TRUTH_COLUMNS, UNKNOWN
 from engine.training.render import on_grid, render
 from engine.training.script import Label, draw_script
@@ -50,15 +49,10 @@ def make_sequence(
 ) -> Sequence:
     """Sequence `index` of the pool that `seed` names."""
     rng = np.random.default_rng([seed, index])
-    actor = _actor(actors[int(rng.integers(len(actors)))])
+    actor = kept_actor(actors[int(rng.integers(len(actors)))])
     frames = length + max(spec.lags)
     script = draw_script(rng, frames / spec.fps)
     return Sequence(on_grid(render(script, actor, rng, device), script.time_s, spec.fps, frames), script.labels)
-
-
-@cache
-def _actor(path: Path) -> Actor:
-    return load_actor(path)
 
 
 def truth_rows(labels: list[Label], spec: ModelSpec) -> NDArray[np.float32]:
@@ -202,11 +196,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args(arguments)
-    actors = [path for path in sorted(options.actors.glob("*.npz")) if load_actor(path).split == options.split]
-    if not actors:
-        why = f"no actor of the {options.split} split; python -m engine.training.actors makes them"
-        print(f"--actors {options.actors}: {why}", file=sys.stderr)
-        return 2
+    try:
+        actors = actors_of(options.actors, options.split)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.code
     prepare(options.out, ModelSpec())
     wanted = range((options.sequences + SHARD - 1) // SHARD)
     missing = [n for n in wanted if not (options.out / f"{n:06d}.npy").exists()]
