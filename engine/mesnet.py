@@ -86,12 +86,15 @@ class MotionStem(nn.Module):
         u, v = (xy * yt - yy * xt) / det, (xy * xt - xx * yt) / det
         residual = (tt + u * xt + v * yt).clamp(min=0.0)
         cx, cy = 1 - MOTION_FLOOR / xx, 1 - MOTION_FLOOR / yy
-        u, v, affine = self._without_affine(u, v, cx * cy)
+        u, v, affine = self.without_affine(u, v, cx * cy)
         local = torch.cat([asinh(u * 10), asinh(v * 10), cx, cy, torch.log1p(residual) / 3], dim=1)
         return local, asinh(affine * 10)
 
-    def _without_affine(self, u: Tensor, v: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Subtract the affine motion that most of the face shares; the second pass trusts what fitted the first."""
+    def without_affine(self, u: Tensor, v: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Subtract the affine motion that most of the face shares; the second pass trusts what fitted the first.
+
+        u, v and weight [N, L, G, G] -> u, v without it, and its coefficients [N, 6L]: rows 1, x, y; columns u, v.
+        """
         shape = u.shape
         u, v, weight = (a.reshape(shape[0], self.lags, -1) for a in (u, v, weight))
         coefficients = u.new_zeros(0)

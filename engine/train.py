@@ -15,7 +15,9 @@ import torch
 
 from engine.datasets import LOADERS, DatasetError
 from engine.spec import ModelSpec
+from engine.training.actors import actors_of
 from engine.training.dataset_pool import pools_of
+from engine.training.imprint import Imprinter
 from engine.training.pool import Pool
 from engine.training.trainer import Plan, Trainer, keep_memory
 from stream.errors import UserError
@@ -62,6 +64,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--leave-out", default="", metavar="PERSON", help="nobody is trained or tuned on this one")
     parser.add_argument("--pool", type=Path, nargs="+", help="pools to train on, instead of --data")
     parser.add_argument("--tune", type=Path, nargs="+", help="pools to choose by, with --pool")
+    parser.add_argument(
+        "--imprint",
+        type=Path,
+        metavar="DIR",
+        help="actors whose MEs are put into the pools' clips, anew each time (default with --data: those made)",
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--recipe", choices=tuple(RECIPES), default="small")
     parser.add_argument("--sequences", type=int, help="how many sequences to make (default: the recipe's)")
@@ -83,7 +91,9 @@ def main(arguments: list[str] | None = None) -> int:
         steps = options.steps or RECIPES[options.recipe]["steps"]
         plan = Plan(steps, options.seed, options.device, rate=options.rate, start=options.start)
         began = time.monotonic()
-        trainer = Trainer(options.out, train, tune, plan)
+        actors = options.imprint or (options.out / "actors" if options.data else None)
+        vary = Imprinter(actors_of(actors, "train"), train.spec).vary if actors else None
+        trainer = Trainer(options.out, train, tune, plan, vary)
         trainer.run(options.judge_every)
         trainer.export()
         print(f"{steps} steps in {(time.monotonic() - began) / 60:.0f} min; model in {options.out}, for --model")

@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,12 @@ LENGTH = 128
 """Frames of a sequence, the stem's history not counted; training cuts clips out of it."""
 ROWS = 24
 SHARD = 16
+
+
+Vary = Callable[
+    [NDArray[np.float16], NDArray[np.float32], np.random.Generator], tuple[NDArray[np.float16], NDArray[np.float32]]
+]
+"""Makes a clip [T, features] and its truth of a piece [T + max lag, features] and its: `imprint.Imprinter.vary`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +66,18 @@ def truth_rows(labels: list[Label], spec: ModelSpec) -> NDArray[np.float32]:
     """Labels as the loss wants them, float32[ROWS, 9]; faint micro-expressions weigh less, down to a quarter."""
     rows = np.full((ROWS, TRUTH_COLUMNS), 0, np.float32)
     rows[:, 0], rows[:, 1:4] = ABSENT, -1e3
-    history = max(spec.lags)
     for row, label in zip(rows, sorted(labels, key=lambda a: a.kind != "micro"), strict=False):
-        times = np.array([label.onset_s, label.apex_s, label.offset_s]) * spec.fps - history
-        weight = np.clip((label.amplitude_px - 0.4) / 1.1, 0.25, 1.0) if label.kind == "micro" else 1.0
-        row[:] = [UNKNOWN if label.kind == "unknown" else CLASSES.index(label.kind), *times, weight, *label.regions]
+        row[:] = label_row(label, spec.fps)
+        row[1:4] -= max(spec.lags)
     return rows
+
+
+def label_row(label: Label, fps: int) -> NDArray[np.float32]:
+    """One label as the loss wants it, float32[9], in frames from the moment that its seconds count from."""
+    weight = np.clip((label.amplitude_px - 0.4) / 1.1, 0.25, 1.0) if label.kind == "micro" else 1.0
+    kind = UNKNOWN if label.kind == "unknown" else CLASSES.index(label.kind)
+    times = [t * fps for t in (label.onset_s, label.apex_s, label.offset_s)]
+    return np.array([kind, *times, weight, *label.regions], np.float32)
 
 
 @torch.no_grad()
@@ -151,16 +164,22 @@ class Pool:
         at = index - (int(self._ends[shard - 1]) if shard else 0)
         return data[at], truth[at]
 
-    def batch(self, rng: np.random.Generator, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def batch(
+        self, rng: np.random.Generator, size: int, vary: Vary | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Clips [size, T, features], truth [size, ROWS, 9] in frames of the clip, valid [size, T]."""
         frames = self.spec.clip_frames
+        spare = max(self.spec.lags) if vary else 0
         clips, truths, valid = [], [], np.ones((size, frames), np.float32)
         for i in rng.integers(len(self), size=size):
             data, truth = self[int(i)]
-            start = int(rng.integers(0, len(data) - frames + 1))
+            start = int(rng.integers(0, len(data) - frames - spare + 1))
             rows = truth.copy()
             rows[:, 1:4] -= start
-            clips.append(np.asarray(data[start : start + frames]))
+            clip = np.asarray(data[start : start + frames + spare])
+            if vary:
+                clip, rows = vary(clip, rows, rng)
+            clips.append(clip)
             truths.append(rows)
             if rng.random() < 0.1:  # a young clip: the face has just been found
                 valid[len(clips) - 1, : rng.integers(1, frames - 16)] = 0

@@ -16,6 +16,11 @@ def split_stem(rows: Tensor, spec: ModelSpec) -> tuple[Tensor, Tensor]:
     return local.reshape(-1, STEM_CHANNELS * lags, side, side), affine
 
 
+def join_stem(local: Tensor, affine: Tensor) -> Tensor:
+    """Undo `split_stem`: [n, 5L, G, G] and [n, 6L] -> rows [n, features]."""
+    return torch.cat([local.flatten(1), affine], dim=1)
+
+
 def mirrored(local: Tensor, affine: Tensor, lags: int) -> tuple[Tensor, Tensor]:
     """The same motion in a mirror: places and horizontal motion change sides."""
     local = local.flip(3)

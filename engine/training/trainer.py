@@ -5,6 +5,7 @@ import ctypes
 import json
 import math
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from engine.mesnet import MESNet
 from engine.spec import ModelSpec
 from engine.training.loss import total_loss
 from engine.training.online import Online, judge
-from engine.training.pool import Pool
+from engine.training.pool import Pool, Vary
 from engine.training.stemmed import features_of
 from stream.errors import UserError
 
@@ -57,12 +58,12 @@ def anchors_of(spec: ModelSpec) -> Tensor:
 class Trainer:
     """One run in one folder."""
 
-    def __init__(self, out: Path, train: Pool, tune: Pool, plan: Plan) -> None:
+    def __init__(self, out: Path, train: Pool, tune: Pool, plan: Plan, vary: Vary | None = None) -> None:
         for pool in (train, tune):
             if not len(pool):
                 named = ", ".join(map(str, pool.folders))
                 raise UserError(f"{named}: no finished shard; let python -m engine.training.pool end its first", 2)
-        self.out, self.train_pool, self.tune_pool, self.plan = out, train, tune, plan
+        self.out, self.train_pool, self.tune_pool, self.plan, self.vary = out, train, tune, plan, vary
         self.spec, self.device = train.spec, plan.device
         torch.manual_seed(plan.seed)
         self.net = MESNet(self.spec).to(self.device)
@@ -89,14 +90,13 @@ class Trainer:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, refresh_per_second=1) as bar:
+        with Progress(*columns, refresh_per_second=1) as bar, ThreadPoolExecutor(1) as ahead:
+            drawn = ahead.submit(self.draw, self.progress.step)
             task = bar.add_task("training", total=self.plan.steps, completed=self.progress.step)
             while self.progress.step < self.plan.steps:
-                if self.progress.step % 100 == 0:
-                    self.train_pool.refresh()
-                # a step's draws depend on its number alone: a run that was killed goes on as if it had not been
-                rng = np.random.default_rng([self.plan.seed, self.progress.step])
-                losses = self.step(*self.train_pool.batch(rng, self.plan.batch), mirror=bool(rng.random() < 0.5))
+                rows, truth, valid, mirror = drawn.result()
+                drawn = ahead.submit(self.draw, self.progress.step + 1)
+                losses = self.step(rows, truth, valid, mirror)
                 self.progress.step += 1
                 if self.progress.step % 50 == 0:
                     for name, value in losses.items():
@@ -105,6 +105,16 @@ class Trainer:
                 if self.progress.step % judge_every == 0 or self.progress.step == self.plan.steps:
                     self.judge()
                     bar.console.print(json.dumps({k: round(v, 4) for k, v in self.progress.judged[-1].items()}))
+
+    def draw(self, step: int) -> tuple[Tensor, Tensor, Tensor, bool]:
+        """What a step learns from: clips, truth and valid as of `Pool.batch`, and whether to look in a mirror.
+
+        It depends on the step's number alone: a run that was killed goes on as if it had not been.
+        """
+        if step % 100 == 0:
+            self.train_pool.refresh()
+        rng = np.random.default_rng([self.plan.seed, step])
+        return *self.train_pool.batch(rng, self.plan.batch, self.vary), bool(rng.random() < 0.5)
 
     def step(self, rows: Tensor, truth: Tensor, valid: Tensor, mirror: bool) -> dict[str, float]:
         """One step of the optimiser; the losses by name."""
