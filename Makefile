@@ -1,8 +1,9 @@
 # Two commands a newcomer needs, and what developers run besides. VENV=DIR puts the environment elsewhere.
 VENV ?= .venv
 PY = $(VENV)/bin/python
+LOCK = .ci/constraints.txt
 
-.PHONY: demo test lint
+.PHONY: demo test lint lock audit
 
 demo: $(VENV)/base  ## install, then watch the shipped clip: dashboard on http://127.0.0.1:8765/
 	$(PY) -m stream --demo
@@ -15,6 +16,17 @@ lint: $(VENV)/test
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+lock:  ## the newest versions that fit pyproject.toml, from a new environment; commit it once the suite passes with it
+	python3 -m venv --clear $(VENV)-lock
+	$(VENV)-lock/bin/pip install -q -e '.[test]'
+	{ sed -n '/^#/p' $(LOCK); $(VENV)-lock/bin/pip freeze --exclude-editable | sed 's/+cpu$$//'; } > $(LOCK).new
+	mv $(LOCK).new $(LOCK)
+
+audit:  ## known vulnerabilities of what is locked; needs pypi.org, fails where a package could not be asked about
+	python3 -m venv $(VENV)-audit
+	$(VENV)-audit/bin/pip install -q pip-audit
+	$(VENV)-audit/bin/pip-audit --strict --disable-pip --no-deps -r $(LOCK)
+
 $(PY):
 	python3 -m venv $(VENV)
 
@@ -22,6 +34,6 @@ $(VENV)/base: pyproject.toml | $(PY)
 	$(PY) -m pip install -q -e .
 	touch $@
 
-$(VENV)/test: pyproject.toml | $(PY)
-	$(PY) -m pip install -q -e '.[test]'
+$(VENV)/test: pyproject.toml $(LOCK) | $(PY)
+	$(PY) -m pip install -q -c $(LOCK) -e '.[test]'
 	touch $@ $(VENV)/base
