@@ -311,3 +311,15 @@ def test_a_run_that_cannot_be_is_refused_in_one_line(tmp_path, capsys, words, wh
 def test_a_gpu_that_is_not_there_is_named(tmp_path, capsys):
     assert train.main(["--pool", "x", "--tune", "x", "--out", str(tmp_path), "--device", "cuda"]) == 2
     assert "--device cuda" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("capable", [True, False])
+def test_bfloat16_is_used_on_a_cpu_that_has_it_and_only_there(pool, tmp_path, monkeypatch, capable):
+    """Where it is emulated a step takes ten times as long."""
+    told = {"avx512_bf16": capable, "avx2": True}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    trainer = Trainer(tmp_path, pool, pool, PLAN)
+    seen = []
+    trainer.net.spatial.down1.register_forward_hook(lambda module, given, made: seen.append(made.dtype))
+    trainer.step(*trainer.draw(0))
+    assert seen == [torch.bfloat16 if capable else torch.float32]

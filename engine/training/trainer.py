@@ -55,6 +55,13 @@ def anchors_of(spec: ModelSpec) -> Tensor:
     return torch.stack([centre - length / 2, centre + length / 2], dim=1)
 
 
+def cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 itself: a step is a third faster then, ten times slower where it does not."""
+    # PyTorch before 2.10 may not tell: float32 is right everywhere
+    known = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+
 class Trainer:
     """One run in one folder."""
 
@@ -122,8 +129,8 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate(self.progress.step)
         rows, truth, valid = rows.to(self.device), truth.to(self.device), valid.to(self.device)
-        # a third faster, on CPUs that have it too
-        with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16):
+        device = torch.device(self.device).type
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=device != "cpu" or cpu_has_bfloat16()):
             features = features_of(self.net, rows, mirror)
         raw = self.net.raw_heads(features.float(), valid)
         losses = total_loss(raw, truth, valid, self.anchors)
