@@ -8,6 +8,7 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +59,7 @@ def anchors_of(spec: ModelSpec) -> Tensor:
 def cpu_has_bfloat16() -> bool:
     """Whether the CPU multiplies bfloat16 itself: a step is a third faster then, ten times slower where it does not."""
     # PyTorch before 2.10 may not tell: float32 is right everywhere
-    known = getattr(torch.cpu, "get_capabilities", dict)()
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
