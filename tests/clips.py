@@ -69,9 +69,15 @@ def face_video(
     raise_s: float = 1.2,
     away: tuple[float, float] = (0.0, 0.0),
     light: float = 1.0,
+    variable: bool = False,
 ) -> Path:
-    """Write the portrait's video: one brow raise at `raise_s`; between the two times of `away` the room is empty."""
-    times_s = [number / fps for number in range(round(length_s * fps))]
+    """Write the portrait's video: one brow raise at `raise_s`; between the two times of `away` the room is empty.
+
+    `variable`: of every six frames some stay longer than others, from half to one and a half periods of `fps`.
+    """
+    steps = (0.5, 1.5, 1.0, 1.25, 0.75, 1.0) if variable else (1.0,)
+    periods = np.concatenate([[0.0], np.cumsum(np.resize(steps, round(length_s * fps) - 1))])
+    times_s = [float(period) / fps for period in periods]
 
     def images() -> Iterator[NDArray[np.uint8]]:
         for time_s in times_s:
