@@ -189,7 +189,7 @@ def test_nothing_is_left_behind_by_many_runs(tmp_path, video, eager_model, caplo
     for _ in range(3):
         before = set(threading.enumerate())
         with live(tmp_path, eager_model, video) as running:
-            running.pipeline.serving.wait(10)
+            running.wait_for(lambda m: m["type"] == "hello")  # else the end may come while the client is connecting
             running.stop.set()
             running.finish()
         for thread in set(threading.enumerate()) - before:
