@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
+from stream.listen import ServerConfig
 from stream.messages import encode, event_message
-from stream.server import EventServer, ServerConfig
+from stream.server import EventServer
 from stream.session import Limits
 from stream.types import Event, Phase
 

@@ -1,11 +1,38 @@
-"""What can be wrong with where and how to listen, in one line each."""
+"""Where and how to listen, and what can be wrong with it, in one line each."""
 
 import errno
 import ssl
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stream.access import is_loopback
 from stream.errors import UserError
+from stream.journal import Retention
+from stream.session import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Where to listen, who may, and how much clients may cost.
+
+    `port` 0 takes a free one. `journal_path` None is the user's state directory. `allowed_origins`: pages other than
+    the dashboard that may connect. `connections_max`: sockets, whatever their state. `tail_events`: newest events kept
+    in memory.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8765
+    token: str | None = field(default=None, repr=False)
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    journal_path: Path | None = None
+    retention: Retention = field(default_factory=Retention)
+    allowed_origins: tuple[str, ...] = ()
+    heartbeat_s: float = 5.0
+    handshake_timeout_s: float = 5.0
+    connections_max: int = 800
+    tail_events: int = 4096
+    limits: Limits = field(default_factory=Limits)
 
 
 def check_bind(host: str, port: int, token: str | None) -> bool:

@@ -21,11 +21,12 @@ from stream.errors import UserError
 from stream.events_file import EventsFile
 from stream.face_jpeg import jpeg
 from stream.face_stage import FaceStage, Hop
+from stream.listen import ServerConfig
 from stream.operating_point import OperatingPoint
 from stream.overload import Level, Overload
 from stream.record import Recorder
 from stream.score_stage import Scored, ScoreStage
-from stream.server import EventServer, ServerConfig
+from stream.server import EventServer
 from stream.sources import Source
 from stream.telemetry import Telemetry
 from stream.types import Event, FaceCrop, Frame

@@ -64,7 +64,7 @@ def test_heavy_packages_stay_where_they_belong(path):
     name, modules = name_of(path), list(imported(path))
     if not name.startswith(MEDIA_PLACES):
         assert not [module for module in modules if any(within(module, package) for package in MEDIA)]
-    if not name.startswith(("stream/server.py", "stream/watch.py", "stream/listen.py", "stream/http")):
+    if not name.startswith(("stream/client.py", "stream/hub.py", "stream/watch.py", "stream/listen.py", "stream/http")):
         assert not [module for module in modules if within(module, "websockets")]
     if not name.startswith(("engine/runtimes/", "engine/build.py")):
         assert not [module for module in modules if within(module, "tensorrt") or within(module, "tensorrt_rtx")]

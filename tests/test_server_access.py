@@ -15,7 +15,8 @@ from websockets.sync.client import connect
 
 from stream.access import FailureLimiter, bearer_token, host_allowed, origin_allowed, token_matches
 from stream.errors import UserError
-from stream.server import EventServer, ServerConfig
+from stream.listen import ServerConfig
+from stream.server import EventServer
 
 TOKEN = "correct horse battery"
 

@@ -233,7 +233,8 @@ SERVICE = """
 import sys, time
 from pathlib import Path
 from serving import HELLO, event
-from stream.server import EventServer, ServerConfig
+from stream.listen import ServerConfig
+from stream.server import EventServer
 server = EventServer(ServerConfig(port=0, journal_path=Path(sys.argv[1])), HELLO)
 server.start()
 print(server.port, flush=True)
