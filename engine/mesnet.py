@@ -71,7 +71,8 @@ class MotionStem(nn.Module):
         mean = images.mean(dim=(2, 3), keepdim=True)
         images = images - mean
         contrast = (images * images).mean(dim=(2, 3), keepdim=True).sqrt()
-        images = images * (40.0 / (contrast + 4.0))
+        # a pure share of the contrast, so that a change of exposure is no motion; noise alone is not blown up
+        images = images * (37.0 / contrast.clamp(min=8.0))
         maps = F.conv2d(images.reshape(n * (1 + self.lags), 1, *crops.shape[2:]), self.filters, stride=2, padding=3)
         maps = maps.reshape(n, 1 + self.lags, 3, *maps.shape[2:])
         now, past = maps[:, :1], maps[:, 1:]
