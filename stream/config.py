@@ -16,6 +16,7 @@ from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 from stream.errors import UserError
 
@@ -66,6 +67,17 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+def _origins(value: str) -> tuple[str, ...]:
+    origins = tuple(part.strip().rstrip("/").lower() for part in value.split(","))
+    for origin in origins:
+        parts = urlsplit(origin)  # as a browser sends it: scheme, host and port, nothing else
+        if parts.scheme not in ("http", "https") or not parts.hostname or origin != f"{parts.scheme}://{parts.netloc}":
+            raise ValueError("is not an origin such as https://lab.example or http://localhost:3000")
+        if "@" in parts.netloc:
+            raise ValueError("holds a name before @, which no origin has")
+    return origins
+
+
 def _path(value: str) -> Path:
     return Path(_text(value)).expanduser()
 
@@ -90,6 +102,9 @@ class Config:
     token: str | None = _set(None, _text, "TOKEN", "what clients must present", secret=True)
     tls_cert: Path | None = _set(None, _path, "FILE", "certificate (PEM): serve wss and https")
     tls_key: Path | None = _set(None, _path, "FILE", "its private key (PEM)")
+    allow_origin: tuple[str, ...] = _set(
+        (), _origins, "ORIGIN,...", "pages other than the dashboard that may connect, as https://lab.example"
+    )
 
     max_faces: int = _set(4, _whole(1, 64), "N", "faces to follow at most")
     landmarks: str = _set(
@@ -258,7 +273,7 @@ def _parser() -> argparse.ArgumentParser:
         if setting.metadata["parse"] is _switch:
             parser.add_argument(f"--{_flag(name)}", dest=name, action="store_true", help=text)
             continue
-        if setting.default is not None:
+        if setting.default not in (None, ()):
             text += f" (default {setting.default})"
         parser.add_argument(f"--{_flag(name)}", dest=name, metavar=setting.metadata["metavar"], help=text)
     return parser

@@ -280,4 +280,5 @@ def _server_config(config: Config) -> ServerConfig:
         tls_cert=config.tls_cert,
         tls_key=config.tls_key,
         journal_path=config.journal,
+        allowed_origins=config.allow_origin,
     )

@@ -14,6 +14,8 @@ from clips import face_in_camera, face_video
 from live_program import live
 from program import lines_of_json, run, said, start
 from servers import MjpegCamera
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from engine.model import Model
 
@@ -38,10 +40,20 @@ def settled(events: list[dict]) -> list[tuple]:
 
 
 def test_a_file_in_real_time_ends_as_it_does_offline(tmp_path, video, eager_model):
-    """The same `end` events, socket and file alike; hello first; status, score trace and preview for who asked."""
+    """The same `end` events, socket and file alike; hello first; status, score trace and preview for who asked.
+
+    Meanwhile a page that --allow-origin names is let in, another one is not.
+    """
     arguments = ("--source", video, "--model", eager_model.directory, "--runtime", "onnx")
     run(tmp_path, *arguments, "--offline", "--events", tmp_path / "offline.jsonl")
-    with live(tmp_path, eager_model, video, events=tmp_path / "live.jsonl") as running:
+    page = ("https://lab.example",)
+    with live(tmp_path, eager_model, video, events=tmp_path / "live.jsonl", allow_origin=page) as running:
+        assert running.pipeline.serving.wait(30)
+        url = f"ws://127.0.0.1:{running.pipeline.server.port}/events"
+        with connect(url, origin=page[0], proxy=None) as socket:
+            assert json.loads(socket.recv())["type"] == "hello"
+        with pytest.raises(InvalidStatus, match="403"):
+            connect(url, origin="https://other.example", proxy=None)
         running.finish()
     expected = settled(lines_of_json(tmp_path / "offline.jsonl"))
     written = lines_of_json(tmp_path / "live.jsonl")

@@ -57,6 +57,17 @@ def test_a_source_named_by_a_flag_is_not_in_conflict_with_the_file(tmp_path):
     assert config.source is None
 
 
+@pytest.mark.parametrize(
+    "given", ["https://lab.example,http://localhost:3000", "https://Lab.example/ , http://localhost:3000/"]
+)
+def test_origins_are_as_browsers_send_them(given):
+    assert parse(["--demo", "--allow-origin", given], {}).allow_origin == (
+        "https://lab.example",
+        "http://localhost:3000",
+    )
+    assert parse(["--demo"], {}).allow_origin == ()
+
+
 BAD = {
     "": "no source: give --camera 0",
     "--camera 0 --demo": "--camera and --demo: one source at a time",
@@ -76,6 +87,11 @@ BAD = {
     "--demo --host 0.0.0.0": "add --token, or listen on 127.0.0.1",
     "--demo --host example.org": "add --token",
     "--demo --tls-cert c.pem": "one needs the other",
+    "--demo --allow-origin lab.example": "--allow-origin lab.example: is not an origin such as https://lab.example",
+    "--demo --allow-origin https://lab.example/page": "is not an origin",
+    "--demo --allow-origin *": "is not an origin",
+    "--demo --allow-origin https://[": "--allow-origin https://[: Invalid IPv6 URL",
+    "--demo --allow-origin https://me@lab.example": "a name before @",
     "--demo --config no-such.toml": "--config no-such.toml: No such file or directory",
 }
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from engine.mesnet import MotionStem
 from engine.spec import ModelSpec
 from engine.training.actors import build_actor, kept_actor
-from engine.training.footage import inject
 from engine.training.imprint import APART, Imprinter, reversed_rows, reversed_truth, unsquashed
 from engine.training.loss import ABSENT, BLINK, MICRO
 from engine.training.pool import through_stem, truth_rows
@@ -47,6 +47,20 @@ def crops_of(path):
     face = whole[MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX].astype(np.float32)
     noise = np.random.default_rng(0).normal(0, 1.5, (HISTORY + FRAMES, *face.shape)).astype(np.float32)
     return face + noise
+
+
+def inject(crops, fields):
+    """Crops [F, S, S] warped by fields [F, 2, M, M] over the extent (crop px, backward)."""
+    frames, size = len(crops), crops.shape[1]
+    inner = torch.as_tensor([[size / EXTENT_PX, 0, 0], [0, size / EXTENT_PX, 0]]).expand(frames, -1, -1)
+    moved = functional.grid_sample(
+        fields, functional.affine_grid(inner, [frames, 2, size, size], align_corners=False), align_corners=False
+    ).numpy()
+    y, x = np.mgrid[:size, :size].astype(np.float32)
+    return np.stack([
+        cv2.remap(c, x + m[0], y + m[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        for c, m in zip(crops, moved, strict=True)
+    ])  # fmt: skip
 
 
 def stemmed(crops):

@@ -1,11 +1,11 @@
-"""Real video in the pool: what real people's faces do, as the live path's own aligner leaves it, with injected
-micro-expressions of known truth.
+"""Real video in the pool: what real people's faces do, with injected micro-expressions of known truth, filmed anew.
 
     python -m engine.training.footage --data DIR --out DIR --split train --sequences 800 --workers 2
 
-A clip of video is read by `stream.sources`, followed and cropped by `stream.face`, put on the grid by the live ring; an
-actor built from its own frame gives the displacement fields that are injected. What the people do of themselves is not
-annotated: apart from speech, such sequences only teach what is *not* a micro-expression (`UNKNOWN` in the loss).
+A stretch of video in which a face is seen throughout is played forwards or backwards, at another speed, in another
+size and light, with micro-expressions warped into its frames; it is encoded as a webcam would and goes through the live
+path: the decoder, the landmark networks, the aligner, the ring. What the people do of themselves is not annotated:
+apart from speech, such sequences only teach what is *not* a micro-expression (`UNKNOWN` in the loss).
 
 People are kept apart by `PEOPLE`, before anything else.
 """
@@ -14,7 +14,9 @@ import argparse
 import multiprocessing
 import os
 import sys
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -22,21 +24,20 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
 from engine.mesnet import MotionStem
 from engine.spec import ModelSpec
 from engine.training.actors import Actor, build_actor
+from engine.training.camera import draw_camera
+from engine.training.film import write_video
+from engine.training.film_pool import crops_of
+from engine.training.injection import Injection, follow, movement, read_frames, warp_frame
 from engine.training.pool import LENGTH, SHARD, Sequence, prepare, through_stem, truth_rows, write_shard
-from engine.training.render import fields_of, on_grid
-from engine.training.script import Label, Script, add_micro, draw_camera
-from engine.training.warps import EXTENT_PX
+from engine.training.script import Label, Script, usual_amplitude
 from stream.errors import UserError
-from stream.face import Faces
 from stream.face_model import locate
 from stream.landmarks import Landmarker
-from stream.sources import open_source
-from stream.types import FaceCrop, Frame
+from stream.types import CROP_PX
 
 PEOPLE = {
     "grid/bbaf2n.mpg": "train", "grid/lbax4n.mpg": "train", "grid/lbbc2a.mpg": "train", "grid/swiz3n.mpg": "train",
@@ -51,119 +52,161 @@ PEOPLE = {
 """Split of every person on video, by file."""
 SPEAKING = "grid/"
 
-SHORTEST = 24  # grid frames: less of a face than this is left out
+SHORTEST = 20  # frames: less of a face than this is left out
+FACE_PX = (90.0, 160.0)  # cheek to cheek, in what is filmed anew
+ROOM = 1.5  # face widths to every side of the face's middle
+TRIES = 8
+
+Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """One stretch of one face: crops uint8[n, S, S] on the grid, and an actor made of its first frame."""
+    """A stretch of a video file in which one face is seen throughout.
+
+    `images[n]`: the frames, uint8[H, W, 3] BGR; `time_s[n]` from the first one; `matrices[n]`: image px -> crop px;
+    `actor`: made of a frame of it, for the displacements that are injected.
+    """
 
     name: str
-    crops: NDArray[np.uint8]
+    images: list[Image]
+    time_s: NDArray[np.float64]
+    matrices: list[NDArray[np.float64]]
     actor: Actor
 
 
-def takes_of(path: Path, name: str, landmarker: Landmarker, spec: ModelSpec) -> list[Take]:
-    """Follow the first face of a video through the live path; a new take after every gap."""
-    source, faces = open_source(str(path), paced=False), Faces(landmarker, max_faces=1)
-    takes: list[Take] = []
-    crops: list[FaceCrop] = []
-    first: Frame | None = None
-
-    def finish() -> None:
-        if first is not None and len(crops) >= SHORTEST:
-            points = landmarker.find(first.image)
-            if points:
-                begin = crops[0].time_s
-                time_s = np.array([c.time_s - begin for c in crops])
-                count = int(time_s[-1] * spec.fps) + 1
-                grid = on_grid(np.stack([c.image for c in crops]), time_s, spec.fps, count)
-                takes.append(Take(name, grid, build_actor(first.image, points[0], f"video:{name}", name)))
-        crops.clear()
-
-    while (item := source.read()) is not None:
-        found = faces.update(item) if isinstance(item, Frame) else faces.gap(item.time_s, item.reason)
-        for one in found:
-            if isinstance(one, FaceCrop):
-                if not crops:
-                    first = item if isinstance(item, Frame) else None
-                crops.append(one)
-            else:
-                finish()
-    finish()
-    source.close()
+def takes_of(path: Path, name: str, landmarker: Landmarker) -> list[Take]:
+    """Every stretch of a video in which its face is seen. Raises UserError if it can't be read."""
+    whole = follow(str(path), landmarker)
+    if whole is None:
+        return []
+    actor = build_actor(whole.first, whole.points, f"video:{name}", name)
+    images = [frame.image for frame in read_frames(str(path))]
+    seen = np.array([False, *(m is not None for m in whole.matrices), False])
+    edges = np.flatnonzero(np.diff(seen))
+    takes = []
+    for begin, end in zip(edges[::2], edges[1::2], strict=True):
+        if end - begin >= SHORTEST:
+            matrices = [m for m in whole.matrices[begin:end] if m is not None]
+            part, matrices = _around_face(matrices, actor, images[0])
+            cut = [image[part].copy() for image in images[begin:end]]
+            takes.append(Take(name, cut, whole.time_s[begin:end] - whole.time_s[begin], matrices, actor))
     return takes
+
+
+def _around_face(
+    matrices: list[NDArray[np.float64]], actor: Actor, image: Image
+) -> tuple[tuple[slice, slice], list[NDArray[np.float64]]]:
+    """The part of the picture that a face stays in, with room to be detected; the matrices for that part alone."""
+    middle = (CROP_PX - 1) / 2
+    centres = np.array([np.linalg.solve(m[:, :2], middle - m[:, 2]) for m in matrices])
+    reach = ROOM * max(_face_px(m, actor) for m in matrices)
+    low = np.maximum(np.floor(centres.min(axis=0) - reach), 0).astype(int)
+    high = np.minimum(np.ceil(centres.max(axis=0) + reach), image.shape[1::-1]).astype(int)
+    shift = np.array([[1, 0, low[0]], [0, 1, low[1]], [0, 0, 1]], float)
+    return (slice(low[1], high[1]), slice(low[0], high[0])), [m @ shift for m in matrices]
+
+
+def _face_px(matrix: NDArray[np.float64], actor: Actor) -> float:
+    """Width of the face in the picture, px."""
+    return float(actor.face_width_px / np.sqrt(np.linalg.det(matrix[:, :2])))
 
 
 @cache
 def takes(data: Path, split: str, face_model: Path) -> list[Take]:
-    """Every take of the split's people."""
-    landmarker, spec = Landmarker(face_model), ModelSpec()
+    """Every take of the split's people. Raises UserError if there is none."""
     found: list[Take] = []
     for name, theirs in PEOPLE.items():
         if theirs == split and (data / "video" / name).is_file():
-            found += takes_of(data / "video" / name, name, landmarker, spec)
+            found += takes_of(data / "video" / name, name, _landmarker(face_model))
     if not found:
         raise UserError(f"--data {data}: no face in video/ of the {split} split", 2)
     return found
 
 
-def make_sequence(index: int, seed: int, found: list[Take], spec: ModelSpec) -> Sequence:
-    """A stretch of a take, held still before and after where it is short, at another speed, relit, with 0 to 2 MEs.
-
-    Held, not played to and fro: a movement that turns round looks just like a micro-expression.
-    """
+def make_sequence(index: int, seed: int, found: list[Take], landmarker: Landmarker, spec: ModelSpec) -> Sequence:
+    """Sequence `index` of the pool that `seed` names; as `pool.make_sequence`, of real video. Raises UserError."""
     rng = np.random.default_rng([seed, index])
-    lengths = np.array([len(t.crops) for t in found], float)
-    take = found[int(rng.choice(len(found), p=lengths / lengths.sum()))]
     frames = LENGTH + max(spec.lags)
-    speed = float(rng.choice([1.0, rng.uniform(0.7, 1.3)]))
-    spare = frames - len(take.crops) / speed
-    begin = rng.uniform(min(0.0, spare), max(0.0, spare))
-    at = ((np.arange(frames) - begin) * speed).clip(0, len(take.crops) - 1)
-    if rng.random() < 0.3:  # backwards: what rises fast elsewhere falls fast here
-        at = len(take.crops) - 1 - at
-    low = np.floor(at).astype(int).clip(0, len(take.crops) - 2)
-    share = (at - low)[:, None, None].astype(np.float32)
-    crops = take.crops[low] * (1 - share) + take.crops[low + 1] * share
+    lengths = np.array([t.time_s[-1] for t in found])
+    for _ in range(TRIES):
+        take = found[int(rng.choice(len(found), p=lengths / lengths.sum()))]
+        shown, time_s = _played(take, rng, frames / spec.fps)
+        still = np.zeros((len(time_s), 4), np.float32)
+        script = Script(time_s, replace(draw_camera(rng), codec="h264" if rng.random() < 0.8 else "none"), still, still)
+        injections = _micros(script, take.actor, rng, frames / spec.fps)
+        kind = "speech" if take.name.startswith(SPEAKING) else "unknown"
+        script.labels.append(Label(kind, 0, time_s[-1] / 2, time_s[-1]))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "footage.mp4"
+            write_video(path, _filmed(take, shown, injections, rng), time_s, script.camera)
+            crops = crops_of(path, landmarker, spec, frames)
+        if crops is not None:
+            return Sequence(crops, script.labels)
+    raise UserError(f"sequence {index} of seed {seed}: no face seen in {TRIES} tries; is --data another video folder?")
 
-    duration_s = frames / spec.fps
-    time_s = np.arange(frames) / spec.fps
-    script = Script(
-        time_s, draw_camera(rng), pose=np.zeros((frames, 4), np.float32), light=np.ones((frames, 4), np.float32)
-    )
-    ends = -9.0
-    for onset in np.sort(rng.uniform(-0.2, duration_s - 0.15, rng.choice([0, 1, 2], p=[0.45, 0.35, 0.2]))):
-        if onset > ends + 0.15:
-            label = add_micro(script, rng, float(onset), float(np.exp(rng.uniform(np.log(0.8), np.log(6)))))
+
+def _played(take: Take, rng: np.random.Generator, duration_s: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Which frames are shown, and when: a part of the take or all of it, held still before and after.
+
+    Each frame is shown once, so nothing is interpolated. Held, not played to and fro: a movement that turns round looks
+    just like a micro-expression.
+    """
+    time_s = take.time_s / float(rng.choice([1.0, rng.uniform(0.75, 1.3)]))
+    order = np.arange(len(time_s))
+    if rng.random() < 0.4:  # backwards: what rises fast elsewhere falls fast here
+        order, time_s = order[::-1], time_s[-1] - time_s[::-1]
+    step = float(np.median(np.diff(time_s)))
+    spare = duration_s + step - time_s[-1]
+    begin_s = float(rng.uniform(min(0.0, spare), max(0.0, spare)))
+    before = begin_s - step * np.arange(int(max(begin_s, 0) / step) + 1, 0, -1)
+    after = time_s[-1] + begin_s + step * np.arange(1, int(max(spare - begin_s, 0) / step) + 2)
+    shown = np.concatenate([np.full(len(before), order[0]), order, np.full(len(after), order[-1])])
+    at = np.concatenate([before, time_s + begin_s, after])
+    inside = np.flatnonzero((at >= 0) & (at <= duration_s + 2 * step))
+    return shown[inside], at[inside] - at[inside[0]]
+
+
+def _micros(script: Script, actor: Actor, rng: np.random.Generator, duration_s: float) -> list[Injection]:
+    """None to two micro-expressions, into the script's labels too."""
+    injections, ends_s = [], -9.0
+    for onset_s in np.sort(rng.uniform(-0.2, duration_s - 0.15, rng.choice([0, 1, 2], p=[0.45, 0.35, 0.2]))):
+        if onset_s > ends_s + 0.15:
+            injection, label = movement("generator", script, actor, rng, float(onset_s), usual_amplitude(rng))
+            injections.append(injection)
             script.labels.append(label)
-            ends = label.offset_s
-    fields, _ = fields_of(script, take.actor, rng, "cpu")
-    crops = inject(crops.astype(np.float32), fields)
-    if rng.random() < 0.5:
-        crops = crops * rng.uniform(0.7, 1.2) + rng.uniform(-15, 15)
-    if rng.random() < 0.8:
-        crops = crops + rng.normal(0, rng.uniform(0.3, 2.5), crops.shape).astype(np.float32)
-    if take.name.startswith(SPEAKING):
-        script.labels.append(Label("speech", 0, duration_s / 2, duration_s))
-    else:
-        script.labels.append(Label("unknown", 0, 0, 0))
-    return Sequence(crops.round().clip(0, 255).astype(np.uint8), script.labels)
+            ends_s = label.offset_s
+    return injections
 
 
-def inject(crops: NDArray[np.float32], fields: torch.Tensor) -> NDArray[np.float32]:
-    """Warp crops [F, S, S] by fields [F, 2, M, M] over the extent (crop px, backward); the unmoved stay as they are."""
-    frames, size = len(crops), crops.shape[1]
-    inner = torch.as_tensor([[size / EXTENT_PX, 0, 0], [0, size / EXTENT_PX, 0]]).expand(frames, -1, -1)
-    moved = F.grid_sample(
-        fields, F.affine_grid(inner, [frames, 2, size, size], align_corners=False), align_corners=False
-    ).numpy()
-    y, x = np.mgrid[:size, :size].astype(np.float32)
-    still = np.abs(moved).max(axis=(1, 2, 3)) == 0
-    return np.stack([
-        c if s else cv2.remap(c, x + m[0], y + m[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        for c, m, s in zip(crops, moved, still, strict=True)
-    ])  # fmt: skip
+def _filmed(
+    take: Take, shown: NDArray[np.intp], injections: list[Injection], rng: np.random.Generator
+) -> Iterator[Image]:
+    """The take's frames `shown`, moved by the injections, in another size and light, before a noisier camera."""
+    height, width = take.images[0].shape[:2]
+    share = float(rng.uniform(*FACE_PX)) / _face_px(take.matrices[0], take.actor)
+    size = 2 * round(width * share / 2), 2 * round(height * share / 2)
+    gain, offset = (float(rng.uniform(0.7, 1.2)), float(rng.uniform(-15, 15))) if rng.random() < 0.5 else (1.0, 0.0)
+    noise = float(rng.uniform(0.5, 4.0)) if rng.random() < 0.8 else 0.0
+    grain = rng.standard_normal((size[1] + 64, size[0] + 64, 1), np.float32) * noise
+    for k, frame in enumerate(shown):
+        image = take.images[frame]
+        moving = [float(one.curve[k]) * one.field for one in injections if one.curve[k]]
+        if moving:
+            field = np.sum(moving, axis=0) * take.actor.crop_px(1.0)
+            image = warp_frame(image, take.matrices[frame], field.astype(np.float32))
+        x, y = rng.integers(0, 64, 2)
+        lit = (
+            cv2.resize(image, size, interpolation=cv2.INTER_AREA if share < 1 else cv2.INTER_CUBIC).astype(np.float32)
+            * gain
+            + offset
+        )
+        yield np.clip(np.rint(lit + grain[y : y + size[1], x : x + size[0]]), 0, 255).astype(np.uint8)
+
+
+@cache
+def _landmarker(face_model: Path) -> Landmarker:
+    return Landmarker(face_model)
 
 
 def make_shard(job: tuple[int, int, Path, str, Path, Path]) -> None:
@@ -171,8 +214,8 @@ def make_shard(job: tuple[int, int, Path, str, Path, Path]) -> None:
     number, seed, data, split, face_model, folder = job
     torch.set_num_threads(1)
     spec, found = ModelSpec(), takes(data, split, face_model)
-    stem = MotionStem(spec)
-    made = [make_sequence(number * SHARD + i, seed, found, spec) for i in range(SHARD)]
+    stem, landmarker = MotionStem(spec), _landmarker(face_model)
+    made = [make_sequence(number * SHARD + i, seed, found, landmarker, spec) for i in range(SHARD)]
     write_shard(
         folder, number, [through_stem(stem, m.crops, spec) for m in made], [truth_rows(m.labels, spec) for m in made]
     )
@@ -191,23 +234,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--face-model", type=Path, help="face_landmarker.task, if it is not to be fetched")
     options = parser.parse_args(arguments)
+    seed = options.seed + {"train": 5, "tune": 1_000_005}[options.split]
+    numbers = range((options.sequences + SHARD - 1) // SHARD)
+    missing = [n for n in numbers if not (options.out / f"{n:06d}.npy").exists()]
     try:
         face_model = locate(options.face_model)
         takes(options.data, options.split, face_model)  # refuse before any worker starts
+        prepare(options.out, ModelSpec())
+        jobs = [(n, seed, options.data, options.split, face_model, options.out) for n in missing]
+        with multiprocessing.get_context("spawn").Pool(options.workers) as workers:
+            for _ in track(workers.imap_unordered(make_shard, jobs), "sequences of real video", total=len(jobs)):
+                pass
     except UserError as error:
         print(error, file=sys.stderr)
         return error.code
-    prepare(options.out, ModelSpec())
-    seed = options.seed + {"train": 5, "tune": 1_000_005}[options.split]
-    numbers = range((options.sequences + SHARD - 1) // SHARD)
-    jobs = [
-        (n, seed, options.data, options.split, face_model, options.out)
-        for n in numbers
-        if not (options.out / f"{n:06d}.npy").exists()
-    ]
-    with multiprocessing.get_context("spawn").Pool(options.workers) as workers:
-        for _ in track(workers.imap_unordered(make_shard, jobs), "sequences of real video", total=len(jobs)):
-            pass
     return 0
 
 

@@ -6,11 +6,14 @@ that moves by a + b is what it measures of a, plus b as far as the skin's textur
 micro-expression adds between a frame and its lagged frames is added to the stored motion, scaled by the confidence of
 each cell, and the face's affine motion is fitted and subtracted anew, by the stem's own rule.
 
-The same law draws them as in made-up clips (`script.add_micro`). A clip may also be played backwards, which is exact:
+The same law draws them as in made-up clips (`script.add_micro`), but a part of them is moved elsewhere: to any place of
+the face, wider or narrower, in directions that no action unit has, since nobody has listed all that micro-expressions
+do, and a network that knows a list finds nothing else. A clip may also be played backwards, which is exact:
 the motion from now to then is minus the motion from then to now.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -21,19 +24,48 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engine.mesnet import MotionStem, asinh
-from engine.spec import ModelSpec
+from engine.spec import REGIONS, ModelSpec
 from engine.training.actors import Actor, kept_actor
 from engine.training.camera import Camera
 from engine.training.loss import ABSENT, MICRO
 from engine.training.pool import label_row
 from engine.training.render import individual, push_map
-from engine.training.script import Label, Script, add_micro, usual_amplitude
+from engine.training.repertoire import MIRROR, PUSH_AT
+from engine.training.script import Label, Push, Script, add_micro, usual_amplitude
 from engine.training.stemmed import join_stem, split_stem
 from engine.training.warps import MAP_SIZE, to_samples
 
+ELSEWHERE = 0.3
+"""Share of the imprinted micro-expressions that are of no named action and no named place."""
 APART = 5.0
 """Frames: an imprinted micro-expression keeps that far from any other."""
 STILL = Camera(fps=30, dropped=0, resolution=1, noise=0, smear=0, codec="none", quality=90, flicker=0, flicker_hz=1)
+
+
+def elsewhere(script: Script, label: Label, actor: Actor, rng: np.random.Generator) -> Label:
+    """Give the course of the script's one micro-expression to one to three pushes that lie side by side and go nearly
+    one way, mirrored or not; its label with the regions of the new place."""
+    course = max((*script.actions.values(), *(c for _, c in script.pushes)), key=lambda c: float(np.abs(c).max()))
+    course = course * (label.amplitude_px / max(float(np.abs(course).max()), 1e-6))
+    script.actions, script.pushes = {}, []
+    places = np.array([[place, MIRROR[place]] for place, _ in PUSH_AT])
+    points = actor.points[:, :2] / actor.face_width_px
+    far = np.linalg.norm(points[:, None, None] - points[places], axis=-1)  # [landmarks, places, halves]
+    near_any = np.flatnonzero(far.min(axis=(1, 2)) < 0.15)
+    first = int(rng.choice(near_any))
+    beside = near_any[np.linalg.norm(points[near_any] - points[first], axis=1) < 0.2]
+    angle, both = float(rng.uniform(-np.pi, np.pi)), rng.random() < 0.4
+    more = rng.choice(beside, int(rng.integers(0, 3)))
+    for place in (first, *more):
+        push = Push(int(place), float(rng.uniform(0.05, 0.25)), angle + float(rng.normal(0, 0.4)))
+        script.pushes.append((push, course * float(rng.uniform(0.8, 1.2)) / (1 + 0.6 * len(more))))
+        if both:
+            named = int(far[place].min(axis=1).argmin())
+            half = int(far[place, named].argmin())
+            other = Push(int(places[named, 1 - half]), push.radius, np.pi - push.angle)
+            script.pushes.append((other, script.pushes[-1][1]))
+    region = PUSH_AT[int(far[first].min(axis=1).argmin())][1]
+    return replace(label, regions=tuple(float(i == region) for i in range(len(REGIONS))))
 
 
 def reversed_rows(rows: Tensor, spec: ModelSpec) -> Tensor:
@@ -99,6 +131,8 @@ class Imprinter:
         script = Script(time_s, STILL, pose=still, light=still)
         label = add_micro(script, rng, onset / fps, usual_amplitude(rng))
         actor = kept_actor(self.paths[int(rng.integers(len(self.paths)))])
+        if rng.random() < ELSEWHERE:
+            label = elsewhere(script, label, actor, rng)
         curves, cells = self._parts(script, actor, rng)
         now = curves[:, history:]
         moved = torch.stack([now - curves[:, history - lag : len(time_s) - lag] for lag in self.spec.lags], dim=2)
