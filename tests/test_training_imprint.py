@@ -14,11 +14,12 @@ from torch.nn import functional
 from engine.mesnet import MotionStem
 from engine.spec import ModelSpec
 from engine.training.actors import build_actor, kept_actor
-from engine.training.imprint import APART, Imprinter, reversed_rows, reversed_truth, unsquashed
+from engine.training.imprint import APART, Imprinter, reversed_rows, reversed_truth
 from engine.training.loss import ABSENT, BLINK, MICRO
 from engine.training.pool import through_stem, truth_rows
 from engine.training.render import individual, push_map
 from engine.training.script import Label
+from engine.training.stemmed import unsquashed
 from engine.training.warps import EXTENT_PX, MARGIN_PX
 from stream.face_model import locate
 from stream.landmarks import Landmarker
@@ -138,7 +139,7 @@ def test_imprinted_ones_keep_apart_and_are_in_the_truth(imprinter, seed):
 def test_the_same_draw_gives_the_same_clip(path, imprinter):
     piece = stemmed(np.concatenate([crops_of(path)] * 2)).half().numpy()
     truth = truth_rows([Label("micro", 1.0, 1.1, 1.4, 2.0)], SPEC)
-    (a, ta), (b, tb) = (imprinter.vary(piece, truth, np.random.default_rng(4)) for _ in range(2))
+    (a, ta), (b, tb) = (imprinter.vary([(piece, truth)] * 2, np.random.default_rng(4)) for _ in range(2))
     assert a.shape == (len(piece) - HISTORY, piece.shape[1])
     assert np.array_equal(a, b)
     assert np.array_equal(ta, tb)

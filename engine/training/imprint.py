@@ -26,13 +26,14 @@ from torch.nn import functional as F
 from engine.mesnet import MotionStem, asinh
 from engine.spec import REGIONS, ModelSpec
 from engine.training.actors import Actor, kept_actor
+from engine.training.augment import distorted, overlaid
 from engine.training.camera import Camera
 from engine.training.loss import ABSENT, MICRO
 from engine.training.pool import label_row
 from engine.training.render import individual, push_map
 from engine.training.repertoire import MIRROR, PUSH_AT
 from engine.training.script import Label, Push, Script, add_micro, usual_amplitude
-from engine.training.stemmed import join_stem, split_stem
+from engine.training.stemmed import join_stem, split_stem, unsquashed
 from engine.training.warps import MAP_SIZE, to_samples
 
 ELSEWHERE = 0.3
@@ -107,20 +108,29 @@ class Imprinter:
         self.paths, self.spec, self.stem = list(paths), spec, MotionStem(spec)
 
     def vary(
-        self, rows: NDArray[np.float16], truth: NDArray[np.float32], rng: np.random.Generator
+        self, pieces: list[tuple[NDArray[np.float16], NDArray[np.float32]]], rng: np.random.Generator
     ) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
-        """A piece of a pool [T + max lag, features] and its truth [M, 9] -> a clip [T, features] and its truth.
+        """One or two pieces of a pool [T + max lag, features] with their truth [M, 9] -> a clip [T, features] and its.
 
-        Every third is played backwards; none to two micro-expressions are added. See `Pool.batch`.
+        Each is given another face's geometry, every third is played backwards; the second one's motion is laid over the
+        first; none to two micro-expressions are added. See `Pool.batch`.
         """
+        (clip, truth), *others = [self._played(rows, theirs, rng) for rows, theirs in pieces]
+        for over, theirs in others:
+            clip, truth = overlaid(clip, truth, over, theirs, float(rng.uniform(0.5, 1.0)), self.spec)
+        clip, truth = self.imprint(clip, truth, rng)
+        return clip.half().numpy(), truth
+
+    def _played(
+        self, rows: NDArray[np.float16], truth: NDArray[np.float32], rng: np.random.Generator
+    ) -> tuple[Tensor, NDArray[np.float32]]:
         history = max(self.spec.lags)
         clip = torch.as_tensor(rows.astype(np.float32))
         if rng.random() < 1 / 3:
             clip, truth = reversed_rows(clip, self.spec), reversed_truth(truth, len(rows) - 1 - history)
         else:
             clip = clip[: len(rows) - history]
-        clip, truth = self.imprint(clip, truth, rng)
-        return clip.half().numpy(), truth
+        return distorted(clip, rng, self.spec), truth
 
     def movement(self, rng: np.random.Generator, onset: float, frames: int) -> tuple[Label, Tensor]:
         """A micro-expression that begins at frame `onset` of a clip: its label, in s from the clip's first frame, and
@@ -183,11 +193,6 @@ class Imprinter:
         truth = truth.copy()
         truth[free] = added[: len(free)]
         return self.add(rows, motion), truth
-
-
-def unsquashed(x: Tensor) -> Tensor:
-    """Motion in px of what the stem stores, log1p(|10 px|) with the sign."""
-    return torch.sign(x) * torch.expm1(x.abs()) / 10
 
 
 def reversed_truth(truth: NDArray[np.float32], last: int) -> NDArray[np.float32]:

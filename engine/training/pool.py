@@ -37,10 +37,12 @@ ROWS = 24
 SHARD = 16
 
 
-Vary = Callable[
-    [NDArray[np.float16], NDArray[np.float32], np.random.Generator], tuple[NDArray[np.float16], NDArray[np.float32]]
-]
-"""Makes a clip [T, features] and its truth of a piece [T + max lag, features] and its: `imprint.Imprinter.vary`."""
+Piece = tuple[NDArray[np.float16], NDArray[np.float32]]
+"""Rows of the stem and their truth, [M, 9] in frames of the piece."""
+Vary = Callable[[list[Piece], np.random.Generator], Piece]
+"""Makes a clip of T rows of one or two pieces of T + max lag: `imprint.Imprinter.vary`."""
+SECOND = 0.4
+"""Share of clips that `Vary` is given a second piece for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,21 +171,25 @@ class Pool:
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Clips [size, T, features], truth [size, ROWS, 9] in frames of the clip, valid [size, T]."""
         frames = self.spec.clip_frames
-        spare = max(self.spec.lags) if vary else 0
         clips, truths, valid = [], [], np.ones((size, frames), np.float32)
-        for i in rng.integers(len(self), size=size):
-            data, truth = self[int(i)]
-            start = int(rng.integers(0, len(data) - frames - spare + 1))
-            rows = truth.copy()
-            rows[:, 1:4] -= start
-            clip = np.asarray(data[start : start + frames + spare])
-            if vary:
-                clip, rows = vary(clip, rows, rng)
+        for _ in range(size):
+            if vary is None:
+                clip, rows = self._piece(rng, frames)
+            else:
+                count = 1 + int(rng.random() < SECOND)
+                clip, rows = vary([self._piece(rng, frames + max(self.spec.lags)) for _ in range(count)], rng)
             clips.append(clip)
             truths.append(rows)
             if rng.random() < 0.1:  # a young clip: the face has just been found
                 valid[len(clips) - 1, : rng.integers(1, frames - 16)] = 0
         return torch.as_tensor(np.stack(clips)), torch.as_tensor(np.stack(truths)), torch.as_tensor(valid)
+
+    def _piece(self, rng: np.random.Generator, length: int) -> Piece:
+        data, truth = self[int(rng.integers(len(self)))]
+        start = int(rng.integers(0, len(data) - length + 1))
+        rows = truth.copy()
+        rows[:, 1:4] -= start
+        return np.asarray(data[start : start + length]), rows
 
 
 def _check(folder: Path, spec: ModelSpec) -> None:

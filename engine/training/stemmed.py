@@ -21,6 +21,11 @@ def join_stem(local: Tensor, affine: Tensor) -> Tensor:
     return torch.cat([local.flatten(1), affine], dim=1)
 
 
+def unsquashed(x: Tensor) -> Tensor:
+    """Motion in px of what the stem stores, log1p(|10 px|) with the sign."""
+    return torch.sign(x) * torch.expm1(x.abs()) / 10
+
+
 def mirrored(local: Tensor, affine: Tensor, lags: int) -> tuple[Tensor, Tensor]:
     """The same motion in a mirror: places and horizontal motion change sides."""
     local = local.flip(3)

@@ -75,7 +75,6 @@ class Trainer:
         self.spec, self.device = train.spec, plan.device
         torch.manual_seed(plan.seed)
         self.net = MESNet(self.spec).to(self.device)
-        self.net.spatial.to(memory_format=torch.channels_last)
         if plan.start:
             self._start_from(plan.start)
         decay = [p for p in self.net.parameters() if p.ndim > 1]

@@ -1,0 +1,75 @@
+"""What varies a pooled clip behind the stem: other proportions, other liveliness, another clip's motion on top."""
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.spec import ModelSpec
+from engine.training.augment import distorted, overlaid
+from engine.training.loss import ABSENT, BLINK, MICRO, UNKNOWN
+from engine.training.stemmed import join_stem, split_stem, unsquashed
+
+SPEC = ModelSpec()
+LAGS = len(SPEC.lags)
+
+
+def clip(seed: int, frames: int = 6) -> torch.Tensor:
+    """Stem rows with smooth motion, full confidence."""
+    rng = np.random.default_rng(seed)
+    local = torch.zeros(frames, 5 * LAGS, 16, 16)
+    coarse = torch.as_tensor(rng.normal(0, 1, (frames, 2 * LAGS, 3, 3)), dtype=torch.float32)
+    local[:, : 2 * LAGS] = torch.nn.functional.interpolate(coarse, (16, 16), mode="bilinear", align_corners=True)
+    local[:, 2 * LAGS : 4 * LAGS] = 0.9
+    return join_stem(local, torch.as_tensor(rng.normal(0, 1, (frames, 6 * LAGS)), dtype=torch.float32))
+
+
+def truth(*rows) -> np.ndarray:
+    table = np.zeros((24, 9), np.float32)
+    table[:, 0], table[:, 1:4] = ABSENT, -1e3
+    for row, given_row in zip(table, rows, strict=False):
+        row[:5] = given_row
+    return table
+
+
+def motion_of(rows):
+    local, affine = split_stem(rows, SPEC)
+    return unsquashed(local[:, : 2 * LAGS]), unsquashed(affine)
+
+
+@given(seed=st.integers(0, 500))
+def test_another_face_moves_nearly_alike(seed):
+    """Proportions change by some per cent and liveliness by at most a third: the motion stays recognisable."""
+    rows = clip(seed)
+    other = distorted(rows, np.random.default_rng(seed), SPEC)
+    assert other.shape == rows.shape
+    (before, b), (after, a) = motion_of(rows), motion_of(other)
+    assert np.corrcoef(before.flatten(), after.flatten())[0, 1] > 0.8
+    gain = a / b
+    torch.testing.assert_close(gain, gain[0, 0].expand_as(gain), rtol=1e-3, atol=1e-3)  # one gain for all
+    assert 0.77 < gain[0, 0] < 1.29
+    torch.testing.assert_close(split_stem(other, SPEC)[0][:, 2 * LAGS : 4 * LAGS], torch.full((6, 6, 16, 16), 0.9))
+
+
+def test_motions_add_up_and_the_texture_stays():
+    a, b = clip(1), clip(2)
+    both, _ = overlaid(a, truth(), b, truth(), 0.5, SPEC)
+    for mine, theirs, sum_ in zip(motion_of(a), motion_of(b), motion_of(both), strict=True):
+        torch.testing.assert_close(sum_, mine + 0.5 * theirs, rtol=1e-4, atol=1e-4)
+    assert torch.equal(split_stem(both, SPEC)[0][:, 2 * LAGS :], split_stem(a, SPEC)[0][:, 2 * LAGS :])
+
+
+def test_what_is_true_of_either_is_true_of_both():
+    """A laid-over micro-expression counts by its share; of two unknowns one says enough."""
+    mine = truth([MICRO, 20, 25, 32, 1], [UNKNOWN, 0, 0, 0, 1])
+    theirs = truth([MICRO, 40, 45, 52, 1], [BLINK, 3, 5, 9, 1], [UNKNOWN, 0, 0, 0, 1])
+    _, rows = overlaid(clip(1), mine, clip(2), theirs, 0.5, SPEC)
+    said = sorted(tuple(r[:5].tolist()) for r in rows if r[0] != ABSENT)
+    assert said == [(MICRO, 20, 25, 32, 1), (MICRO, 40, 45, 52, 0.5), (BLINK, 3, 5, 9, 1), (UNKNOWN, 0, 0, 0, 1)]
+
+
+def test_two_micro_expressions_are_not_laid_over_each_other():
+    a, mine = clip(1), truth([MICRO, 20, 25, 32, 1])
+    rows, said = overlaid(a, mine, clip(2), truth([MICRO, 30, 35, 42, 1]), 0.5, SPEC)
+    assert torch.equal(rows, a)
+    assert np.array_equal(said, mine)
