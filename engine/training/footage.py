@@ -186,6 +186,7 @@ def _filmed(
     height, width = take.images[0].shape[:2]
     share = float(rng.uniform(*FACE_PX)) / _face_px(take.matrices[0], take.actor)
     size = 2 * round(width * share / 2), 2 * round(height * share / 2)
+    look_up = cv2.INTER_AREA if share < 1 else cv2.INTER_CUBIC
     gain, offset = (float(rng.uniform(0.7, 1.2)), float(rng.uniform(-15, 15))) if rng.random() < 0.5 else (1.0, 0.0)
     noise = float(rng.uniform(0.5, 4.0)) if rng.random() < 0.8 else 0.0
     grain = rng.standard_normal((size[1] + 64, size[0] + 64, 1), np.float32) * noise
@@ -196,11 +197,7 @@ def _filmed(
             field = np.sum(moving, axis=0) * take.actor.crop_px(1.0)
             image = warp_frame(image, take.matrices[frame], field.astype(np.float32))
         x, y = rng.integers(0, 64, 2)
-        lit = (
-            cv2.resize(image, size, interpolation=cv2.INTER_AREA if share < 1 else cv2.INTER_CUBIC).astype(np.float32)
-            * gain
-            + offset
-        )
+        lit = cv2.resize(image, size, interpolation=look_up).astype(np.float32) * gain + offset
         yield np.clip(np.rint(lit + grain[y : y + size[1], x : x + size[0]]), 0, 255).astype(np.uint8)
 
 

@@ -29,7 +29,7 @@ from engine.training.actors import Actor, kept_actor
 from engine.training.augment import distorted, overlaid
 from engine.training.camera import Camera
 from engine.training.loss import ABSENT, MICRO
-from engine.training.pool import label_row
+from engine.training.pool import Piece, label_row
 from engine.training.render import individual, push_map
 from engine.training.repertoire import MIRROR, PUSH_AT
 from engine.training.script import Label, Push, Script, add_micro, usual_amplitude
@@ -107,9 +107,7 @@ class Imprinter:
     def __init__(self, paths: Sequence[Path], spec: ModelSpec) -> None:
         self.paths, self.spec, self.stem = list(paths), spec, MotionStem(spec)
 
-    def vary(
-        self, pieces: list[tuple[NDArray[np.float16], NDArray[np.float32]]], rng: np.random.Generator
-    ) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
+    def vary(self, pieces: list[Piece], rng: np.random.Generator) -> Piece:
         """One or two pieces of a pool [T + max lag, features] with their truth [M, 9] -> a clip [T, features] and its.
 
         Each is given another face's geometry, every third is played backwards; the second one's motion is laid over the
