@@ -27,7 +27,7 @@ from engine.training.camera import Camera
 from engine.training.film import Film, Injection, draw_setting, portrait_of, write_video
 from engine.training.film_truth import truth_of
 from engine.training.footage import PEOPLE
-from engine.training.injection import WAYS, follow, injected, movement
+from engine.training.injection import WAYS, follow, injected, movement, still_script
 from engine.training.nuisances import NUISANCES, lone_nuisance
 from engine.training.script import Script, draw_script
 from stream.errors import UserError
@@ -144,8 +144,7 @@ def _real(job: Job, folders: Folders, rng: np.random.Generator) -> TruthVideo | 
     actor = build_actor(take.first, take.points, subject, job.subject)
     fps = (len(take.time_s) - 1) / float(take.time_s[-1] - take.time_s[0])
     camera = Camera(fps, 0, 1, 0, 0, "h264", int(rng.integers(18, 25)), 0, 0)
-    still = np.zeros((len(take.time_s), 4), np.float32)
-    script = Script(take.time_s, camera, pose=still, light=still)
+    script = still_script(take.time_s, camera)
     injections = []
     at = float(take.time_s[0] + rng.uniform(0.6, 1.0)) if job.part == "video" else np.inf
     while at + 0.9 < take.time_s[-1]:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.spec import ModelSpec
-from engine.training import footage
-from engine.training.film import write_video
+from engine.training import film_pool, footage
+from engine.training.film import CENTRE, write_video
 from engine.training.footage import Take, make_sequence, takes_of
 from engine.training.injection import movement
 from engine.training.loss import UNKNOWN
@@ -40,9 +40,8 @@ def test_a_take_is_a_stretch_with_a_face_cut_to_its_surroundings(found):
     assert [round(t.time_s[-1], 1) for t in found] == pytest.approx([1.0, 1.6], abs=0.11)
     for take in found:
         assert len(take.images) == len(take.matrices) == len(take.time_s)
-        middle = np.array([(footage.CROP_PX - 1) / 2] * 2)
         for image, matrix in zip(take.images, take.matrices, strict=True):
-            x, y = np.linalg.solve(matrix[:, :2], middle - matrix[:, 2])  # the face's middle, in the part
+            x, y = np.linalg.solve(matrix[:, :2], CENTRE - matrix[:, 2])  # the face's middle, in the part
             assert 0.25 * image.shape[1] < x < 0.75 * image.shape[1]
             assert 0.25 * image.shape[0] < y < 0.75 * image.shape[0]
 
@@ -64,7 +63,7 @@ def test_every_frame_is_played_once_in_order_and_held_at_the_ends_only(seed, fra
 def test_injected_movements_lie_where_the_truth_says(found, landmarker, monkeypatch):
     """The same sequence with and without them: the crops differ within their intervals and hardly anywhere else."""
     fine = dataclasses.replace(CALM, codec="none")  # a coarse codec carries a movement on into what comes after it
-    monkeypatch.setattr(footage, "write_video", lambda *film: write_video(*film[:3], fine))
+    monkeypatch.setattr(film_pool, "write_video", lambda *film: write_video(*film[:3], fine))
     monkeypatch.setattr(footage, "usual_amplitude", lambda rng: 5.0)
     index = next(i for i in range(20) if whole_ones(make_sequence(i, 0, found, landmarker, SPEC)))
     moved = make_sequence(index, 0, found, landmarker, SPEC)

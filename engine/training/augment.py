@@ -5,16 +5,17 @@ found half as many micro-expressions again as on others. So each time a clip is 
 proportions and another liveliness, and now and then the motion of a second clip on top: motions add up.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.mesnet import asinh
 from engine.spec import ModelSpec
 from engine.training.loss import ABSENT, MICRO, UNKNOWN
-from engine.training.stemmed import join_stem, split_stem, unsquashed
+from engine.training.stemmed import join_stem, split_stem, squashed, unsquashed
 
 
 def distorted(rows: Tensor, rng: np.random.Generator, spec: ModelSpec) -> Tensor:
@@ -29,8 +30,8 @@ def distorted(rows: Tensor, rng: np.random.Generator, spec: ModelSpec) -> Tensor
     flat = F.grid_sample(local.reshape(1, -1, side, side), grid, padding_mode="border", align_corners=False)
     local = flat.reshape(local.shape).clone()
     gain = float(np.exp(rng.uniform(-0.25, 0.25)))
-    local[:, : 2 * lags] = asinh(unsquashed(local[:, : 2 * lags]) * (10 * gain))
-    return join_stem(local, asinh(unsquashed(affine) * (10 * gain)))
+    local[:, : 2 * lags] = squashed(unsquashed(local[:, : 2 * lags]) * gain)
+    return join_stem(local, squashed(unsquashed(affine) * gain))
 
 
 def overlaid(
@@ -47,13 +48,18 @@ def overlaid(
     (local, affine), (other, other_affine) = split_stem(rows, spec), split_stem(over, spec)
     lags = len(spec.lags)
     local = local.clone()
-    motion = unsquashed(local[:, : 2 * lags]) + share * unsquashed(other[:, : 2 * lags])
-    local[:, : 2 * lags] = asinh(motion * 10)
+    local[:, : 2 * lags] = squashed(unsquashed(local[:, : 2 * lags]) + share * unsquashed(other[:, : 2 * lags]))
+    affine = squashed(unsquashed(affine) + share * unsquashed(other_affine))
     more = theirs[theirs[:, 0] != ABSENT].copy()
     more[more[:, 0] == MICRO, 4] *= share
     if (truth[:, 0] == UNKNOWN).any():
         more = more[more[:, 0] != UNKNOWN]
+    return join_stem(local, affine), with_rows(truth, more)
+
+
+def with_rows(truth: NDArray[np.float32], more: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Truth [M, 9] with more rows [9] in the places of absent ones, as many as there is room for."""
     free = np.flatnonzero(truth[:, 0] == ABSENT)[: len(more)]
-    truth = truth.copy()
-    truth[free] = more[: len(free)]
-    return join_stem(local, asinh((unsquashed(affine) + share * unsquashed(other_affine)) * 10)), truth
+    out = truth.copy()
+    out[free] = more[: len(free)]
+    return out

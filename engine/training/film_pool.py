@@ -7,6 +7,7 @@ an addition: a film costs some ten times what the batched renderer asks for the 
 import argparse
 import multiprocessing
 import tempfile
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -16,10 +17,10 @@ import torch
 from engine.mesnet import MotionStem
 from engine.spec import ModelSpec
 from engine.training.actors import actors_of, kept_actor
-from engine.training.film import Film, draw_setting, portrait_of, write_video
+from engine.training.film import Film, Image, draw_setting, portrait_of, write_video
 from engine.training.pool import LENGTH, SHARD, Sequence, prepare, through_stem, truth_rows, write_shard
 from engine.training.render import on_grid
-from engine.training.script import draw_script
+from engine.training.script import Script, draw_script
 from stream.errors import UserError
 from stream.face import Faces
 from stream.face_model import locate
@@ -47,6 +48,16 @@ def crops_of(video: Path, landmarker: Landmarker, spec: ModelSpec, frames: int) 
     return on_grid(np.stack([c.image for c in crops]), np.array([c.time_s for c in crops]), spec.fps, frames)
 
 
+def filmed(
+    images: Iterable[Image], script: Script, landmarker: Landmarker, spec: ModelSpec, frames: int
+) -> np.ndarray | None:
+    """`crops_of` what the script's camera makes of pictures, uint8[H, W, 3] each at the script's times."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / ("film.mkv" if script.camera.codec == "mjpeg" else "film.mp4")
+        write_video(path, images, script.time_s, script.camera)
+        return crops_of(path, landmarker, spec, frames)
+
+
 def make_sequence(
     index: int, seed: int, actors: list[Path], data: Path, landmarker: Landmarker, spec: ModelSpec
 ) -> Sequence:
@@ -57,10 +68,7 @@ def make_sequence(
         actor = kept_actor(actors[int(rng.integers(len(actors)))])
         script = draw_script(rng, frames / spec.fps)
         film = Film(script, actor, portrait_of(actor, data), draw_setting(rng, *PICTURE_PX), rng)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / ("film.mkv" if script.camera.codec == "mjpeg" else "film.mp4")
-            write_video(path, film, script.time_s, script.camera)
-            crops = crops_of(path, landmarker, spec, frames)
+        crops = filmed(film, script, landmarker, spec, frames)
         if crops is not None:
             return Sequence(crops, script.labels)
     raise UserError(

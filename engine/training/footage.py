@@ -14,7 +14,6 @@ import argparse
 import multiprocessing
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -29,15 +28,14 @@ from engine.mesnet import MotionStem
 from engine.spec import ModelSpec
 from engine.training.actors import Actor, build_actor
 from engine.training.camera import draw_camera
-from engine.training.film import write_video
-from engine.training.film_pool import crops_of
-from engine.training.injection import Injection, follow, movement, read_frames, warp_frame
+from engine.training.film import CENTRE, Image
+from engine.training.film_pool import filmed
+from engine.training.injection import Injection, follow, movement, read_frames, still_script, warp_frame
 from engine.training.pool import LENGTH, SHARD, Sequence, prepare, through_stem, truth_rows, write_shard
 from engine.training.script import Label, Script, usual_amplitude
 from stream.errors import UserError
 from stream.face_model import locate
 from stream.landmarks import Landmarker
-from stream.types import CROP_PX
 
 PEOPLE = {
     "grid/bbaf2n.mpg": "train", "grid/lbax4n.mpg": "train", "grid/lbbc2a.mpg": "train", "grid/swiz3n.mpg": "train",
@@ -56,8 +54,6 @@ SHORTEST = 20  # frames: less of a face than this is left out
 FACE_PX = (90.0, 160.0)  # cheek to cheek, in what is filmed anew
 ROOM = 1.5  # face widths to every side of the face's middle
 TRIES = 8
-
-Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +94,7 @@ def _around_face(
     matrices: list[NDArray[np.float64]], actor: Actor, image: Image
 ) -> tuple[tuple[slice, slice], list[NDArray[np.float64]]]:
     """The part of the picture that a face stays in, with room to be detected; the matrices for that part alone."""
-    middle = (CROP_PX - 1) / 2
-    centres = np.array([np.linalg.solve(m[:, :2], middle - m[:, 2]) for m in matrices])
+    centres = np.array([np.linalg.solve(m[:, :2], CENTRE - m[:, 2]) for m in matrices])
     reach = ROOM * max(_face_px(m, actor) for m in matrices)
     low = np.maximum(np.floor(centres.min(axis=0) - reach), 0).astype(int)
     high = np.minimum(np.ceil(centres.max(axis=0) + reach), image.shape[1::-1]).astype(int)
@@ -132,15 +127,12 @@ def make_sequence(index: int, seed: int, found: list[Take], landmarker: Landmark
     for _ in range(TRIES):
         take = found[int(rng.choice(len(found), p=lengths / lengths.sum()))]
         shown, time_s = _played(take, rng, frames / spec.fps)
-        still = np.zeros((len(time_s), 4), np.float32)
-        script = Script(time_s, replace(draw_camera(rng), codec="h264" if rng.random() < 0.8 else "none"), still, still)
+        camera = replace(draw_camera(rng), codec="h264" if rng.random() < 0.8 else "none")
+        script = still_script(time_s, camera)
         injections = _micros(script, take.actor, rng, frames / spec.fps)
         kind = "speech" if take.name.startswith(SPEAKING) else "unknown"
         script.labels.append(Label(kind, 0, time_s[-1] / 2, time_s[-1]))
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "footage.mp4"
-            write_video(path, _filmed(take, shown, injections, rng), time_s, script.camera)
-            crops = crops_of(path, landmarker, spec, frames)
+        crops = filmed(_pictures(take, shown, injections, rng), script, landmarker, spec, frames)
         if crops is not None:
             return Sequence(crops, script.labels)
     raise UserError(f"sequence {index} of seed {seed}: no face seen in {TRIES} tries; is --data another video folder?")
@@ -179,7 +171,7 @@ def _micros(script: Script, actor: Actor, rng: np.random.Generator, duration_s: 
     return injections
 
 
-def _filmed(
+def _pictures(
     take: Take, shown: NDArray[np.intp], injections: list[Injection], rng: np.random.Generator
 ) -> Iterator[Image]:
     """The take's frames `shown`, moved by the injections, in another size and light, before a noisier camera."""

@@ -23,17 +23,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.mesnet import MotionStem, asinh
+from engine.mesnet import MotionStem
 from engine.spec import REGIONS, ModelSpec
 from engine.training.actors import Actor, kept_actor
-from engine.training.augment import distorted, overlaid
+from engine.training.augment import distorted, overlaid, with_rows
 from engine.training.camera import Camera
 from engine.training.loss import ABSENT, MICRO
 from engine.training.pool import Piece, label_row
 from engine.training.render import individual, push_map
 from engine.training.repertoire import MIRROR, PUSH_AT
 from engine.training.script import Label, Push, Script, add_micro, usual_amplitude
-from engine.training.stemmed import join_stem, split_stem, unsquashed
+from engine.training.stemmed import join_stem, split_stem, squashed, unsquashed
 from engine.training.warps import MAP_SIZE, to_samples
 
 ELSEWHERE = 0.3
@@ -168,7 +168,7 @@ class Imprinter:
         common = torch.einsum("bg,tlbc->tlcg", self.stem.basis, before).reshape(len(rows), lags, 2, *u.shape[2:])
         u, v = u + common[:, :, 0] + cx * motion[:, :, 0], v + common[:, :, 1] + cy * motion[:, :, 1]
         u, v, after = self.stem.without_affine(u, v, cx * cy)
-        return join_stem(torch.cat([asinh(u * 10), asinh(v * 10), cx, cy, residual], dim=1), asinh(after * 10))
+        return join_stem(torch.cat([squashed(u), squashed(v), cx, cy, residual], dim=1), squashed(after))
 
     def imprint(
         self, rows: Tensor, truth: NDArray[np.float32], rng: np.random.Generator, most: int = 2
@@ -187,10 +187,7 @@ class Imprinter:
                 motion = more if motion is None else motion + more
         if motion is None:
             return rows, truth
-        free = np.flatnonzero(truth[:, 0] == ABSENT)[: len(added)]
-        truth = truth.copy()
-        truth[free] = added[: len(free)]
-        return self.add(rows, motion), truth
+        return self.add(rows, motion), with_rows(truth, added)
 
 
 def reversed_truth(truth: NDArray[np.float32], last: int) -> NDArray[np.float32]:

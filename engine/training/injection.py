@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from engine.spec import REGIONS
 from engine.training.actors import Actor
@@ -57,9 +57,9 @@ def _as_generated(
     script: Script, actor: Actor, rng: np.random.Generator, onset_s: float, size_px: float
 ) -> tuple[Injection, Label]:
     state = rng.bit_generator.state
-    label = add_micro(_still([0.0], script.camera), rng, onset_s, 1.0)  # to learn when its apex is
+    label = add_micro(still_script([0.0], script.camera), rng, onset_s, 1.0)  # to learn when its apex is
     rng.bit_generator.state = state
-    probe = _still([*script.time_s, label.apex_s], script.camera)
+    probe = still_script([*script.time_s, label.apex_s], script.camera)
     add_micro(probe, rng, onset_s, 1.0)
     fields = fields_of(probe, actor, rng, "cpu")[0].numpy()
     apex = fields[-1]
@@ -120,7 +120,8 @@ def peak(field: Float) -> float:
     return float(np.hypot(field[0], field[1]).max())
 
 
-def _still(time_s: Sequence[float], camera: Camera) -> Script:
+def still_script(time_s: ArrayLike, camera: Camera) -> Script:
+    """A script in which nothing moves and the light stays, at the times given in s."""
     t = np.asarray(time_s, float)
     return Script(t, camera, pose=np.zeros((len(t), 4), np.float32), light=np.ones((len(t), 4), np.float32))
 

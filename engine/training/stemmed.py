@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from engine.mesnet import STEM_CHANNELS, MESNet, MotionStem
+from engine.mesnet import STEM_CHANNELS, MESNet, MotionStem, asinh
 from engine.spec import ModelSpec
 
 
@@ -24,6 +24,11 @@ def join_stem(local: Tensor, affine: Tensor) -> Tensor:
 def unsquashed(x: Tensor) -> Tensor:
     """Motion in px of what the stem stores, log1p(|10 px|) with the sign."""
     return torch.sign(x) * torch.expm1(x.abs()) / 10
+
+
+def squashed(px: Tensor) -> Tensor:
+    """Undo `unsquashed`: as the stem stores motion in px."""
+    return asinh(px * 10)
 
 
 def mirrored(local: Tensor, affine: Tensor, lags: int) -> tuple[Tensor, Tensor]:
