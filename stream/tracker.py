@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
-from stream.types import KINDS, REGIONS, Phase, ScoredInterval, TrackerEvent
+from stream.intervals import clipped, iou, length_s, mean, overlap_s, share
+from stream.types import KINDS, Phase, ScoredInterval, TrackerEvent
 
 EPSILON_S = 1e-6
 """Slack in comparing times that are sums of hops."""
@@ -130,7 +131,7 @@ class _Track:
             return self.closed
         votes = [hop.interval for hop in self.hops if hop.interval is not None]
         whole = [hop.interval for hop in self.hops if hop.interval is not None and hop.whole]
-        return _mean(whole or votes[-1:])
+        return mean(whole or votes[-1:])
 
     def voters(self) -> list[_Hop]:
         return [hop for hop in self.hops if hop.whole]
@@ -204,11 +205,11 @@ class IntervalTracker:
         """Whether a proposal means the movement of this track; of a closed one, what would be refused as its double."""
         if track.closed is not None:
             return iou(interval, track.closed) >= self.config.nms_iou
-        return _share(interval, track.estimate()) >= SAME_OVERLAP
+        return share(interval, track.estimate()) >= SAME_OVERLAP
 
     def _add_hop(self, track: _Track, own: ScoredInterval | None, all_: list[ScoredInterval], now_s: float) -> None:
         where = track.estimate()
-        near = [i.kinds for i in all_ if i is own or _overlap_s(i, where) >= SAME_OVERLAP * _length_s(where) > 0]
+        near = [i.kinds for i in all_ if i is own or overlap_s(i, where) >= SAME_OVERLAP * length_s(where) > 0]
         kinds = tuple(max(column) for column in zip(*near, strict=True)) if near else (0.0,) * len(KINDS)
         if track.hops and track.hops[-1].now_s == now_s:
             track.hops.pop()  # the founding hop: now with every neighbour's kinds
@@ -248,14 +249,14 @@ class IntervalTracker:
             return Sign.REFUSE, KINDS[1 + nuisances.index(max(nuisances))]
         if score < self.config.floor_score:
             return Sign.REFUSE, "faded"
-        if _length_s(where) > self.config.max_s:
+        if length_s(where) > self.config.max_s:
             return Sign.REFUSE, "macro"
         rivals = [t for t in self._tracks if t is not track and (t.is_micro or t.closed is None)]
         rivals = [t for t in rivals if t.is_micro or self._score(t) > score]
         if any(iou(where, t.estimate()) >= self.config.nms_iou for t in rivals):
             return Sign.REFUSE, "duplicate"
-        where = _clipped(where, [t.estimate() for t in rivals if t.is_micro])
-        if _length_s(where) < self.config.min_s - EPSILON_S:
+        where = clipped(where, [t.estimate() for t in rivals if t.is_micro])
+        if length_s(where) < self.config.min_s - EPSILON_S:
             return Sign.REFUSE, "too_short"
         track.is_micro, track.closed = True, replace(where, score=score)
         return (Sign.ACCEPT, "") if score >= self.config.threshold else (Sign.REFUSE, "faded")
@@ -316,56 +317,6 @@ def _seen_times(where: ScoredInterval, now_s: float) -> tuple[float, float | Non
     """Onset, apex and offset; None for what still lies in the future."""
     apex_s, offset_s = (t if t <= now_s + EPSILON_S else None for t in (where.apex_s, where.offset_s))
     return min(where.onset_s, now_s), apex_s, offset_s
-
-
-def _mean(votes: list[ScoredInterval]) -> ScoredInterval:
-    """Times and regions averaged by score; score and kinds are those of the best vote, since nothing averages them."""
-    weights = [max(v.score, 1e-6) for v in votes]
-    total = sum(weights)
-
-    def mean(values: Iterable[float]) -> float:
-        return sum(w * x for w, x in zip(weights, values, strict=True)) / total
-
-    onset_s, offset_s = mean(v.onset_s for v in votes), mean(v.offset_s for v in votes)
-    offset_s = max(onset_s, offset_s)  # rounding can cross them when an interval is a point
-    apex_s = min(max(mean(v.apex_s for v in votes), onset_s), offset_s)
-    regions = tuple(mean(v.regions[r] for v in votes) for r in range(len(REGIONS)))
-    best = max(votes, key=lambda v: v.score)
-    return ScoredInterval(onset_s, apex_s, offset_s, best.score, best.kinds, regions)
-
-
-def _clipped(where: ScoredInterval, taken: list[ScoredInterval]) -> ScoredInterval:
-    """`where` without what earlier intervals took of either end; no length when nothing is left."""
-    onset_s, offset_s = where.onset_s, where.offset_s
-    for other in taken:
-        if _overlap_s(where, other) > 0:
-            if other.apex_s <= where.apex_s:
-                onset_s = max(onset_s, other.offset_s)
-            else:
-                offset_s = min(offset_s, other.onset_s)
-    offset_s = max(onset_s, offset_s)
-    return replace(where, onset_s=onset_s, apex_s=min(max(where.apex_s, onset_s), offset_s), offset_s=offset_s)
-
-
-def _length_s(a: ScoredInterval) -> float:
-    return a.offset_s - a.onset_s
-
-
-def _overlap_s(a: ScoredInterval, b: ScoredInterval) -> float:
-    return min(a.offset_s, b.offset_s) - max(a.onset_s, b.onset_s)
-
-
-def _share(a: ScoredInterval, b: ScoredInterval) -> float:
-    """Overlap over the shorter of the two; 0 for intervals without length."""
-    shorter_s = min(_length_s(a), _length_s(b))
-    return _overlap_s(a, b) / shorter_s if shorter_s > 0 else 0.0
-
-
-def iou(a: ScoredInterval, b: ScoredInterval) -> float:
-    """Intersection over union of two intervals in seconds; 0 when they do not overlap or have no length."""
-    overlap_s = _overlap_s(a, b)
-    union_s = _length_s(a) + _length_s(b) - overlap_s
-    return overlap_s / union_s if overlap_s > 0 and union_s > 0 else 0.0
 
 
 def _logit(p: float) -> float:

@@ -20,7 +20,7 @@ TOOLS = (
     "engine/baseline",
 )
 """Tools on top of the engine: they may use both other rooms."""
-PURE_STREAM = ("stream.types", "stream.tracker")
+PURE_STREAM = ("stream.types", "stream.intervals", "stream.tracker")
 MEDIA = ("cv2", "ai_edge_litert", "mediapipe")
 MEDIA_PLACES = ("stream/sources.py", "stream/cameras.py", "stream/face", "stream/landmarks", *TOOLS, "calibration/")
 
@@ -72,7 +72,10 @@ def test_heavy_packages_stay_where_they_belong(path):
         assert not [module for module in modules if within(module, "torch")], "torch is not needed to run"
 
 
-PURE = [f"stream.{name}" for name in ("baseline", "types", "ring", "tracker", "overload", "condition", "messages")]
+PURE = [
+    f"stream.{name}"
+    for name in ("baseline", "types", "ring", "intervals", "tracker", "overload", "condition", "messages")
+]
 
 
 @pytest.mark.parametrize("module", PURE)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from stream.tracker import IntervalTracker, Sign, State, TrackerConfig, _Hop, _Track, iou
+from stream.intervals import iou
+from stream.tracker import IntervalTracker, Sign, State, TrackerConfig, _Hop, _Track
 from stream.types import KINDS, REGIONS, Phase, ScoredInterval, TrackerEvent
 
 HOP_S = 4 / 30
