@@ -97,10 +97,20 @@ def test_what_people_do_of_themselves_is_not_asked_for(found, landmarker):
     assert (truth[:, 0] == UNKNOWN).sum() == 1
 
 
-def test_a_folder_without_faces_is_refused(tmp_path, capsys):
+def test_a_folder_without_known_videos_is_refused(tmp_path, capsys):
     assert footage.main(["--data", str(tmp_path), "--out", str(tmp_path / "pool")]) == 2
-    assert "no face in video/ of the train split" in capsys.readouterr().err
+    assert "video/ holds none of the videos of the train split" in capsys.readouterr().err
     assert not (tmp_path / "pool").exists()
+
+
+def test_a_video_in_which_nobody_is_seen_ends_in_one_line_too(tmp_path, capsys):
+    """Found out by a worker, in another process."""
+    path = tmp_path / "video" / "asl" / "no.mkv"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(face_video(tmp_path / "empty.mp4", away=(0.0, 9.0)).read_bytes())
+    asked = ["--data", str(tmp_path), "--out", str(tmp_path / "pool"), "--sequences", "1", "--workers", "1"]
+    assert footage.main(asked) == 2
+    assert "no face in video/ of the train split" in capsys.readouterr().err
 
 
 def test_nobody_is_seen_is_one_line(found, landmarker):

@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engine.mesnet import MotionStem
 from engine.spec import ModelSpec
 from engine.training.actors import actors_of, kept_actor
 from engine.training.film import Film, Image, draw_setting, portrait_of, write_video
-from engine.training.pool import LENGTH, SHARD, Sequence, prepare, through_stem, truth_rows, write_shard
+from engine.training.pool import LENGTH, SHARD, Sequence, prepare, store
 from engine.training.render import on_grid
 from engine.training.script import Script, draw_script
 from stream.errors import UserError
@@ -86,10 +85,7 @@ def _make_shard(job: tuple[int, int, list[Path], Path, Path, Path]) -> None:
     torch.set_num_threads(1)
     spec, landmarker = ModelSpec(), _landmarker(face_model)
     made = [make_sequence(number * SHARD + i, seed, actors, data, landmarker, spec) for i in range(SHARD)]
-    stem = MotionStem(spec)
-    write_shard(
-        folder, number, [through_stem(stem, m.crops, spec) for m in made], [truth_rows(m.labels, spec) for m in made]
-    )
+    store(folder, number, made, spec)
 
 
 def make(options: argparse.Namespace) -> None:

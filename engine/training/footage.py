@@ -24,14 +24,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from engine.mesnet import MotionStem
 from engine.spec import ModelSpec
 from engine.training.actors import Actor, build_actor
 from engine.training.camera import draw_camera
 from engine.training.film import CENTRE, Image
 from engine.training.film_pool import filmed
 from engine.training.injection import Injection, follow, movement, read_frames, still_script, warp_frame
-from engine.training.pool import LENGTH, SHARD, Sequence, prepare, through_stem, truth_rows, write_shard
+from engine.training.pool import LENGTH, SHARD, Sequence, prepare, store
 from engine.training.script import Label, Script, usual_amplitude
 from stream.errors import UserError
 from stream.face_model import locate
@@ -107,13 +106,20 @@ def _face_px(matrix: NDArray[np.float64], actor: Actor) -> float:
     return float(actor.face_width_px / np.sqrt(np.linalg.det(matrix[:, :2])))
 
 
+def files_of(data: Path, split: str) -> list[str]:
+    """Names of the videos of the split's people that are there. Raises UserError if there is none."""
+    names = [name for name, theirs in PEOPLE.items() if theirs == split and (data / "video" / name).is_file()]
+    if not names:
+        raise UserError(f"--data {data}: video/ holds none of the videos of the {split} split", 2)
+    return names
+
+
 @cache
 def takes(data: Path, split: str, face_model: Path) -> list[Take]:
     """Every take of the split's people. Raises UserError if there is none."""
     found: list[Take] = []
-    for name, theirs in PEOPLE.items():
-        if theirs == split and (data / "video" / name).is_file():
-            found += takes_of(data / "video" / name, name, _landmarker(face_model))
+    for name in files_of(data, split):
+        found += takes_of(data / "video" / name, name, _landmarker(face_model))
     if not found:
         raise UserError(f"--data {data}: no face in video/ of the {split} split", 2)
     return found
@@ -202,12 +208,9 @@ def make_shard(job: tuple[int, int, Path, str, Path, Path]) -> None:
     """One shard of the pool."""
     number, seed, data, split, face_model, folder = job
     torch.set_num_threads(1)
-    spec, found = ModelSpec(), takes(data, split, face_model)
-    stem, landmarker = MotionStem(spec), _landmarker(face_model)
+    spec, found, landmarker = ModelSpec(), takes(data, split, face_model), _landmarker(face_model)
     made = [make_sequence(number * SHARD + i, seed, found, landmarker, spec) for i in range(SHARD)]
-    write_shard(
-        folder, number, [through_stem(stem, m.crops, spec) for m in made], [truth_rows(m.labels, spec) for m in made]
-    )
+    store(folder, number, made, spec)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -228,7 +231,7 @@ def main(arguments: list[str] | None = None) -> int:
     missing = [n for n in numbers if not (options.out / f"{n:06d}.npy").exists()]
     try:
         face_model = locate(options.face_model)
-        takes(options.data, options.split, face_model)  # refuse before any worker starts
+        files_of(options.data, options.split)  # refuse before any worker starts
         prepare(options.out, ModelSpec())
         jobs = [(n, seed, options.data, options.split, face_model, options.out) for n in missing]
         with multiprocessing.get_context("spawn").Pool(options.workers) as workers:

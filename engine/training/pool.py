@@ -105,6 +105,13 @@ def write_shard(folder: Path, number: int, stemmed: list[NDArray[np.float16]], r
     part.rename(folder / f"{number:06d}.npy")
 
 
+def store(folder: Path, number: int, made: list[Sequence], spec: ModelSpec, device: str = "cpu") -> None:
+    """Sequences as shard `number` of a pool."""
+    stem = MotionStem(spec).to(device)
+    stemmed = [through_stem(stem, m.crops, spec) for m in made]
+    write_shard(folder, number, stemmed, [truth_rows(m.labels, spec) for m in made])
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """Shards as a worker is to make them: `size` sequences of `length` frames each, by `seed`, from `actors`."""
@@ -122,11 +129,9 @@ def make_shard(job: tuple[int, Order]) -> None:
     number, order = job
     torch.set_num_threads(1)
     spec = ModelSpec()
-    stem = MotionStem(spec).to(order.device)
     indices = range(number * order.size, (number + 1) * order.size)
     made = [make_sequence(i, order.seed, order.actors, spec, order.device, order.length) for i in indices]
-    stemmed = [through_stem(stem, m.crops, spec) for m in made]
-    write_shard(order.folder, number, stemmed, [truth_rows(m.labels, spec) for m in made])
+    store(order.folder, number, made, spec, order.device)
 
 
 def fingerprint(spec: ModelSpec) -> str:
