@@ -15,7 +15,7 @@ from engine.mesnet import MotionStem
 from engine.spec import ModelSpec
 from engine.training.actors import build_actor, kept_actor
 from engine.training.imprint import APART, Imprinter, reversed_rows, reversed_truth
-from engine.training.loss import ABSENT, BLINK, MICRO
+from engine.training.loss import ABSENT, BLINK, HEAD, MACRO, MICRO
 from engine.training.pool import through_stem, truth_rows
 from engine.training.render import individual, push_map
 from engine.training.script import Label
@@ -121,7 +121,7 @@ def test_truth_is_turned_with_the_clip():
 
 @given(seed=st.integers(0, 10_000))
 def test_imprinted_ones_keep_apart_and_are_in_the_truth(imprinter, seed):
-    """Each has its row, none comes near another, what was there stays."""
+    """Each has its row, none comes near another, what was there stays; decoys have rows too."""
     rng = np.random.default_rng(seed)
     truth = np.zeros((24, 9), np.float32)
     truth[:, 0], truth[:, 1:4] = ABSENT, -1e3
@@ -133,7 +133,9 @@ def test_imprinted_ones_keep_apart_and_are_in_the_truth(imprinter, seed):
     spans = sorted(r[1:4].tolist() for r in out if r[0] == MICRO)
     assert all(a[2] + APART < b[0] for a, b in itertools.pairwise(spans))
     assert all(onset <= apex <= offset for onset, apex, offset in spans)
-    assert (len(spans) > 1) == (not torch.equal(changed, rows))
+    added = out[2:][out[2:, 0] != ABSENT]
+    assert set(added[:, 0]) <= {MICRO, MACRO, HEAD}
+    assert bool(len(added)) == (not torch.equal(changed, rows))
 
 
 def test_the_same_draw_gives_the_same_clip(path, imprinter):

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.training.camera import Camera, draw_camera, draw_light, draw_times
 from engine.training.curves import min_jerk, raised_cosine, ramp, there_and_back, wander
+from engine.training.decoys import SHORTEST_S, add_decoy
 from engine.training.repertoire import ME_UNITS, MIRROR, PUSH_AT, UNIT_REGION
 from engine.training.script import Script, add_blink, add_head, add_macro, add_micro, add_speech, draw_script
 
@@ -213,3 +216,22 @@ def test_a_random_walk_has_the_size_it_is_asked_for():
     rng, t = np.random.default_rng(0), np.arange(0, 60, 0.1)
     rms = np.sqrt(np.mean([np.mean(wander(rng, t, 3.0, 1.0) ** 2) for _ in range(200)]))
     assert rms == pytest.approx(3.0 / np.sqrt(2), rel=0.1)
+
+
+@given(seed=st.integers(0, 10_000))
+def test_a_decoy_has_the_places_of_a_micro_expression_and_a_course_that_none_has(seed):
+    """It moves for longer than any micro-expression lasts, or moves without rest for as long; heads may nod quickly."""
+    script = dense()
+    label = add_decoy(script, np.random.default_rng(seed), 1.0)
+    assert script.labels == []
+    curves = [*script.actions.values(), *(curve for _, curve in script.pushes)]
+    if label.kind == "head":
+        assert set(script.actions) == {"yaw", "pitch"}
+        return
+    assert label.kind == "macro"
+    moved = script.time_s[np.any([np.abs(curve) > 0.02 * label.amplitude_px for curve in curves], axis=0)]
+    assert label.onset_s <= moved[0] + 0.01
+    assert moved[-1] - moved[0] > 0.73
+    assert label.offset_s - label.onset_s >= SHORTEST_S - 1e-6
+    calm = np.diff(moved).max()
+    assert calm < 0.1, "a pause makes two movements of one"

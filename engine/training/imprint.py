@@ -8,7 +8,8 @@ each cell, and the face's affine motion is fitted and subtracted anew, by the st
 
 The same law draws them as in made-up clips (`script.add_micro`), but a part of them is moved elsewhere: to any place of
 the face, wider or narrower, in directions that no action unit has, since nobody has listed all that micro-expressions
-do, and a network that knows a list finds nothing else. A clip may also be played backwards, which is exact:
+do, and a network that knows a list finds nothing else. So that new movement is not by itself a micro-expression,
+decoys come with them (`engine.training.decoys`). A clip may also be played backwards, which is exact:
 the motion from now to then is minus the motion from then to now.
 """
 
@@ -28,6 +29,7 @@ from engine.spec import REGIONS, ModelSpec
 from engine.training.actors import Actor, kept_actor
 from engine.training.augment import distorted, overlaid, with_rows
 from engine.training.camera import Camera
+from engine.training.decoys import add_decoy
 from engine.training.loss import ABSENT, MICRO
 from engine.training.pool import Piece, label_row
 from engine.training.render import individual, push_map
@@ -38,6 +40,8 @@ from engine.training.warps import MAP_SIZE, to_samples
 
 ELSEWHERE = 0.3
 """Share of the imprinted micro-expressions that are of no named action and no named place."""
+DECOYS = 0.4
+"""Share of the decoys that a clip has room for which it gets."""
 APART = 5.0
 """Frames: an imprinted micro-expression keeps that far from any other."""
 STILL = Camera(fps=30, dropped=0, resolution=1, noise=0, smear=0, codec="none", quality=90, flicker=0, flicker_hz=1)
@@ -111,7 +115,7 @@ class Imprinter:
         """One or two pieces of a pool [T + max lag, features] with their truth [M, 9] -> a clip [T, features] and its.
 
         Each is given another face's geometry, every third is played backwards; the second one's motion is laid over the
-        first; none to two micro-expressions are added. See `Pool.batch`.
+        first; none to two micro-expressions are added, and none to two decoys. See `Pool.batch`.
         """
         (clip, truth), *others = [self._played(rows, theirs, rng) for rows, theirs in pieces]
         for over, theirs in others:
@@ -130,16 +134,21 @@ class Imprinter:
             clip = clip[: len(rows) - history]
         return distorted(clip, rng, self.spec), truth
 
-    def movement(self, rng: np.random.Generator, onset: float, frames: int) -> tuple[Label, Tensor]:
-        """A micro-expression that begins at frame `onset` of a clip: its label, in s from the clip's first frame, and
-        what it adds to the motion over each lag, [frames, L, 2, G, G] crop px."""
+    def movement(
+        self, rng: np.random.Generator, onset: float, frames: int, decoy: bool = False
+    ) -> tuple[Label, Tensor]:
+        """A micro-expression, or a decoy, that begins at frame `onset` of a clip: its label, in s from the clip's first
+        frame, and what it adds to the motion over each lag, [frames, L, 2, G, G] crop px."""
         history, fps = max(self.spec.lags), self.spec.fps
         time_s = np.arange(-history, frames) / fps
         still = np.zeros((len(time_s), 4), np.float32)
         script = Script(time_s, STILL, pose=still, light=still)
-        label = add_micro(script, rng, onset / fps, usual_amplitude(rng))
+        if decoy:
+            label = add_decoy(script, rng, onset / fps)
+        else:
+            label = add_micro(script, rng, onset / fps, usual_amplitude(rng))
         actor = kept_actor(self.paths[int(rng.integers(len(self.paths)))])
-        if rng.random() < ELSEWHERE:
+        if label.kind != "head" and rng.random() < ELSEWHERE:
             label = elsewhere(script, label, actor, rng)
         curves, cells = self._parts(script, actor, rng)
         now = curves[:, history:]
@@ -173,7 +182,8 @@ class Imprinter:
     def imprint(
         self, rows: Tensor, truth: NDArray[np.float32], rng: np.random.Generator, most: int = 2
     ) -> tuple[Tensor, NDArray[np.float32]]:
-        """A clip [T, features] and its truth [M, 9] (frames of the clip) with 0 to `most` more micro-expressions."""
+        """A clip [T, features] and its truth [M, 9] (frames of the clip) with 0 to `most` more micro-expressions and as
+        many decoys."""
         frames = len(rows)
         motion: Tensor | None = None
         added: list[NDArray[np.float32]] = []
@@ -185,6 +195,10 @@ class Imprinter:
             if all(row[3] + APART < r[1] or row[1] > r[3] + APART for r in taken):
                 added.append(row)
                 motion = more if motion is None else motion + more
+        for _ in range(int(rng.binomial(most, DECOYS))):
+            label, more = self.movement(rng, float(rng.uniform(-30, frames - 5)), frames, decoy=True)
+            added.append(label_row(label, self.spec.fps))
+            motion = more if motion is None else motion + more
         if motion is None:
             return rows, truth
         return self.add(rows, motion), with_rows(truth, added)

@@ -96,8 +96,14 @@ def add_micro(s: Script, rng: np.random.Generator, onset_s: float, amplitude_px:
     # nobody knows the one true course of a micro-expression: do not let the network learn ours by heart
     ease = (min_jerk, raised_cosine, ramp)[int(rng.choice(3, p=[0.5, 0.3, 0.2]))]
     curve = amplitude_px * there_and_back(s.time_s, onset_s, apex_s, offset_s, hold, rest, ease)
-    regions = _push(s, rng, curve) if rng.random() < 0.25 else _act(s, rng, curve)
+    regions = add_movement(s, rng, curve)
     return Label("micro", onset_s, apex_s, offset_s, amplitude_px, tuple((regions / regions.sum()).tolist()))
+
+
+def add_movement(s: Script, rng: np.random.Generator, curve: Curve) -> NDArray[np.float64]:
+    """Give a course (px on a 256-px face) to one to three units or, now and then, to a push of no named action; its
+    weight per region."""
+    return _push(s, rng, curve) if rng.random() < 0.25 else _act(s, rng, curve)
 
 
 def _push(s: Script, rng: np.random.Generator, curve: Curve) -> NDArray[np.float64]:
