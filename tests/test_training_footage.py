@@ -97,6 +97,21 @@ def test_what_people_do_of_themselves_is_not_asked_for(found, landmarker):
     assert (truth[:, 0] == UNKNOWN).sum() == 1
 
 
+def test_no_codec_wipes_out_what_is_asked_for(found, landmarker, monkeypatch):
+    """H.264 at rates that a face still moves at, whatever codec the drawn camera had; a JPEG's quality is no CRF."""
+    cameras = []
+
+    def noted(images, script, *rest):
+        cameras.append(script.camera)
+        return np.zeros((FRAMES, SPEC.crop_px, SPEC.crop_px), np.uint8)
+
+    monkeypatch.setattr(footage, "filmed", noted)
+    for index in range(60):
+        make_sequence(index, 0, found, landmarker, SPEC)
+    assert {camera.codec for camera in cameras} == {"h264", "none"}
+    assert all(16 <= camera.quality <= 30 for camera in cameras if camera.codec == "h264")
+
+
 def test_a_folder_without_known_videos_is_refused(tmp_path, capsys):
     assert footage.main(["--data", str(tmp_path), "--out", str(tmp_path / "pool")]) == 2
     assert "video/ holds none of the videos of the train split" in capsys.readouterr().err

@@ -50,7 +50,7 @@ PEOPLE = {
 SPEAKING = "grid/"
 
 SHORTEST = 20  # frames: less of a face than this is left out
-FACE_PX = (90.0, 160.0)  # cheek to cheek, in what is filmed anew
+FACE_PX = (50.0, 160.0)  # cheek to cheek, in what is filmed anew
 ROOM = 1.5  # face widths to every side of the face's middle
 TRIES = 8
 
@@ -133,7 +133,8 @@ def make_sequence(index: int, seed: int, found: list[Take], landmarker: Landmark
     for _ in range(TRIES):
         take = found[int(rng.choice(len(found), p=lengths / lengths.sum()))]
         shown, time_s = _played(take, rng, frames / spec.fps)
-        camera = replace(draw_camera(rng), codec="h264" if rng.random() < 0.8 else "none")
+        codec, quality = ("h264", int(rng.integers(16, 31))) if rng.random() < 0.8 else ("none", 0)
+        camera = replace(draw_camera(rng), codec=codec, quality=quality)
         script = still_script(time_s, camera)
         injections = _micros(script, take.actor, rng, frames / spec.fps)
         kind = "speech" if take.name.startswith(SPEAKING) else "unknown"
@@ -182,7 +183,7 @@ def _pictures(
 ) -> Iterator[Image]:
     """The take's frames `shown`, moved by the injections, in another size and light, before a noisier camera."""
     height, width = take.images[0].shape[:2]
-    share = float(rng.uniform(*FACE_PX)) / _face_px(take.matrices[0], take.actor)
+    share = float(np.exp(rng.uniform(*np.log(FACE_PX)))) / _face_px(take.matrices[0], take.actor)
     size = 2 * round(width * share / 2), 2 * round(height * share / 2)
     look_up = cv2.INTER_AREA if share < 1 else cv2.INTER_CUBIC
     gain, offset = (float(rng.uniform(0.7, 1.2)), float(rng.uniform(-15, 15))) if rng.random() < 0.5 else (1.0, 0.0)
