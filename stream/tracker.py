@@ -45,7 +45,7 @@ class TrackerConfig:
     latency_s: float = 0.3
     vote_s: float = 0.8
     score_votes: int = 2
-    nuisance_ratio: float = 1.0
+    nuisance_ratio: float = 2.0
     fade_s: float = 0.3
     update_s: float = 0.1
     nms_iou: float = 0.2

@@ -115,7 +115,7 @@ def test_another_proposal_over_the_same_time_can_veto():
     tracker, said = IntervalTracker(), []
     for i in range(15):
         now_s = 2.0 + i * HOP_S
-        said += tracker.update([proposal(1.8, 2.2, 0.6), proposal(1.7, 2.5, 0.05, "head", kind_score=0.9)], now_s)
+        said += tracker.update([proposal(1.8, 2.2, 0.4), proposal(1.7, 2.5, 0.05, "head", kind_score=0.9)], now_s)
     assert not [e for e in said if e.phase is Phase.END]
 
 
