@@ -5,10 +5,15 @@ that what it does not know by heart is a micro-expression. So the same places of
 directions by a course that no micro-expression has: it stays, it is slow, it comes again and again; and heads turn.
 """
 
-import numpy as np
+from collections.abc import Callable
 
-from engine.training.curves import min_jerk, raised_cosine, ramp, there_and_back
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.training.curves import Curve, min_jerk, raised_cosine, ramp, there_and_back
 from engine.training.script import Label, Script, add_head, add_movement
+
+Ease = Callable[[NDArray], NDArray]
 
 SHORTEST_S = 0.9
 """What stays or is slow lasts at least that long: micro-expressions end within 0.73 s."""
@@ -23,24 +28,33 @@ def add_decoy(s: Script, rng: np.random.Generator, onset_s: float) -> Label:
     size = float(np.exp(rng.uniform(np.log(0.7), np.log(8.0))))
     ease = (min_jerk, raised_cosine, ramp)[int(rng.integers(3))]
     if course == "again":
-        curve, at = np.zeros(len(s.time_s), np.float32), onset_s
-        end_s = onset_s + float(rng.uniform(SHORTEST_S, 2.5))
-        offset_s = onset_s
-        while offset_s < end_s:
-            length = float(rng.uniform(0.2, 0.5))
-            bump = there_and_back(s.time_s, at, at + length * float(rng.uniform(0.3, 0.6)), at + length, ease=ease)
-            curve = curve + float(rng.uniform(0.3, 1.0)) * bump
-            offset_s = at + length
-            at += length * float(rng.uniform(0.7, 1.0))  # no rest in between: no row of micro-expressions
+        curve, offset_s = _again(s.time_s, rng, onset_s, ease)
     else:
-        rise, fall = (
-            (float(rng.uniform(0.08, 0.5)), float(rng.uniform(0.1, 0.8)))
-            if course == "stays"
-            else (float(rng.uniform(0.3, 1.1)), float(rng.uniform(0.6, 1.1)))
-        )
-        hold = max(0.0, SHORTEST_S - rise - fall) + (float(rng.exponential(0.7)) if course == "stays" else 0.0)
-        rest = float(rng.choice([0.0, rng.uniform(0, 0.6)]))
-        offset_s = onset_s + rise + hold + fall
-        curve = there_and_back(s.time_s, onset_s, onset_s + rise, offset_s, hold, rest, ease)
+        curve, offset_s = _once(s.time_s, rng, onset_s, ease, stays=course == "stays")
     add_movement(s, rng, size * curve)
     return Label("macro", onset_s, (onset_s + offset_s) / 2, offset_s, size)
+
+
+def _again(t: NDArray[np.float64], rng: np.random.Generator, onset_s: float, ease: Ease) -> tuple[Curve, float]:
+    """There and back, over and over without rest, which would make a row of micro-expressions; and when it ends."""
+    curve, at, offset_s = np.zeros(len(t), np.float32), onset_s, onset_s
+    end_s = onset_s + float(rng.uniform(SHORTEST_S, 2.5))
+    while offset_s < end_s:
+        length = float(rng.uniform(0.2, 0.5))
+        bump = there_and_back(t, at, at + length * float(rng.uniform(0.3, 0.6)), at + length, ease=ease)
+        curve = curve + float(rng.uniform(0.3, 1.0)) * bump
+        offset_s = at + length
+        at += length * float(rng.uniform(0.7, 1.0))
+    return curve, offset_s
+
+
+def _once(
+    t: NDArray[np.float64], rng: np.random.Generator, onset_s: float, ease: Ease, stays: bool
+) -> tuple[Curve, float]:
+    """There, quickly, and back only after a while; or there and back slowly. And when it ends."""
+    rises, falls = ((0.08, 0.5), (0.1, 0.8)) if stays else ((0.3, 1.1), (0.6, 1.1))
+    rise, fall = float(rng.uniform(*rises)), float(rng.uniform(*falls))
+    hold = max(0.0, SHORTEST_S - rise - fall) + (float(rng.exponential(0.7)) if stays else 0.0)
+    rest = float(rng.choice([0.0, rng.uniform(0, 0.6)]))
+    offset_s = onset_s + rise + hold + fall
+    return there_and_back(t, onset_s, onset_s + rise, offset_s, hold, rest, ease), offset_s

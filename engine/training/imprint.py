@@ -41,7 +41,7 @@ from engine.training.warps import MAP_SIZE, to_samples
 ELSEWHERE = 0.3
 """Share of the imprinted micro-expressions that are of no named action and no named place."""
 DECOYS = 0.4
-"""Share of the decoys that a clip has room for which it gets."""
+"""Probability of each decoy that a clip may get."""
 APART = 5.0
 """Frames: an imprinted micro-expression keeps that far from any other."""
 STILL = Camera(fps=30, dropped=0, resolution=1, noise=0, smear=0, codec="none", quality=90, flicker=0, flicker_hz=1)
