@@ -17,7 +17,8 @@ from engine.model import Model
 from engine.spec import CLASSES, ModelSpec
 from stream.baseline import BaselineLaw, log_odds, probability
 from stream.errors import UserError
-from stream.tracker import IntervalTracker, TrackerConfig
+from stream.tracker import IntervalTracker
+from stream.tracker_config import TrackerConfig
 from stream.types import Phase, ScoredInterval, TrackerEvent
 
 MICRO = CLASSES.index("micro")

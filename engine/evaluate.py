@@ -34,7 +34,7 @@ from engine.report import headline, write_report
 from stream.config import Config
 from stream.decision import decision
 from stream.errors import UserError
-from stream.tracker import TrackerConfig
+from stream.tracker_config import TrackerConfig
 
 FLOOR = TrackerConfig().floor_score
 """Runs are swept from here on: the decision at any higher threshold is a filter on it (`stream.tracker`)."""

@@ -11,7 +11,7 @@ from stream.baseline import Baseline, BaselineLaw, KnownBaseline
 from stream.config import Config
 from stream.errors import UserError
 from stream.operating_point import Fitted, OperatingPoint, ProbabilityMap, load
-from stream.tracker import TrackerConfig
+from stream.tracker_config import TrackerConfig
 
 BESIDE_WEIGHTS = "operating_point.json"
 

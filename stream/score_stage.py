@@ -14,7 +14,8 @@ from engine.scorer import Scorer
 from stream.baseline import Baseline, Conditions, State, log_odds
 from stream.emission import Emitter
 from stream.face_stage import FaceHop, Hop
-from stream.tracker import IntervalTracker, TrackerConfig
+from stream.tracker import IntervalTracker
+from stream.tracker_config import TrackerConfig
 from stream.types import Event, FaceGap, ScoredInterval, TrackerEvent
 
 

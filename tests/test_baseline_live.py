@@ -21,7 +21,7 @@ from stream.emission import Emitter, OfflineEdge
 from stream.face_stage import FaceHop, FaceStage, Hop
 from stream.operating_point import ProbabilityMap
 from stream.score_stage import ScoreStage
-from stream.tracker import TrackerConfig
+from stream.tracker_config import TrackerConfig
 from stream.types import FaceGap, Phase, Quality
 
 SPEC = ModelSpec()

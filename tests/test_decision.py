@@ -13,7 +13,7 @@ from stream.config import Config
 from stream.decision import decision
 from stream.errors import UserError
 from stream.operating_point import Fitted, OperatingPoint, ProbabilityMap, fitted_fields
-from stream.tracker import TrackerConfig
+from stream.tracker_config import TrackerConfig
 
 POINT = OperatingPoint(threshold=0.7, false_alarms_per_hour=9.0, upper_bound=14.0, hours=2.0)
 HIGHER = OperatingPoint(threshold=0.9, false_alarms_per_hour=1.0, upper_bound=3.0, hours=2.0)

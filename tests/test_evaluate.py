@@ -25,7 +25,7 @@ from stream.baseline import log_odds, probability
 from stream.config import Config
 from stream.errors import UserError
 from stream.sources import open_source
-from stream.tracker import TrackerConfig
+from stream.tracker_config import TrackerConfig
 
 
 def me(onset_s, length_s=0.4, **more):

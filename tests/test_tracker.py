@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from stream.intervals import iou
-from stream.tracker import IntervalTracker, Sign, State, TrackerConfig, _Hop, _Track
+from stream.tracker import IntervalTracker, Sign, State, _Hop, _Track
+from stream.tracker_config import TrackerConfig
 from stream.types import KINDS, REGIONS, Phase, ScoredInterval, TrackerEvent
 
 HOP_S = 4 / 30

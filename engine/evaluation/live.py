@@ -26,7 +26,8 @@ from stream.errors import UserError
 from stream.score_stage import score_at
 from stream.source_info import Source, SourceInfo
 from stream.sources import open_source
-from stream.tracker import IntervalTracker, TrackerConfig
+from stream.tracker import IntervalTracker
+from stream.tracker_config import TrackerConfig
 from stream.types import Frame, ScoredInterval, SourceGap, TrackerEvent
 
 VERSION = 1

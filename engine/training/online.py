@@ -13,7 +13,8 @@ from engine.spec import ModelSpec
 from engine.training.loss import MICRO
 from engine.training.pool import LENGTH, Pool
 from engine.training.stemmed import features_of
-from stream.tracker import IntervalTracker, TrackerConfig
+from stream.tracker import IntervalTracker
+from stream.tracker_config import TrackerConfig
 from stream.types import Phase, ScoredInterval, TrackerEvent
 
 SWEEP = TrackerConfig().at(0.1)
