@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from engine.datasets import LOADERS, DatasetError, Interval, Video
 from engine.datasets.video import natural
-from engine.mesnet import MotionStem
 from engine.spec import REGIONS, ModelSpec
-from engine.training.pool import LENGTH, SHARD, prepare, through_stem, truth_rows, write_shard
+from engine.training import pool
+from engine.training.pool import LENGTH, SHARD, prepare, store
 from engine.training.script import UNIT_REGION, Label
 from stream.errors import UserError
 from stream.face import Faces
@@ -96,9 +96,8 @@ def region_shares(action_units: str) -> tuple[float, ...]:
 
 def make_pool(videos: Sequence[Video], folder: Path, landmarker: Landmarker, spec: ModelSpec) -> int:
     """All sequences of one person's videos as shards in `folder`; their number."""
-    stem, count, number = MotionStem(spec), 0, 0
-    stemmed: list[NDArray[np.float16]] = []
-    rows: list[NDArray[np.float32]] = []
+    count, number = 0, 0
+    made: list[pool.Sequence] = []
     prepare(folder, spec)
     for video in videos:
         labels = [label_of(i, video.fps) for i in video.intervals]
@@ -106,14 +105,13 @@ def make_pool(videos: Sequence[Video], folder: Path, landmarker: Landmarker, spe
             for first, crops in windows(stretch, labels, spec):
                 begin_s = first / spec.fps
                 shifted = [_shifted(label, begin_s) for label in labels]
-                stemmed.append(through_stem(stem, crops, spec))
-                rows.append(truth_rows([*shifted, Label("unknown", 0, 0, 0)], spec))
+                made.append(pool.Sequence(crops, [*shifted, Label("unknown", 0, 0, 0)]))
                 count += 1
-                if len(stemmed) == SHARD:
-                    write_shard(folder, number, stemmed, rows)
-                    stemmed, rows, number = [], [], number + 1
-    if stemmed:
-        write_shard(folder, number, stemmed, rows)
+                if len(made) == SHARD:
+                    store(folder, number, made, spec)
+                    made, number = [], number + 1
+    if made:
+        store(folder, number, made, spec)
     (folder / "complete").touch()
     return count
 
