@@ -14,11 +14,11 @@ from torch.nn import functional
 from engine.mesnet import MotionStem
 from engine.spec import ModelSpec
 from engine.training.actors import build_actor, kept_actor
-from engine.training.imprint import APART, Imprinter, reversed_rows, reversed_truth
+from engine.training.imprint import APART, STILL, Imprinter, on_cells, reversed_rows, reversed_truth
 from engine.training.loss import ABSENT, BLINK, HEAD, MACRO, MICRO
 from engine.training.pool import through_stem, truth_rows
 from engine.training.render import individual, push_map
-from engine.training.script import Label
+from engine.training.script import Label, still_script
 from engine.training.stemmed import unsquashed
 from engine.training.warps import EXTENT_PX, MARGIN_PX
 from stream.face_model import locate
@@ -80,8 +80,8 @@ def test_a_small_movement_is_added_as_the_stem_would_have_measured_it(path, impr
 
         return noted
 
-    monkeypatch.setattr("engine.training.imprint.individual", kept(individual))
-    monkeypatch.setattr("engine.training.imprint.push_map", kept(push_map))
+    monkeypatch.setattr("engine.training.render.individual", kept(individual))
+    monkeypatch.setattr("engine.training.render.push_map", kept(push_map))
     monkeypatch.setattr("engine.training.imprint.usual_amplitude", lambda rng: 2.0)
     curves = []
     parts = imprinter._parts
@@ -95,6 +95,16 @@ def test_a_small_movement_is_added_as_the_stem_would_have_measured_it(path, impr
     wanted, got = ((unsquashed(a[:, :MOTION]) - unsquashed(plain[:, :MOTION])).flatten().numpy() for a in (true, mine))
     assert np.corrcoef(wanted, got)[0, 1] > 0.75
     assert 0.5 < (wanted @ got) / (got @ got) < 1.5
+
+
+def test_a_turn_of_the_head_is_as_large_as_in_a_clip(path, imprinter):
+    """Its map is per degree and every person's own: neither scaled by the face's width nor bent like an action."""
+    script = still_script(np.arange(FRAMES) / SPEC.fps, STILL)
+    script.add("yaw", np.linspace(0, 3, FRAMES))
+    actor = kept_actor(path)
+    curves, cells = imprinter._parts(script, actor, np.random.default_rng(0))
+    np.testing.assert_allclose(curves[0], np.linspace(0, 3, FRAMES), rtol=1e-6)
+    torch.testing.assert_close(cells[0], on_cells(actor.maps[actor.index["yaw"][0]].astype(np.float32), imprinter.stem))
 
 
 def test_nothing_added_is_nothing_changed(path, imprinter):

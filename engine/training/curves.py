@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Curve = NDArray[np.float32]
+Ease = Callable[[NDArray], NDArray]
+"""0 -> 1 over 0..1, held on either side."""
 
 
 def min_jerk(x: NDArray) -> NDArray:
@@ -31,7 +33,7 @@ def there_and_back(
     offset: float,
     hold: float = 0.0,
     rest: float = 0.0,
-    ease: Callable[[NDArray], NDArray] = min_jerk,
+    ease: Ease = min_jerk,
 ) -> Curve:
     """Rise from `onset` to `apex`, stay for `hold` s, fall to `rest` (share of the peak) at `offset`."""
     fall = ease((t - apex - hold) / max(offset - apex - hold, 1e-3))

@@ -5,15 +5,11 @@ that what it does not know by heart is a micro-expression. So the same places of
 directions by a course that no micro-expression has: it stays, it is slow, it comes again and again; and heads turn.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.training.curves import Curve, min_jerk, raised_cosine, ramp, there_and_back
+from engine.training.curves import Curve, Ease, min_jerk, raised_cosine, ramp, there_and_back
 from engine.training.script import Label, Script, add_head, add_movement
-
-Ease = Callable[[NDArray], NDArray]
 
 SHORTEST_S = 0.9
 """What stays or is slow lasts at least that long: micro-expressions end within 0.73 s."""

@@ -32,9 +32,9 @@ from engine.training.camera import Camera
 from engine.training.decoys import add_decoy
 from engine.training.loss import ABSENT, MICRO
 from engine.training.pool import Piece, label_row
-from engine.training.render import individual, push_map
+from engine.training.render import parts_of
 from engine.training.repertoire import MIRROR, PUSH_AT
-from engine.training.script import Label, Push, Script, add_micro, usual_amplitude
+from engine.training.script import Label, Push, Script, add_micro, still_script, usual_amplitude
 from engine.training.stemmed import join_stem, split_stem, squashed, unsquashed
 from engine.training.warps import MAP_SIZE, to_samples
 
@@ -141,8 +141,7 @@ class Imprinter:
         frame, and what it adds to the motion over each lag, [frames, L, 2, G, G] crop px."""
         history, fps = max(self.spec.lags), self.spec.fps
         time_s = np.arange(-history, frames) / fps
-        still = np.zeros((len(time_s), 4), np.float32)
-        script = Script(time_s, STILL, pose=still, light=still)
+        script = still_script(time_s, STILL)
         if decoy:
             label = add_decoy(script, rng, onset / fps)
         else:
@@ -156,16 +155,9 @@ class Imprinter:
         return label, torch.einsum("ktl,kcgh->tlcgh", moved, cells)
 
     def _parts(self, script: Script, actor: Actor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        curves, cells = [], []
-        for name, curve in script.actions.items():
-            field = individual(actor.maps[actor.index[name][0]].astype(np.float32), rng)
-            curves.append(curve)
-            cells.append(on_cells(field, self.stem))
-        for push, curve in script.pushes:
-            curves.append(curve)
-            cells.append(on_cells(push_map(push, actor), self.stem))
-        scale = actor.crop_px(1.0)
-        return torch.as_tensor(np.stack(curves)).float() * scale, torch.stack(cells)
+        curves, fields, _ = zip(*parts_of(script, actor, rng), strict=True)
+        cells = [on_cells(field, self.stem) for field in fields]
+        return torch.as_tensor(np.stack(curves)).float(), torch.stack(cells)
 
     @torch.no_grad()
     def add(self, rows: Tensor, motion: Tensor) -> Tensor:
@@ -185,7 +177,7 @@ class Imprinter:
         """A clip [T, features] and its truth [M, 9] (frames of the clip) with 0 to `most` more micro-expressions and as
         many decoys."""
         frames = len(rows)
-        motion: Tensor | None = None
+        motions: list[Tensor] = []
         added: list[NDArray[np.float32]] = []
         for _ in range(int(rng.integers(0, most + 1))):
             onset = float(rng.uniform(-8, frames - 5))
@@ -194,14 +186,14 @@ class Imprinter:
             taken = [r for r in (*truth, *added) if r[0] == MICRO]
             if all(row[3] + APART < r[1] or row[1] > r[3] + APART for r in taken):
                 added.append(row)
-                motion = more if motion is None else motion + more
+                motions.append(more)
         for _ in range(int(rng.binomial(most, DECOYS))):
             label, more = self.movement(rng, float(rng.uniform(-30, frames - 5)), frames, decoy=True)
             added.append(label_row(label, self.spec.fps))
-            motion = more if motion is None else motion + more
-        if motion is None:
+            motions.append(more)
+        if not motions:
             return rows, truth
-        return self.add(rows, motion), with_rows(truth, added)
+        return self.add(rows, torch.stack(motions).sum(dim=0)), with_rows(truth, added)
 
 
 def reversed_truth(truth: NDArray[np.float32], last: int) -> NDArray[np.float32]:

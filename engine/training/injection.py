@@ -10,14 +10,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from engine.spec import REGIONS
 from engine.training.actors import Actor
-from engine.training.camera import Camera
 from engine.training.film import Injection
 from engine.training.render import fields_of
-from engine.training.script import Label, Script, add_micro
+from engine.training.script import Label, Script, add_micro, still_script
 from engine.training.warps import EXTENT_PX, MAP_SIZE, sample_centres, to_samples
 from stream.face_align import crop_matrix
 from stream.landmarks import PRESENT, Landmarker, Roi, roi_of
@@ -118,12 +117,6 @@ def dragged_field(actor: Actor, marks: Sequence[int], angle_rad: float, side: st
 def peak(field: Float) -> float:
     """Largest displacement in float32[2, M, M]."""
     return float(np.hypot(field[0], field[1]).max())
-
-
-def still_script(time_s: ArrayLike, camera: Camera) -> Script:
-    """A script in which nothing moves and the light stays, at the times given in s."""
-    t = np.asarray(time_s, float)
-    return Script(t, camera, pose=np.zeros((len(t), 4), np.float32), light=np.ones((len(t), 4), np.float32))
 
 
 def _sized(label: Label, size_px: float) -> Label:

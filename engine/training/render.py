@@ -10,7 +10,7 @@ Geometry and sign of the maps: `engine.training.warps`. Axes: F frames, K maps, 
 """
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 import av
@@ -66,20 +66,13 @@ def fields_of(
     """
     frames = len(script.time_s)
     columns, maps, covers, cover_columns, greys = [], [], [], [], []
-    for name, curve in own_actions(script, actor).items():
-        # nobody's action is the table's: turn it, bend it
-        own = individual if name.startswith("AU") else _as_it_is
-        scale = 1.0 if actor.levels[actor.index[name][0]] or name in ("yaw", "pitch") else actor.crop_px(1.0)
-        for k, weight in hats(curve * scale, name, actor):
-            columns.append(weight)
-            maps.append(own(actor.maps[k].astype(np.float32), rng))
-            if actor.paint_of[k] != NO_PAINT:
-                covers.append(actor.paint[actor.paint_of[k]].astype(np.float32) / 255)
-                cover_columns.append(weight)
-                greys.append(actor.paint_grey[actor.paint_of[k]])
-    for push, curve in script.pushes:
-        columns.append(curve * actor.crop_px(1.0))
-        maps.append(push_map(push, actor))
+    for weight, moved, paint_index in parts_of(script, actor, rng):
+        columns.append(weight)
+        maps.append(moved)
+        if paint_index != NO_PAINT:
+            covers.append(actor.paint[paint_index].astype(np.float32) / 255)
+            cover_columns.append(weight)
+            greys.append(actor.paint_grey[paint_index])
     fields = torch.zeros(frames, 2, MAP_SIZE, MAP_SIZE, device=device)
     if maps:
         fields = combine(columns, np.stack(maps).transpose(0, 3, 1, 2), device)
@@ -88,6 +81,20 @@ def fields_of(
         cover = np.stack(covers)
         paint = combine(cover_columns, np.stack([cover, cover * np.array(greys)[:, None, None]], axis=1), device)
     return fields, paint
+
+
+def parts_of(
+    script: Script, actor: Actor, rng: np.random.Generator
+) -> Iterator[tuple[Curve, NDArray[np.float32], int]]:
+    """What moves, one map after another: its coefficient over time [F], the map [M, M, 2], its paint or NO_PAINT."""
+    for name, curve in own_actions(script, actor).items():
+        # nobody's action is the table's: turn it, bend it
+        own = individual if name.startswith("AU") else _as_it_is
+        scale = 1.0 if actor.levels[actor.index[name][0]] or name in ("yaw", "pitch") else actor.crop_px(1.0)
+        for k, weight in hats(curve * scale, name, actor):
+            yield weight, own(actor.maps[k].astype(np.float32), rng), int(actor.paint_of[k])
+    for push, curve in script.pushes:
+        yield curve * actor.crop_px(1.0), push_map(push, actor), NO_PAINT
 
 
 def own_actions(script: Script, actor: Actor) -> dict[str, Curve]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from engine.spec import REGIONS
 from engine.training.camera import Camera, draw_camera, draw_light, draw_times
@@ -82,6 +82,12 @@ class Script:
         for side, weight in (("L", left), ("R", right)):
             if weight:
                 self.add(f"AU{unit}_{side}", weight * curve)
+
+
+def still_script(time_s: ArrayLike, camera: Camera) -> Script:
+    """A script in which nothing moves and the light stays, at the times given in s."""
+    t = np.asarray(time_s, float)
+    return Script(t, camera, pose=np.zeros((len(t), 4), np.float32), light=np.ones((len(t), 4), np.float32))
 
 
 def add_micro(s: Script, rng: np.random.Generator, onset_s: float, amplitude_px: float) -> Label:
