@@ -6,6 +6,7 @@ a kill. `OUT/curves.png` shows how it goes; the model is the best on the tuning 
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -74,10 +75,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--recipe", choices=tuple(RECIPES), default="small")
     parser.add_argument("--sequences", type=int, help="how many sequences to make (default: the recipe's)")
     parser.add_argument("--steps", type=int, help="steps of the optimiser (default: the recipe's)")
+    parser.add_argument("--batch", type=int, default=32, help="clips a step")
     parser.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
     parser.add_argument("--start", type=Path, help="mesnet.safetensors to go on from, else from scratch")
     parser.add_argument("--judge-every", type=int, default=1000, help="steps between two judgements")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=max(1, (os.cpu_count() or 1) - 1),
+        help="processes that draw what the next steps see (0: none)",
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args(arguments)
     try:
@@ -87,13 +95,14 @@ def main(arguments: list[str] | None = None) -> int:
             raise UserError("--pool needs --tune DIR, a pool of other people to choose by", 2)
         options.out.mkdir(parents=True, exist_ok=True)
         keep_memory()
-        train, tune = (Pool(folders, ModelSpec()) for folders in prepare_pools(options))
+        folders, others = prepare_pools(options)
+        train, tune = Pool(folders, ModelSpec(), options.device), Pool(others, ModelSpec())
         steps = options.steps or RECIPES[options.recipe]["steps"]
-        plan = Plan(steps, options.seed, options.device, rate=options.rate, start=options.start)
+        plan = Plan(steps, options.seed, options.device, options.batch, options.rate, options.start, options.workers)
         began = time.monotonic()
         actors = options.imprint or (options.out / "actors" if options.data else None)
-        vary = Imprinter(actors_of(actors, "train"), train.spec).vary if actors else None
-        trainer = Trainer(options.out, train, tune, plan, vary)
+        imprinter = Imprinter(actors_of(actors, "train"), train.spec) if actors else None
+        trainer = Trainer(options.out, train, tune, plan, imprinter)
         trainer.run(options.judge_every)
         trainer.export()
         print(f"{steps} steps in {(time.monotonic() - began) / 60:.0f} min; model in {options.out}, for --model")

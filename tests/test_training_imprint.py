@@ -1,5 +1,6 @@
 """Micro-expressions added behind the stem: what the stem would have said of crops that really moved, and its truth."""
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -14,13 +15,22 @@ from torch.nn import functional
 from engine.mesnet import MotionStem
 from engine.spec import ModelSpec
 from engine.training.actors import build_actor, kept_actor
-from engine.training.imprint import APART, STILL, Imprinter, on_cells, reversed_rows, reversed_truth
-from engine.training.loss import ABSENT, BLINK, HEAD, MACRO, MICRO
+from engine.training.imprint import (
+    APART,
+    STILL,
+    Imprinter,
+    Movement,
+    imprinted,
+    reversed_rows,
+    reversed_truth,
+    together,
+)
+from engine.training.loss import ABSENT, BLINK, HEAD, MACRO, MICRO, SPEECH
 from engine.training.pool import through_stem, truth_rows
 from engine.training.render import individual, push_map
 from engine.training.script import Label, still_script
 from engine.training.stemmed import unsquashed
-from engine.training.warps import EXTENT_PX, MARGIN_PX
+from engine.training.warps import EXTENT_PX, MAP_SIZE, MARGIN_PX, to_samples
 from stream.face_model import locate
 from stream.landmarks import Landmarker
 
@@ -68,6 +78,21 @@ def stemmed(crops):
     return torch.as_tensor(through_stem(MotionStem(SPEC), crops.round().clip(0, 255).astype(np.uint8), SPEC)).float()
 
 
+def as_the_stem_looks(field):
+    """A backward map [M, M, 2] -> [2, G, G], as the stem goes: every second px of the crop, then its windows."""
+    px = np.arange(0, SPEC.crop_px, 2, dtype=np.float32)
+    x, y = np.meshgrid(*[to_samples(px[:, None], MAP_SIZE)[:, 0]] * 2)
+    sampled = -cv2.remap(field.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    window = MotionStem(SPEC).window[:1]
+    return functional.conv2d(torch.as_tensor(sampled.transpose(2, 0, 1))[:, None], window, stride=4, padding=2)[:, 0]
+
+
+def added(rows, *moving):
+    """One clip [T, features] with movements added."""
+    courses, cells = together([moving], dataclasses.replace(SPEC, clip_frames=len(rows)))
+    return imprinted(rows[None], courses, cells, MotionStem(SPEC), SPEC)[0]
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_small_movement_is_added_as_the_stem_would_have_measured_it(path, imprinter, seed, monkeypatch):
     """Held against crops that are really warped: the same pattern over cells, lags and frames, of the same size."""
@@ -89,9 +114,9 @@ def test_a_small_movement_is_added_as_the_stem_would_have_measured_it(path, impr
     _, motion = imprinter.movement(np.random.default_rng(seed), 10.0, FRAMES)
 
     crops = crops_of(path)
-    fields = torch.einsum("kt,khwc->tchw", curves[0][0], torch.as_tensor(np.stack(used)))
+    fields = torch.einsum("kt,khwc->tchw", torch.as_tensor(curves[0][0]), torch.as_tensor(np.stack(used)))
     plain, true = stemmed(crops), stemmed(inject(crops, fields))
-    mine = imprinter.add(plain, motion)
+    mine = added(plain, motion)
     wanted, got = ((unsquashed(a[:, :MOTION]) - unsquashed(plain[:, :MOTION])).flatten().numpy() for a in (true, mine))
     assert np.corrcoef(wanted, got)[0, 1] > 0.75
     assert 0.5 < (wanted @ got) / (got @ got) < 1.5
@@ -104,19 +129,28 @@ def test_a_turn_of_the_head_is_as_large_as_in_a_clip(path, imprinter):
     actor = kept_actor(path)
     curves, cells = imprinter._parts(script, actor, np.random.default_rng(0))
     np.testing.assert_allclose(curves[0], np.linspace(0, 3, FRAMES), rtol=1e-6)
-    torch.testing.assert_close(cells[0], on_cells(actor.maps[actor.index["yaw"][0]].astype(np.float32), imprinter.stem))
+    np.testing.assert_allclose(cells[0], as_the_stem_looks(actor.maps[actor.index["yaw"][0]]), atol=1e-4)
 
 
-def test_nothing_added_is_nothing_changed(path, imprinter):
+def test_what_nothing_is_added_to_stays(path, imprinter):
+    """To the bit, beside a clip that is moved; and a movement of no size is nearly none: the affine fit is robust, so
+    not quite idempotent."""
     plain = stemmed(crops_of(path))
-    again = imprinter.add(plain, torch.zeros(FRAMES, len(SPEC.lags), 2, 16, 16))
-    torch.testing.assert_close(again, plain, atol=0.03, rtol=0.02)  # the affine fit is robust, so not quite idempotent
+    _, motion = imprinter.movement(np.random.default_rng(0), 10.0, FRAMES)
+    faint = Movement(motion.courses * 1e-6, motion.cells)
+    courses, cells = together([[], [motion], [faint]], dataclasses.replace(SPEC, clip_frames=FRAMES))
+    still, moved, hardly = imprinted(plain.expand(3, -1, -1), courses, cells, MotionStem(SPEC), SPEC)
+    assert torch.equal(still, plain)
+    assert not torch.allclose(moved, plain, atol=0.1)
+    torch.testing.assert_close(hardly, plain, atol=0.03, rtol=0.02)
 
 
 def test_backwards_is_what_the_stem_says_of_the_reversed_crops(path):
     crops = crops_of(path)
     crops[HISTORY:] = np.roll(crops[HISTORY:], 1, axis=2)  # something moves, once
-    torch.testing.assert_close(reversed_rows(stemmed(crops), SPEC), stemmed(crops[::-1])[: FRAMES - HISTORY])
+    both = torch.stack([stemmed(crops), stemmed(crops).flip(0)])
+    wanted = stemmed(crops[::-1])[: FRAMES - HISTORY]
+    torch.testing.assert_close(reversed_rows(both, SPEC)[0], wanted)
 
 
 def test_truth_is_turned_with_the_clip():
@@ -136,22 +170,13 @@ def test_imprinted_ones_keep_apart_and_are_in_the_truth(imprinter, seed):
     truth = np.zeros((24, 9), np.float32)
     truth[:, 0], truth[:, 1:4] = ABSENT, -1e3
     truth[0], truth[1] = [MICRO, 20, 25, 32, 1, 1, 0, 0, 0], [BLINK, 5, 8, 14, 1, 0, 0, 0, 0]
-    rows = torch.zeros(64, 5 * len(SPEC.lags) * 256 + 6 * len(SPEC.lags))
-    rows[:, MOTION : 2 * MOTION] = 0.9  # structure everywhere
-    changed, out = imprinter.imprint(rows, truth, rng)
+    moving, out = imprinter.draw(truth, rng)
     assert (out[:2] == truth[:2]).all()
     spans = sorted(r[1:4].tolist() for r in out if r[0] == MICRO)
     assert all(a[2] + APART < b[0] for a, b in itertools.pairwise(spans))
     assert all(onset <= apex <= offset for onset, apex, offset in spans)
-    added = out[2:][out[2:, 0] != ABSENT]
-    assert set(added[:, 0]) <= {MICRO, MACRO, HEAD}
-    assert bool(len(added)) == (not torch.equal(changed, rows))
-
-
-def test_the_same_draw_gives_the_same_clip(path, imprinter):
-    piece = stemmed(np.concatenate([crops_of(path)] * 2)).half().numpy()
-    truth = truth_rows([Label("micro", 1.0, 1.1, 1.4, 2.0)], SPEC)
-    (a, ta), (b, tb) = (imprinter.vary([(piece, truth)] * 2, np.random.default_rng(4)) for _ in range(2))
-    assert a.shape == (len(piece) - HISTORY, piece.shape[1])
-    assert np.array_equal(a, b)
-    assert np.array_equal(ta, tb)
+    drawn = out[2:][out[2:, 0] != ABSENT]
+    assert set(drawn[:, 0]) <= {MICRO, MACRO, HEAD, SPEECH}
+    assert len(drawn) <= len(moving) <= 4
+    shown = [r for r in drawn if r[0] == MICRO and 0 < r[2] < SPEC.clip_frames]
+    assert bool(shown) <= any(np.abs(movement.courses).max() > 0 for movement in moving)

@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader
 
 from engine import train
-from engine.mesnet import MESNet
+from engine.mesnet import MESNet, MotionStem
 from engine.model import load_model
 from engine.runtimes.onnx import OnnxRuntime
 from engine.spec import HEAD_FIELDS, ModelSpec
 from engine.training import pool as pools
 from engine.training.actors import build_actor
+from engine.training.batches import Draws, seen
+from engine.training.imprint import Imprinter
 from engine.training.loss import ABSENT, BLINK, MICRO, UNKNOWN
 from engine.training.online import Online, Spotted, Truth, clips_of, figures
 from engine.training.pool import LENGTH, Order, Pool, make_shard, prepare, truth_rows, write_shard
@@ -28,6 +31,7 @@ from stream.landmarks import Landmarker
 SPEC = ModelSpec()
 HISTORY, LAGS = max(SPEC.lags), len(SPEC.lags)
 FEATURES = 5 * LAGS * 256 + 6 * LAGS
+STEM = MotionStem(SPEC)
 PLAN = Plan(steps=6, seed=1, batch=2)
 
 
@@ -132,18 +136,54 @@ def test_what_is_no_pool_of_this_stem_is_refused_in_one_line(tmp_path, said, why
 
 def test_clips_are_cut_with_their_truth(pool):
     """Where the truth of a clip says onset, the motion begins."""
-    clips, truth, valid = pool.batch(np.random.default_rng(0), 24)
-    assert clips.shape == (24, SPEC.clip_frames, FEATURES)
+    batch = Draws(pool, 0, 64)[0]
+    clips, truth, valid = seen(batch, pool, STEM), batch.truth, batch.valid
+    assert clips.shape == (64, SPEC.clip_frames, FEATURES)
     assert set(valid.unique().tolist()) == {0, 1}
     assert (valid.diff(dim=1) >= 0).all()  # what is hidden is the beginning
     checked = 0
-    for clip, rows in zip(clips.float(), truth, strict=True):
+    for clip, rows in zip(clips, truth, strict=True):
         onset = int(rows[0, 1].round())
         if 1 <= onset < SPEC.clip_frames - 1:
             at = clip[:, LAGS * 256 + 60 : LAGS * 256 + 100].mean(dim=1)
             assert at[onset] - at[onset - 1] > 1
             checked += 1
     assert checked > 5
+
+
+def test_a_clip_played_backwards_or_laid_over_another_keeps_its_truth(pool, actors):
+    """Nothing imprinted: where the truth says that a micro-expression lasts, and only there, the brow moves. To within
+    the lag over which it is measured here: backwards, a motion is said of the other end of its lag."""
+    imprinter = Imprinter([actors / "x.npz"], SPEC)
+    imprinter.draw = lambda truth, rng: ([], truth)
+    batch = Draws(pool, 0, 48, imprinter)[0]
+    assert len(batch.changes.backwards)
+    assert len(batch.changes.under)
+    assert len(batch.pieces) == 48 + len(batch.changes.under)
+    clips = seen(batch, pool, STEM)[:, :, LAGS * 256 + 60 : LAGS * 256 + 100].abs().mean(dim=2)
+    t = torch.arange(SPEC.clip_frames)
+    for clip, rows in zip(clips, batch.truth, strict=True):
+        micro = rows[rows[:, 0] == MICRO]
+        inner, outer = (
+            ((t >= micro[:, 1:2] + margin) & (t <= micro[:, 3:4] - margin)).any(dim=0)
+            for margin in (SPEC.lags[0] + 0.5, -SPEC.lags[0] - 0.5)
+        )
+        assert (clip[inner] > 0.4).all()
+        assert (clip[~outer] < 0.4).all()
+
+
+def test_another_process_draws_the_same(pool, actors):
+    """Shards are named, not numbered by who saw them when; what is drawn depends on the seed and the step alone."""
+    draws = Draws(pool, 3, 4, Imprinter([actors / "x.npz"], SPEC))
+    (there,) = DataLoader(draws, batch_size=None, sampler=[7], num_workers=1, multiprocessing_context="spawn")
+    here, other = draws[7], draws[8]
+    for mine, theirs in zip(here, there, strict=True):
+        if isinstance(mine, torch.Tensor):
+            assert torch.equal(mine, theirs)
+    assert all(map(torch.equal, here.changes, there.changes))
+    assert here.mirror == there.mirror
+    assert not torch.equal(here.pieces, other.pieces[: len(here.pieces)])
+    assert torch.equal(seen(here, pool, STEM), seen(there, pool, STEM))
 
 
 def test_clips_end_at_every_hop_as_the_live_programs():
@@ -194,10 +234,10 @@ def trained(pool, tmp_path_factory):
 
 def test_a_run_learns(pool, tmp_path):
     trainer = Trainer(tmp_path, pool, pool, Plan(steps=400, batch=4, rate=6e-3))
-    rng, losses = np.random.default_rng(0), []
+    losses = []
     for step in range(24):
         trainer.progress.step = 4 * step  # a quick warm-up
-        losses.append(sum(trainer.step(*pool.batch(rng, 3), mirror=False).values()))
+        losses.append(float(sum(trainer.step(trainer.draws[step]).values())))
     assert np.mean(losses[-6:]) < 0.5 * np.mean(losses[:4])
 
 
@@ -272,6 +312,7 @@ def test_a_run_ends_with_a_model_that_runs(tmp_path, capsys):
     """From the command line; the exported graphs give what the trained weights give."""
     folder, out = fill(tmp_path / "pool", 2), tmp_path / "out"
     words = ["--pool", folder, "--tune", folder, "--out", out, "--steps", 1, "--device", "cpu"]
+    words += ["--workers", 1, "--batch", 2]
     assert train.main([str(word) for word in words]) == 0
     model = load_model(out)
     assert (model.spec.fps, model.spec.clip_frames, model.spec.channels) == (SPEC.fps, SPEC.clip_frames, SPEC.channels)
@@ -321,5 +362,5 @@ def test_bfloat16_is_used_on_a_cpu_that_has_it_and_only_there(pool, tmp_path, mo
     trainer = Trainer(tmp_path, pool, pool, PLAN)
     seen = []
     trainer.net.spatial.down1.register_forward_hook(lambda module, given, made: seen.append(made.dtype))
-    trainer.step(*trainer.draw(0))
+    trainer.step(trainer.draws[0])
     assert seen == [torch.bfloat16 if capable else torch.float32]

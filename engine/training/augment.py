@@ -13,53 +13,66 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from engine.mesnet import MotionStem
 from engine.spec import ModelSpec
 from engine.training.loss import ABSENT, MICRO, UNKNOWN
 from engine.training.stemmed import join_stem, split_stem, squashed, unsquashed
 
+GRID = ModelSpec().crop_px // MotionStem.grid_px
+"""Side of the motion grid, cells."""
 
-def distorted(rows: Tensor, rng: np.random.Generator, spec: ModelSpec) -> Tensor:
-    """Stem rows [T, features] of a face a little wider or higher, shifted, turned, and more or less lively."""
-    local, affine = split_stem(rows, spec)
-    side, lags = local.shape[-1], len(spec.lags)
-    turn, shift = rng.normal(0, 0.04), rng.normal(0, 0.5, 2) * 2 / side
+
+def another_face(rng: np.random.Generator) -> tuple[NDArray[np.float32], float]:
+    """How a face is a little wider or higher, shifted, turned: [2, 3] as of `affine_grid`; and how much livelier."""
+    turn, shift = rng.normal(0, 0.04), rng.normal(0, 0.5, 2) * 2 / GRID
     wide, high = np.exp(rng.normal(0, 0.05, 2))
     c, s = np.cos(turn), np.sin(turn)
-    theta = torch.tensor([[[c * wide, -s * high, shift[0]], [s * wide, c * high, shift[1]]]], dtype=torch.float32)
-    grid = F.affine_grid(theta, [1, 1, side, side], align_corners=False)
-    flat = F.grid_sample(local.reshape(1, -1, side, side), grid, padding_mode="border", align_corners=False)
-    local = flat.reshape(local.shape).clone()
-    gain = float(np.exp(rng.uniform(-0.25, 0.25)))
-    local[:, : 2 * lags] = squashed(unsquashed(local[:, : 2 * lags]) * gain)
-    return join_stem(local, squashed(unsquashed(affine) * gain))
+    theta = np.array([[c * wide, -s * high, shift[0]], [s * wide, c * high, shift[1]]], np.float32)
+    return theta, float(np.exp(rng.uniform(-0.25, 0.25)))
 
 
-def overlaid(
-    rows: Tensor, truth: NDArray[np.float32], over: Tensor, theirs: NDArray[np.float32], share: float, spec: ModelSpec
-) -> tuple[Tensor, NDArray[np.float32]]:
-    """A clip [T, features] with `share` of the motion of another added, and what is true of both, [M, 9] each.
+def distorted(rows: Tensor, theta: Tensor, gain: Tensor, spec: ModelSpec) -> Tensor:
+    """Stem rows [N, T, features] of other faces, `theta` [N, 2, 3] and `gain` [N] as `another_face` draws them."""
+    clips, frames, _ = rows.shape
+    local, affine = split_stem(rows, spec)
+    side, lags = local.shape[-1], len(spec.lags)
+    flat = local.reshape(clips, -1, side, side)
+    grid = F.affine_grid(theta, [clips, 1, side, side], align_corners=False)
+    local = F.grid_sample(flat, grid, padding_mode="border", align_corners=False).reshape(local.shape)
+    each = gain.repeat_interleave(frames)[:, None]
+    motion = squashed(unsquashed(local[:, : 2 * lags]) * each[..., None, None])
+    local = torch.cat([motion, local[:, 2 * lags :]], dim=1)
+    return join_stem(local, squashed(unsquashed(affine) * each)).reshape(rows.shape)
 
-    The first one's texture is kept. Where two micro-expressions would meet, the first clip stays as it was.
-    """
+
+def overlaid(rows: Tensor, over: Tensor, share: Tensor, spec: ModelSpec) -> Tensor:
+    """Clips [N, T, features] with `share` [N] of the motion of others added; the first ones' texture is kept."""
+    (local, affine), (other, other_affine) = split_stem(rows, spec), split_stem(over, spec)
+    lags, each = len(spec.lags), share.repeat_interleave(rows.shape[1])[:, None]
+    more = each[..., None, None] * unsquashed(other[:, : 2 * lags])
+    motion = squashed(unsquashed(local[:, : 2 * lags]) + more)
+    affine = squashed(unsquashed(affine) + each * unsquashed(other_affine))
+    return join_stem(torch.cat([motion, local[:, 2 * lags :]], dim=1), affine).reshape(rows.shape)
+
+
+def true_of_both(truth: NDArray[np.float32], theirs: NDArray[np.float32], share: float) -> NDArray[np.float32] | None:
+    """What is true, [M, 9], when `share` of a second clip's motion is laid over a first one; None where two
+    micro-expressions would meet."""
     micros = theirs[theirs[:, 0] == MICRO]
     mine = truth[truth[:, 0] == MICRO]
     if any(a[3] > b[1] and a[1] < b[3] for a in mine for b in micros):
-        return rows, truth
-    (local, affine), (other, other_affine) = split_stem(rows, spec), split_stem(over, spec)
-    lags = len(spec.lags)
-    local = local.clone()
-    local[:, : 2 * lags] = squashed(unsquashed(local[:, : 2 * lags]) + share * unsquashed(other[:, : 2 * lags]))
-    affine = squashed(unsquashed(affine) + share * unsquashed(other_affine))
+        return None
     more = theirs[theirs[:, 0] != ABSENT].copy()
     more[more[:, 0] == MICRO, 4] *= share
     if (truth[:, 0] == UNKNOWN).any():
         more = more[more[:, 0] != UNKNOWN]
-    return join_stem(local, affine), with_rows(truth, more)
+    return with_rows(truth, more)
 
 
 def with_rows(truth: NDArray[np.float32], more: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Truth [M, 9] with more rows [9] in the places of absent ones, as many as there is room for."""
     free = np.flatnonzero(truth[:, 0] == ABSENT)[: len(more)]
     out = truth.copy()
-    out[free] = more[: len(free)]
+    if len(free):
+        out[free] = more[: len(free)]
     return out

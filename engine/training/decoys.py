@@ -2,25 +2,33 @@
 
 A network to which only micro-expressions are always new, and all else is a pool that it has seen before, may learn
 that what it does not know by heart is a micro-expression. So the same places of a face are also moved in the same
-directions by a course that no micro-expression has: it stays, it is slow, it comes again and again; and heads turn.
+directions by a course that no micro-expression has: it stays, it is slow, it comes again and again; and heads turn,
+mouths speak, eyes look elsewhere.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.training.curves import Curve, Ease, min_jerk, raised_cosine, ramp, there_and_back
-from engine.training.script import Label, Script, add_head, add_movement
+from engine.training.script import Label, Script, add_head, add_movement, add_speech, look
 
 SHORTEST_S = 0.9
 """What stays or is slow lasts at least that long: micro-expressions end within 0.73 s."""
 
 
-def add_decoy(s: Script, rng: np.random.Generator, onset_s: float) -> Label:
-    """One movement that begins at `onset_s` and is no micro-expression: `macro`, or `head` for a turn or a nod."""
-    course = rng.choice(["stays", "slow", "again", "head"], p=[0.35, 0.2, 0.2, 0.25])
+def add_decoy(s: Script, rng: np.random.Generator, onset_s: float) -> Label | None:
+    """One movement that begins at `onset_s` and is no micro-expression: `macro`, `head` for a turn or a nod, `speech`,
+    or None for a look elsewhere, which no class of its own has."""
+    course = str(rng.choice(["stays", "slow", "again", "head", "speech", "gaze"], p=[0.25, 0.15, 0.15, 0.2, 0.15, 0.1]))
     if course == "head":
         add_head(s, rng, onset_s)
         return s.labels.pop()
+    if course == "speech":
+        add_speech(s, rng, onset_s, onset_s + float(rng.uniform(0.2, 2.5)))
+        return s.labels.pop()
+    if course == "gaze":
+        look(s, rng, onset_s)
+        return None
     size = float(np.exp(rng.uniform(np.log(0.7), np.log(8.0))))
     ease = (min_jerk, raised_cosine, ramp)[int(rng.integers(3))]
     if course == "again":

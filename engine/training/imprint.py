@@ -16,8 +16,8 @@ the motion from now to then is minus the motion from then to now.
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -27,11 +27,11 @@ from torch.nn import functional as F
 from engine.mesnet import MotionStem
 from engine.spec import REGIONS, ModelSpec
 from engine.training.actors import Actor, kept_actor
-from engine.training.augment import distorted, overlaid, with_rows
+from engine.training.augment import GRID, with_rows
 from engine.training.camera import Camera
 from engine.training.decoys import add_decoy
 from engine.training.loss import ABSENT, MICRO
-from engine.training.pool import Piece, label_row
+from engine.training.pool import label_row
 from engine.training.render import parts_of
 from engine.training.repertoire import MIRROR, PUSH_AT
 from engine.training.script import Label, Push, Script, add_micro, still_script, usual_amplitude
@@ -74,126 +74,130 @@ def elsewhere(script: Script, label: Label, actor: Actor, rng: np.random.Generat
 
 
 def reversed_rows(rows: Tensor, spec: ModelSpec) -> Tensor:
-    """A sequence of stem rows [n, features] played backwards: [n - max lag, features]; row k stands for frame
+    """Stem rows [N, n, features] played backwards: [N, n - max lag, features]; row k stands for frame
     n - 1 - max lag - k.
 
     The motion over a lag at a frame is minus the motion that the mirrored pair of frames had; gradients and
     residual are those of the pair.
     """
+    clips, length, _ = rows.shape
+    lags, count = len(spec.lags), length - max(spec.lags)
     local, affine = split_stem(rows, spec)
-    lags = len(spec.lags)
-    count = len(rows) - max(spec.lags)
-    local = local.reshape(len(rows), -1, lags, *local.shape[2:])
-    affine = affine.reshape(len(rows), lags, -1)
-    at = torch.arange(count - 1, -1, -1)
-    out = torch.empty(count, *local.shape[1:])
-    turned = torch.empty(count, *affine.shape[1:])
-    for i, lag in enumerate(spec.lags):
-        pair = at + lag  # what comes `lag` before a frame came `lag` after it
-        out[:, :, i], turned[:, i] = local[pair][:, :, i], -affine[pair][:, i]
-    out[:, :2] *= -1
-    return join_stem(out.reshape(count, -1, *local.shape[3:]), turned.reshape(count, -1))
+    local = local.reshape(clips, length, -1, lags, *local.shape[2:])
+    affine = affine.reshape(clips, length, lags, -1)
+    at = torch.arange(count - 1, -1, -1, device=rows.device)
+    # what comes `lag` before a frame came `lag` after it
+    out = torch.stack([local[:, :, :, i][:, at + lag] for i, lag in enumerate(spec.lags)], dim=3)
+    turned = torch.stack([-affine[:, :, i][:, at + lag] for i, lag in enumerate(spec.lags)], dim=2)
+    out[:, :, :2] *= -1
+    flat = join_stem(out.reshape(clips * count, -1, *local.shape[4:]), turned.reshape(clips * count, -1))
+    return flat.reshape(clips, count, -1)
 
 
-def on_cells(field: NDArray[np.float32], stem: MotionStem) -> Tensor:
-    """Backward map [88, 88, 2] -> forward displacement [2, G, G] of the stem's windows, crop px."""
-    px = np.arange(0, stem.side * stem.grid_px, 2, dtype=np.float32)
-    at = to_samples(px[:, None], MAP_SIZE)[:, 0]
-    x, y = np.meshgrid(at, at)
-    sampled = -cv2.remap(field, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    image = torch.as_tensor(sampled.transpose(2, 0, 1))[:, None]
-    return F.conv2d(image, stem.window[:1], stride=4, padding=2)[:, 0]
+def cell_weights(stem: MotionStem) -> NDArray[np.float32]:
+    """How much each column (or row) of a map counts in each of the stem's windows, [G, MAP_SIZE]."""
+    px = np.arange(0, stem.side * stem.grid_px, 2, dtype=np.float32)  # where the stem takes its derivatives
+    at = np.clip(to_samples(px[:, None], MAP_SIZE)[:, 0], 0, MAP_SIZE - 1)
+    shown = np.clip(1 - np.abs(at[:, None] - np.arange(MAP_SIZE)), 0, None)  # linear between two samples
+    across = stem.window[0, 0].sum(dim=0)
+    columns = torch.as_tensor(shown.T[:, None], dtype=torch.float32)
+    return F.conv1d(columns, across[None, None], stride=4, padding=2)[:, 0].T.contiguous().numpy()
+
+
+class Movement(NamedTuple):
+    """What moves, K maps: `courses` float32[K, T, L], how far each went over each lag; `cells` float32[K, 2, G, G], a
+    unit of it as the stem's windows see it, crop px."""
+
+    courses: NDArray[np.float32]
+    cells: NDArray[np.float32]
 
 
 class Imprinter:
-    """Adds micro-expressions of the actors in `paths` to clips of stem rows."""
+    """Draws micro-expressions and decoys of the actors in `paths`, for clips of stem rows (see `imprinted`)."""
 
     def __init__(self, paths: Sequence[Path], spec: ModelSpec) -> None:
-        self.paths, self.spec, self.stem = list(paths), spec, MotionStem(spec)
-
-    def vary(self, pieces: list[Piece], rng: np.random.Generator) -> Piece:
-        """One or two pieces of a pool [T + max lag, features] with their truth [M, 9] -> a clip [T, features] and its.
-
-        Each is given another face's geometry, every third is played backwards; the second one's motion is laid over the
-        first; none to two micro-expressions are added, and none to two decoys. See `Pool.batch`.
-        """
-        (clip, truth), *others = [self._played(rows, theirs, rng) for rows, theirs in pieces]
-        for over, theirs in others:
-            clip, truth = overlaid(clip, truth, over, theirs, float(rng.uniform(0.5, 1.0)), self.spec)
-        clip, truth = self.imprint(clip, truth, rng)
-        return clip.half().numpy(), truth
-
-    def _played(
-        self, rows: NDArray[np.float16], truth: NDArray[np.float32], rng: np.random.Generator
-    ) -> tuple[Tensor, NDArray[np.float32]]:
-        history = max(self.spec.lags)
-        clip = torch.as_tensor(rows.astype(np.float32))
-        if rng.random() < 1 / 3:
-            clip, truth = reversed_rows(clip, self.spec), reversed_truth(truth, len(rows) - 1 - history)
-        else:
-            clip = clip[: len(rows) - history]
-        return distorted(clip, rng, self.spec), truth
+        self.paths, self.spec = list(paths), spec
+        self.weights = cell_weights(MotionStem(spec))
 
     def movement(
         self, rng: np.random.Generator, onset: float, frames: int, decoy: bool = False
-    ) -> tuple[Label, Tensor]:
-        """A micro-expression, or a decoy, that begins at frame `onset` of a clip: its label, in s from the clip's first
-        frame, and what it adds to the motion over each lag, [frames, L, 2, G, G] crop px."""
+    ) -> tuple[Label | None, Movement]:
+        """A micro-expression, or a decoy, that begins at frame `onset` of a clip: its label, if it has one, in s from
+        the clip's first frame, and what moves."""
         history, fps = max(self.spec.lags), self.spec.fps
         time_s = np.arange(-history, frames) / fps
         script = still_script(time_s, STILL)
+        actor = kept_actor(self.paths[int(rng.integers(len(self.paths)))])
+        label: Label | None
         if decoy:
             label = add_decoy(script, rng, onset / fps)
         else:
             label = add_micro(script, rng, onset / fps, usual_amplitude(rng))
-        actor = kept_actor(self.paths[int(rng.integers(len(self.paths)))])
-        if label.kind != "head" and rng.random() < ELSEWHERE:
+        if label is not None and label.kind in ("micro", "macro") and rng.random() < ELSEWHERE:
             label = elsewhere(script, label, actor, rng)
         curves, cells = self._parts(script, actor, rng)
         now = curves[:, history:]
-        moved = torch.stack([now - curves[:, history - lag : len(time_s) - lag] for lag in self.spec.lags], dim=2)
-        return label, torch.einsum("ktl,kcgh->tlcgh", moved, cells)
+        gone = [now - curves[:, history - lag : len(time_s) - lag] for lag in self.spec.lags]
+        return label, Movement(np.stack(gone, axis=2), cells)
 
-    def _parts(self, script: Script, actor: Actor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        curves, fields, _ = zip(*parts_of(script, actor, rng), strict=True)
-        cells = [on_cells(field, self.stem) for field in fields]
-        return torch.as_tensor(np.stack(curves)).float(), torch.stack(cells)
+    def _parts(
+        self, script: Script, actor: Actor, rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        parts = list(parts_of(script, actor, rng))
+        if not parts:  # all of it is over before the clip begins
+            return np.zeros((0, len(script.time_s)), np.float32), np.zeros((0, 2, GRID, GRID), np.float32)
+        curves, fields, _ = zip(*parts, strict=True)
+        # a map says where a pixel comes from, motion where it goes
+        moved = -np.stack(fields).transpose(0, 3, 1, 2)
+        return np.stack(curves).astype(np.float32), self.weights @ moved @ self.weights.T
 
-    @torch.no_grad()
-    def add(self, rows: Tensor, motion: Tensor) -> Tensor:
-        """Stem rows [T, features] plus motion [T, L, 2, G, G] (crop px): rows as the stem would have said, nearly."""
-        local, affine = split_stem(rows, self.spec)
-        lags = len(self.spec.lags)
-        u, v, cx, cy, residual = local.split(lags, dim=1)
-        u, v, before = unsquashed(u), unsquashed(v), unsquashed(affine).reshape(len(rows), lags, 3, 2)
-        common = torch.einsum("bg,tlbc->tlcg", self.stem.basis, before).reshape(len(rows), lags, 2, *u.shape[2:])
-        u, v = u + common[:, :, 0] + cx * motion[:, :, 0], v + common[:, :, 1] + cy * motion[:, :, 1]
-        u, v, after = self.stem.without_affine(u, v, cx * cy)
-        return join_stem(torch.cat([squashed(u), squashed(v), cx, cy, residual], dim=1), squashed(after))
-
-    def imprint(
-        self, rows: Tensor, truth: NDArray[np.float32], rng: np.random.Generator, most: int = 2
-    ) -> tuple[Tensor, NDArray[np.float32]]:
-        """A clip [T, features] and its truth [M, 9] (frames of the clip) with 0 to `most` more micro-expressions and as
-        many decoys."""
-        frames = len(rows)
-        motions: list[Tensor] = []
+    def draw(
+        self, truth: NDArray[np.float32], rng: np.random.Generator, most: int = 2
+    ) -> tuple[list[Movement], NDArray[np.float32]]:
+        """0 to `most` more micro-expressions and as many decoys for a clip whose truth is [M, 9] (frames of the clip);
+        and its truth with them."""
+        frames = self.spec.clip_frames
+        moving: list[Movement] = []
         added: list[NDArray[np.float32]] = []
-        for _ in range(int(rng.integers(0, most + 1))):
-            onset = float(rng.uniform(-8, frames - 5))
-            label, more = self.movement(rng, onset, frames)
-            row = label_row(label, self.spec.fps)
-            taken = [r for r in (*truth, *added) if r[0] == MICRO]
-            if all(row[3] + APART < r[1] or row[1] > r[3] + APART for r in taken):
+        for decoy in [False] * int(rng.integers(0, most + 1)) + [True] * int(rng.binomial(most, DECOYS)):
+            earliest = -30 if decoy else -8
+            label, more = self.movement(rng, float(rng.uniform(earliest, frames - 5)), frames, decoy)
+            if label is not None:
+                row = label_row(label, self.spec.fps)
+                others = [r for r in (*truth, *added) if r[0] == row[0] == MICRO]
+                if any(row[3] + APART >= r[1] and row[1] <= r[3] + APART for r in others):
+                    continue
                 added.append(row)
-                motions.append(more)
-        for _ in range(int(rng.binomial(most, DECOYS))):
-            label, more = self.movement(rng, float(rng.uniform(-30, frames - 5)), frames, decoy=True)
-            added.append(label_row(label, self.spec.fps))
-            motions.append(more)
-        if not motions:
-            return rows, truth
-        return self.add(rows, torch.stack(motions).sum(dim=0)), with_rows(truth, added)
+            moving.append(more)
+        return moving, with_rows(truth, added)
+
+
+def together(moving: Sequence[Sequence[Movement]], spec: ModelSpec) -> tuple[Tensor, Tensor]:
+    """The movements of N clips as one table: courses [N, K, T, L] and cells [N, K, 2, G, G], zeros where a clip has
+    fewer than K maps."""
+    counts = [sum(len(m.courses) for m in one) for one in moving]
+    courses = torch.zeros(len(moving), max(counts), spec.clip_frames, len(spec.lags))
+    cells = torch.zeros(len(moving), max(counts), 2, GRID, GRID)
+    for i, one in enumerate(moving):
+        if one:
+            courses[i, : counts[i]] = torch.as_tensor(np.concatenate([m.courses for m in one]))
+            cells[i, : counts[i]] = torch.as_tensor(np.concatenate([m.cells for m in one]))
+    return courses, cells
+
+
+def imprinted(rows: Tensor, courses: Tensor, cells: Tensor, stem: MotionStem, spec: ModelSpec) -> Tensor:
+    """Stem rows [N, T, features] with movements added (see `together`): as the stem would have said, nearly."""
+    local, affine = split_stem(rows, spec)
+    lags = len(spec.lags)
+    motion = torch.einsum("nktl,nkcgh->ntlcgh", courses, cells).flatten(0, 1)
+    u, v, cx, cy, residual = local.split(lags, dim=1)
+    u, v, before = unsquashed(u), unsquashed(v), unsquashed(affine).reshape(len(local), lags, 3, 2)
+    common = torch.einsum("bg,tlbc->tlcg", stem.basis, before).reshape(len(local), lags, 2, *u.shape[2:])
+    u, v = u + common[:, :, 0] + cx * motion[:, :, 0], v + common[:, :, 1] + cy * motion[:, :, 1]
+    u, v, after = stem.without_affine(u, v, cx * cy)
+    moved = join_stem(torch.cat([squashed(u), squashed(v), cx, cy, residual], dim=1), squashed(after))
+    # the affine fit is robust, so not quite idempotent: what nothing was added to stays as it was
+    return torch.where(courses.any(dim=(1, 2, 3))[:, None, None], moved.reshape(rows.shape), rows)
 
 
 def reversed_truth(truth: NDArray[np.float32], last: int) -> NDArray[np.float32]:

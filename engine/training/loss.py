@@ -32,7 +32,7 @@ def visible(truth: Tensor, valid: Tensor) -> Tensor:
     """Which rows [N, M] show enough of themselves in the clip to be asked for; the frames that exist are its last."""
     first = (valid == 0).sum(dim=1, keepdim=True)
     seen = truth[..., 3].clamp(max=valid.shape[1] - 1) - torch.maximum(truth[..., 1], first)
-    need = torch.maximum((truth[..., 3] - truth[..., 1]) * SEEN_SHARE, torch.tensor(SEEN_FRAMES, device=truth.device))
+    need = ((truth[..., 3] - truth[..., 1]) * SEEN_SHARE).clamp(min=SEEN_FRAMES)
     return seen >= need
 
 
@@ -128,7 +128,7 @@ def frame_loss(logits: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
         # the micro class is rare, so it weighs more
         ratio, share, where = (3.0, 2.0, valid) if kind == MICRO else (1.0, 0.5, known)
         bce = F.binary_cross_entropy_with_logits(
-            logits[:, kind], present, reduction="none", pos_weight=logits.new_tensor(ratio)
+            logits[:, kind], present, reduction="none", pos_weight=logits.new_full((), ratio)
         )
         loss = loss + share * (bce * where * faint).sum() / valid.sum()
     return loss

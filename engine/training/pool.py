@@ -15,13 +15,15 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from engine.mesnet import MotionStem
 from engine.spec import CLASSES, ModelSpec
@@ -35,14 +37,6 @@ LENGTH = 128
 """Frames of a sequence, the stem's history not counted; training cuts clips out of it."""
 ROWS = 24
 SHARD = 16
-
-
-Piece = tuple[NDArray[np.float16], NDArray[np.float32]]
-"""Rows of the stem and their truth, [M, 9] in frames of the piece."""
-Vary = Callable[[list[Piece], np.random.Generator], Piece]
-"""Makes a clip of T rows of one or two pieces of T + max lag: `imprint.Imprinter.vary`."""
-SECOND = 0.4
-"""Share of clips that `Vary` is given a second piece for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,23 +136,32 @@ def fingerprint(spec: ModelSpec) -> str:
 
 
 class Pool:
-    """The shards of one or more folders that are there by now; `refresh` looks again."""
+    """The shards of one or more folders that are there by now; `refresh` looks again.
 
-    def __init__(self, folders: list[Path], spec: ModelSpec) -> None:
-        self.folders, self.spec = folders, spec
-        self._shards: dict[Path, tuple[NDArray[np.float16], NDArray[np.float32]]] = {}
+    Truth is kept in memory, data is read when it is asked for and stays on `device` once it was, in memory or mapped.
+    """
+
+    def __init__(self, folders: list[Path], spec: ModelSpec, device: str = "cpu") -> None:
+        self.folders, self.spec, self.device = folders, spec, device
+        self._truth: dict[Shard, NDArray[np.float32]] = {}
+        self._data: dict[Shard, Tensor] = {}
         for folder in folders:
             _check(folder, spec)
         self.refresh()
 
+    def __reduce__(self) -> tuple[type["Pool"], tuple[list[Path], ModelSpec]]:
+        """A worker looks into the folders itself, on the CPU."""
+        return Pool, (self.folders, self.spec)
+
     def refresh(self) -> None:
         """Take in shards that were finished since."""
-        for folder in self.folders:
+        for number, folder in enumerate(self.folders):
             for path in sorted(folder.glob("??????.npy")):
-                if path not in self._shards:
-                    self._shards[path] = (np.load(path, mmap_mode="r"), np.load(path.with_suffix(".truth.npy")))
-        self._list = list(self._shards.values())
-        self._ends = np.cumsum([len(truth) for _, truth in self._list]) if self._list else np.zeros(0, int)
+                shard = Shard(number, int(path.stem))
+                if shard not in self._truth:
+                    self._truth[shard] = np.load(path.with_suffix(".truth.npy"))
+        self._list = list(self._truth)
+        self._ends = np.cumsum([len(self._truth[shard]) for shard in self._list], dtype=int)
 
     def __len__(self) -> int:
         """Sequences."""
@@ -166,35 +169,43 @@ class Pool:
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
         """Stem's output [LENGTH, features] and truth [ROWS, 9] of one sequence."""
+        shard, at = self._place(index)
+        return self._shard(shard)[at].cpu().numpy(), self._truth[shard][at]
+
+    def piece(self, rng: np.random.Generator, length: int) -> tuple[tuple[int, ...], NDArray[np.float32]]:
+        """Any `length` frames of any sequence: where they lie (see `rows`), and their truth [ROWS, 9] in frames of
+        the piece."""
+        shard, at = self._place(int(rng.integers(len(self))))
+        first = int(rng.integers(0, LENGTH - length + 1))
+        truth = self._truth[shard][at].copy()
+        truth[:, 1:4] -= first
+        return (*shard, at, first), truth
+
+    def rows(self, pieces: Tensor, length: int) -> Tensor:
+        """Stem's output float32[N, length, features] of pieces int64[N, 4]: folder, shard, sequence, first frame."""
+        found = []
+        for folder, number, at, first in pieces.tolist():
+            found.append(self._shard(Shard(folder, number))[at, first : first + length])
+        return torch.stack(found).float()
+
+    def _place(self, index: int) -> tuple["Shard", int]:
         shard = int(np.searchsorted(self._ends, index, side="right"))
-        data, truth = self._list[shard]
-        at = index - (int(self._ends[shard - 1]) if shard else 0)
-        return data[at], truth[at]
+        return self._list[shard], index - (int(self._ends[shard - 1]) if shard else 0)
 
-    def batch(
-        self, rng: np.random.Generator, size: int, vary: Vary | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Clips [size, T, features], truth [size, ROWS, 9] in frames of the clip, valid [size, T]."""
-        frames = self.spec.clip_frames
-        clips, truths, valid = [], [], np.ones((size, frames), np.float32)
-        for _ in range(size):
-            if vary is None:
-                clip, rows = self._piece(rng, frames)
-            else:
-                count = 1 + int(rng.random() < SECOND)
-                clip, rows = vary([self._piece(rng, frames + max(self.spec.lags)) for _ in range(count)], rng)
-            clips.append(clip)
-            truths.append(rows)
-            if rng.random() < 0.1:  # a young clip: the face has just been found
-                valid[len(clips) - 1, : rng.integers(1, frames - 16)] = 0
-        return torch.as_tensor(np.stack(clips)), torch.as_tensor(np.stack(truths)), torch.as_tensor(valid)
+    def _shard(self, shard: "Shard") -> Tensor:
+        if shard not in self._data:
+            path = self.folders[shard.folder] / f"{shard.number:06d}.npy"
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nobody writes to it
+                self._data[shard] = torch.from_numpy(np.load(path, mmap_mode="r")).to(self.device)
+        return self._data[shard]
 
-    def _piece(self, rng: np.random.Generator, length: int) -> Piece:
-        data, truth = self[int(rng.integers(len(self)))]
-        start = int(rng.integers(0, len(data) - length + 1))
-        rows = truth.copy()
-        rows[:, 1:4] -= start
-        return np.asarray(data[start : start + length]), rows
+
+class Shard(NamedTuple):
+    """One of a pool: which folder, and its number there. Said so, it is the same for all who look, whenever they do."""
+
+    folder: int
+    number: int
 
 
 def _check(folder: Path, spec: ModelSpec) -> None:

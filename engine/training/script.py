@@ -232,19 +232,20 @@ def draw_background(s: Script, rng: np.random.Generator, still: bool) -> None:
     sway = ((4, 0.6), (4, 0.6), (1.0, 0.5), (0.01, 0.4))
     s.pose = np.stack([wander(rng, t, size * calm, hz) for size, hz in sway], axis=1)
     s.light = draw_light(rng, t, s.camera)
-    _draw_gaze(s, rng, still)
+    begins = float(rng.exponential(0.8))
+    look(s, rng, float(t[-1]) if still else begins)
     s.jitter = (
         float(np.exp(rng.uniform(np.log(0.01), np.log(0.12)))),
         float(np.exp(rng.uniform(np.log(0.01), np.log(0.15)))),
     )
 
 
-def _draw_gaze(s: Script, rng: np.random.Generator, still: bool) -> None:
-    """Saccades, by a quick eye or a slow one; none where the person is still."""
+def look(s: Script, rng: np.random.Generator, onset_s: float) -> None:
+    """Saccades from `onset_s` on, by a quick eye or a slow one."""
     t = s.time_s
     gaze = np.zeros((len(t), 2), np.float32)
-    at = float(rng.exponential(0.8))
-    while at < t[-1] and not still:
+    at = onset_s
+    while at < t[-1]:
         step = min_jerk((t - at) / rng.uniform(0.03, 0.08))[:, None] * (rng.normal(0, [0.45, 0.25]) - gaze[-1])
         gaze = gaze + step.astype(np.float32)
         at += float(rng.exponential(rng.choice([0.4, 1.5])))

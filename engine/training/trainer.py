@@ -5,7 +5,6 @@ import ctypes
 import json
 import math
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,20 +14,24 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from engine.export import save_model
 from engine.mesnet import MESNet
 from engine.spec import ModelSpec
+from engine.training.batches import Batch, Draws, seen
+from engine.training.imprint import Imprinter
 from engine.training.loss import total_loss
 from engine.training.online import Online, judge
-from engine.training.pool import Pool, Vary
+from engine.training.pool import Pool
 from engine.training.stemmed import features_of
 from stream.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a run goes. `rate`: highest learning rate. `start`: weights to go on from, else from scratch."""
+    """How a run goes. `rate`: highest learning rate. `start`: weights to go on from, else from scratch. `workers`:
+    processes that draw what the next steps see; 0: drawn between the steps."""
 
     steps: int
     seed: int = 0
@@ -36,6 +39,7 @@ class Plan:
     batch: int = 32
     rate: float = 2e-3
     start: Path | None = None
+    workers: int = 0
 
 
 @dataclass(slots=True)
@@ -66,13 +70,14 @@ def cpu_has_bfloat16() -> bool:
 class Trainer:
     """One run in one folder."""
 
-    def __init__(self, out: Path, train: Pool, tune: Pool, plan: Plan, vary: Vary | None = None) -> None:
+    def __init__(self, out: Path, train: Pool, tune: Pool, plan: Plan, imprinter: Imprinter | None = None) -> None:
         for pool in (train, tune):
             if not len(pool):
                 named = ", ".join(map(str, pool.folders))
                 raise UserError(f"{named}: no finished shard; let python -m engine.training.pool end its first", 2)
-        self.out, self.train_pool, self.tune_pool, self.plan, self.vary = out, train, tune, plan, vary
+        self.out, self.train_pool, self.tune_pool, self.plan = out, train, tune, plan
         self.spec, self.device = train.spec, plan.device
+        self.draws = Draws(train, plan.seed, plan.batch, imprinter)
         torch.manual_seed(plan.seed)
         self.net = MESNet(self.spec).to(self.device)
         if plan.start:
@@ -80,7 +85,7 @@ class Trainer:
         decay = [p for p in self.net.parameters() if p.ndim > 1]
         rest = [p for p in self.net.parameters() if p.ndim <= 1]
         groups = [{"params": decay, "weight_decay": 0.02}, {"params": rest, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(groups, lr=plan.rate)
+        self.optimiser = torch.optim.AdamW(groups, lr=plan.rate, fused=plan.device != "cpu")
         self.average = torch.optim.swa_utils.AveragedModel(
             self.net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True
         )
@@ -98,41 +103,44 @@ class Trainer:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, refresh_per_second=1) as bar, ThreadPoolExecutor(1) as ahead:
-            drawn = ahead.submit(self.draw, self.progress.step)
+        with Progress(*columns, refresh_per_second=1) as bar:
             task = bar.add_task("training", total=self.plan.steps, completed=self.progress.step)
-            while self.progress.step < self.plan.steps:
-                rows, truth, valid, mirror = drawn.result()
-                drawn = ahead.submit(self.draw, self.progress.step + 1)
-                losses = self.step(rows, truth, valid, mirror)
+            for batch in self._batches():
+                losses = self.step(batch)
                 self.progress.step += 1
                 if self.progress.step % 50 == 0:
-                    for name, value in losses.items():
+                    said = {name: float(value) for name, value in losses.items()}
+                    for name, value in said.items():
                         self.progress.losses[name].append((self.progress.step, value))
-                    bar.update(task, completed=self.progress.step, description=f"loss {sum(losses.values()):.3f}")
+                    bar.update(task, completed=self.progress.step, description=f"loss {sum(said.values()):.3f}")
                 if self.progress.step % judge_every == 0 or self.progress.step == self.plan.steps:
                     self.judge()
                     bar.console.print(json.dumps({k: round(v, 4) for k, v in self.progress.judged[-1].items()}))
 
-    def draw(self, step: int) -> tuple[Tensor, Tensor, Tensor, bool]:
-        """What a step learns from: clips, truth and valid as of `Pool.batch`, and whether to look in a mirror.
+    def _batches(self) -> DataLoader[Batch]:
+        """What the steps from here on see, in their order. A step's batch depends on its number alone: a run that was
+        killed goes on as if it had not been."""
+        workers = self.plan.workers
+        return DataLoader(
+            self.draws,
+            batch_size=None,
+            sampler=range(self.progress.step, self.plan.steps),
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
+            multiprocessing_context="spawn" if workers else None,
+            pin_memory=self.device != "cpu",
+        )
 
-        It depends on the step's number alone: a run that was killed goes on as if it had not been.
-        """
-        if step % 100 == 0:
-            self.train_pool.refresh()
-        rng = np.random.default_rng([self.plan.seed, step])
-        return *self.train_pool.batch(rng, self.plan.batch, self.vary), bool(rng.random() < 0.5)
-
-    def step(self, rows: Tensor, truth: Tensor, valid: Tensor, mirror: bool) -> dict[str, float]:
+    def step(self, batch: Batch) -> dict[str, Tensor]:
         """One step of the optimiser; the losses by name."""
         self.net.train()
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate(self.progress.step)
-        rows, truth, valid = rows.to(self.device), truth.to(self.device), valid.to(self.device)
+        rows = seen(batch, self.train_pool, self.net.stem)
+        truth, valid = (table.to(self.device, non_blocking=True) for table in (batch.truth, batch.valid))
         device = torch.device(self.device).type
         with torch.autocast(device, dtype=torch.bfloat16, enabled=device != "cpu" or cpu_has_bfloat16()):
-            features = features_of(self.net, rows, mirror)
+            features = features_of(self.net, rows, batch.mirror)
         raw = self.net.raw_heads(features.float(), valid)
         losses = total_loss(raw, truth, valid, self.anchors)
         loss = torch.stack(list(losses.values())).sum()
@@ -141,7 +149,7 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 2.0)
         self.optimiser.step()
         self.average.update_parameters(self.net)
-        return {name: float(value.detach()) for name, value in losses.items()}
+        return {name: value.detach() for name, value in losses.items()}
 
     def judge(self) -> None:
         """Spot the tuning sequences as the live program would; keep the weights if they are the best so far."""
@@ -218,9 +226,11 @@ def plot(progress: Progress, path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
     for name, points in progress.losses.items():
         steps, values = np.array(points).T
-        left.plot(steps, np.convolve(values, np.ones(9) / 9, "same")[: len(steps)], label=name)
+        wide = min(9, len(values))
+        left.plot(steps[wide - 1 :], np.convolve(values, np.ones(wide) / wide, "valid"), label=name)
     left.set(yscale="log", xlabel="step", ylabel="loss", title="training")
-    left.legend()
+    if progress.losses:
+        left.legend()
     for name in ("f1", "f1_large", "recall_at_1_per_min"):
         right.plot([j["step"] for j in progress.judged], [j[name] for j in progress.judged], marker="o", label=name)
     right.set(ylim=(0, 1), xlabel="step", title="tuning people, live decisions")
