@@ -10,13 +10,13 @@ import pytest
 
 from engine import bench_data
 from engine.evaluation.truth import load_truth
-from engine.spec import ModelSpec
+from engine.spec import CLASSES, ModelSpec
 from engine.training import film_demo
 from engine.training.actors import build_actor, build_all, split_of
 from engine.training.camera import Camera
 from engine.training.curves import there_and_back
 from engine.training.film import Film, Setting, main, write_video
-from engine.training.film_pool import crops_of
+from engine.training.film_pool import crops_of, make_sequence
 from engine.training.film_truth import truth_of
 from engine.training.injection import WAYS, dragged_field, follow, injected, movement, peak, read_frames, warp_frame
 from engine.training.nuisances import NUISANCES, lone_nuisance
@@ -332,3 +332,18 @@ def test_scripts_with_an_hour_of_everything_can_be_filmed(actor, portrait):
         frames = frames_of(script, actor, portrait)
         assert len(frames) == len(script.time_s)
         assert all(f.shape == (240, 320, 3) and f.dtype == np.uint8 for f in itertools.islice(frames, 3))
+
+
+def test_an_unsteady_camera_changes_the_light_and_not_the_truth(folders, landmarker):
+    """The same happenings; the face gets lighter or darker by steps, through codec and aligner."""
+    ((_, who),) = bench_data.people(folders.data, "test").items()
+    folders.actors.mkdir()
+    build_all([who], folders.data, folders.actors, folders.face_model)
+    actors = sorted(folders.actors.glob("*.npz"))
+    steady, unsteady = (
+        make_sequence(0, 3, actors, folders.data, landmarker, ModelSpec(), stepping) for stepping in (False, True)
+    )
+    assert steady.labels == unsteady.labels
+    assert {label.kind for label in unsteady.labels} <= set(CLASSES)
+    light = [np.ptp(one.crops.mean(axis=(1, 2))) for one in (steady, unsteady)]
+    assert light[1] > light[0] + 8

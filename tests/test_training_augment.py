@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.spec import ModelSpec
-from engine.training.augment import another_face, distorted, overlaid, true_of_both
+from engine.training.augment import another_face, distorted, overlaid, shiver, true_of_both
 from engine.training.loss import ABSENT, BLINK, MICRO, UNKNOWN
 from engine.training.stemmed import join_stem, split_stem, unsquashed
 
@@ -78,3 +78,19 @@ def test_what_is_true_of_either_is_true_of_both():
 
 def test_two_micro_expressions_are_not_laid_over_each_other():
     assert true_of_both(truth([MICRO, 20, 25, 32, 1]), truth([MICRO, 30, 35, 42, 1]), 0.5) is None
+
+
+def test_a_noisier_camera_errs_by_as_much_as_is_asked_and_not_twice_alike():
+    """A place that errs by s in every frame moves by s times the root of two over any lag; neighbours err alike."""
+    sizes = torch.tensor([0.0, 0.01, 0.03])
+    noise = shiver(sizes, 5, SPEC)
+    assert noise.shape == (3, SPEC.clip_frames, LAGS, 2, 16, 16)
+    inner = noise[..., 1:-1, 1:-1]
+    rms = inner.square().mean(dim=(1, 3, 4, 5)).sqrt()
+    torch.testing.assert_close(rms, (sizes * 2**0.5)[:, None].expand(3, LAGS), rtol=0.05, atol=0)
+    beside = (inner[..., 1:] * inner[..., :-1]).mean() / inner.square().mean()
+    assert 0.5 < beside < 0.8
+    # over a lag of 6 = over 3, and over 3 before that
+    torch.testing.assert_close(noise[:, 3:, 1], noise[:, 3:, 0] + noise[:, :-3, 0], rtol=0, atol=1e-6)
+    assert torch.equal(noise, shiver(sizes, 5, SPEC))
+    assert not torch.equal(noise, shiver(sizes, 6, SPEC))

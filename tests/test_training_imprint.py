@@ -21,6 +21,7 @@ from engine.training.imprint import (
     Imprinter,
     Movement,
     imprinted,
+    moved_by,
     reversed_rows,
     reversed_truth,
     together,
@@ -90,7 +91,7 @@ def as_the_stem_looks(field):
 def added(rows, *moving):
     """One clip [T, features] with movements added."""
     courses, cells = together([moving], dataclasses.replace(SPEC, clip_frames=len(rows)))
-    return imprinted(rows[None], courses, cells, MotionStem(SPEC), SPEC)[0]
+    return imprinted(rows[None], moved_by(courses, cells), MotionStem(SPEC), SPEC)[0]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -139,7 +140,7 @@ def test_what_nothing_is_added_to_stays(path, imprinter):
     _, motion = imprinter.movement(np.random.default_rng(0), 10.0, FRAMES)
     faint = Movement(motion.courses * 1e-6, motion.cells)
     courses, cells = together([[], [motion], [faint]], dataclasses.replace(SPEC, clip_frames=FRAMES))
-    still, moved, hardly = imprinted(plain.expand(3, -1, -1), courses, cells, MotionStem(SPEC), SPEC)
+    still, moved, hardly = imprinted(plain.expand(3, -1, -1), moved_by(courses, cells), MotionStem(SPEC), SPEC)
     assert torch.equal(still, plain)
     assert not torch.allclose(moved, plain, atol=0.1)
     torch.testing.assert_close(hardly, plain, atol=0.03, rtol=0.02)

@@ -55,6 +55,19 @@ def overlaid(rows: Tensor, over: Tensor, share: Tensor, spec: ModelSpec) -> Tens
     return join_stem(torch.cat([motion, local[:, 2 * lags :]], dim=1), affine).reshape(rows.shape)
 
 
+def shiver(sizes: Tensor, seed: int, spec: ModelSpec) -> Tensor:
+    """What a noisier camera adds to the motion over each lag, [N, T, L, 2, G, G] crop px.
+
+    Every cell's place errs by `sizes` [N] px (rms) in every frame anew, neighbours alike, since their windows overlap.
+    """
+    history, frames = max(spec.lags), spec.clip_frames
+    chance = torch.Generator(sizes.device).manual_seed(seed)
+    shape = (len(sizes), (history + frames) * 2, GRID, GRID)
+    err = F.avg_pool2d(torch.randn(shape, generator=chance, device=sizes.device), 3, stride=1, padding=1)
+    err = (err * 3 * sizes[:, None, None, None]).reshape(len(sizes), -1, 2, GRID, GRID)
+    return torch.stack([err[:, history:] - err[:, history - lag : -lag] for lag in spec.lags], dim=2)
+
+
 def true_of_both(truth: NDArray[np.float32], theirs: NDArray[np.float32], share: float) -> NDArray[np.float32] | None:
     """What is true, [M, 9], when `share` of a second clip's motion is laid over a first one; None where two
     micro-expressions would meet."""

@@ -13,14 +13,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from engine.mesnet import MotionStem
-from engine.training.augment import another_face, distorted, overlaid, true_of_both
-from engine.training.imprint import Imprinter, Movement, imprinted, reversed_rows, reversed_truth, together
+from engine.training.augment import another_face, distorted, overlaid, shiver, true_of_both
+from engine.training.imprint import Imprinter, Movement, imprinted, moved_by, reversed_rows, reversed_truth, together
 from engine.training.pool import Pool
 
-SECOND = 0.4
+SECOND = 0.5
 """Share of clips that another one's motion is laid over."""
 BACKWARDS = 1 / 3
 """Share of pieces that are played backwards."""
+NOISE_PX = (0.004, 0.04)
 YOUNG = 0.1
 """Share of clips whose beginning is hidden: the face has just been found."""
 
@@ -30,7 +31,8 @@ class Changes(NamedTuple):
 
     `backwards` int64[R]: pieces that are played backwards. `theta` float32[N + M, 2, 3] and `gain` float32[N + M]: see
     `augment.distorted`. `under` int64[M] and `share` float32[M]: which clip each piece beyond the N lies over, and how
-    much of it. `courses` [N, K, T, L], `cells` [N, K, 2, G, G]: what is imprinted, see `imprint.together`.
+    much of it. `noise` float32[N]: see `augment.shiver`, drawn by `noise_seed`. `courses` [N, K, T, L], `cells`
+    [N, K, 2, G, G]: what is imprinted, see `imprint.together`.
     """
 
     backwards: Tensor
@@ -38,6 +40,8 @@ class Changes(NamedTuple):
     gain: Tensor
     under: Tensor
     share: Tensor
+    noise: Tensor
+    noise_seed: Tensor
     courses: Tensor
     cells: Tensor
 
@@ -121,9 +125,16 @@ class Draws(Dataset[Batch]):
             torch.tensor(gain),
             torch.tensor(under, dtype=torch.long),
             torch.tensor(shares, dtype=torch.float32),
+            torch.tensor([_noise(rng) for _ in moving], dtype=torch.float32),
+            torch.tensor(int(rng.integers(2**31))),
             *together(moving, self.spec),
         )
         return pieces, truths, changes
+
+
+def _noise(rng: np.random.Generator) -> float:
+    """Half of the clips come from a noisier camera; a good one errs by some 0.02 px (docs/alignment.md)."""
+    return float(np.exp(rng.uniform(*np.log(NOISE_PX)))) if rng.random() < 0.5 else 0.0
 
 
 @torch.no_grad()
@@ -143,4 +154,5 @@ def seen(batch: Batch, pool: Pool, stem: MotionStem) -> Tensor:
     if len(changes.under):
         laid = overlaid(clips[changes.under], over, changes.share, spec)
         clips = clips.index_copy(0, changes.under, laid)
-    return imprinted(clips, changes.courses, changes.cells, stem, spec)
+    noise = shiver(changes.noise, int(batch.changes.noise_seed), spec)
+    return imprinted(clips, moved_by(changes.courses, changes.cells) + noise, stem, spec)

@@ -273,6 +273,7 @@ def main(arguments: list[str] | None = None) -> int:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--demo", action="store_true", help="the clip that is shipped, with its truth")
     what.add_argument("--real-aligner", type=int, metavar="N", help="N training sequences, as shards of a pool")
+    parser.add_argument("--unsteady", action="store_true", help="N sequences by a camera whose exposure steps")
     parser.add_argument("--data", type=Path, required=True, help="folder that holds portraits/")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--actors", type=Path, help="folder that python -m engine.training.actors wrote")

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engine.spec import ModelSpec
+from engine.spec import CLASSES, ModelSpec
 from engine.training.actors import actors_of, kept_actor
 from engine.training.film import Film, Image, draw_setting, portrait_of, write_video
+from engine.training.nuisances import step_exposure
 from engine.training.pool import LENGTH, SHARD, Sequence, prepare, store
 from engine.training.render import on_grid
 from engine.training.script import Script, draw_script
@@ -58,18 +59,29 @@ def filmed(
 
 
 def make_sequence(
-    index: int, seed: int, actors: list[Path], data: Path, landmarker: Landmarker, spec: ModelSpec
+    index: int,
+    seed: int,
+    actors: list[Path],
+    data: Path,
+    landmarker: Landmarker,
+    spec: ModelSpec,
+    unsteady: bool = False,
 ) -> Sequence:
-    """Sequence `index` of the pool that `seed` names; as `pool.make_sequence`, but filmed. Raises UserError."""
+    """Sequence `index` of the pool that `seed` names; as `pool.make_sequence`, but filmed. Raises UserError.
+
+    `unsteady`: by a camera whose exposure steps every two seconds or so.
+    """
     rng = np.random.default_rng([seed, index])
     frames = LENGTH + max(spec.lags)
     for _ in range(TRIES):
         actor = kept_actor(actors[int(rng.integers(len(actors)))])
         script = draw_script(rng, frames / spec.fps)
+        if unsteady:
+            step_exposure(script, rng)
         film = Film(script, actor, portrait_of(actor, data), draw_setting(rng, *PICTURE_PX), rng)
         crops = filmed(film, script, landmarker, spec, frames)
         if crops is not None:
-            return Sequence(crops, script.labels)
+            return Sequence(crops, [label for label in script.labels if label.kind in CLASSES])
     raise UserError(
         f"sequence {index} of seed {seed}: no face seen in {TRIES} films; are --actors and --data of one kind?"
     )
@@ -80,11 +92,12 @@ def _landmarker(face_model: Path) -> Landmarker:
     return Landmarker(face_model)
 
 
-def _make_shard(job: tuple[int, int, list[Path], Path, Path, Path]) -> None:
-    number, seed, actors, data, face_model, folder = job
+def _make_shard(job: tuple[int, int, list[Path], Path, Path, Path, bool]) -> None:
+    number, seed, actors, data, face_model, folder, unsteady = job
     torch.set_num_threads(1)
     spec, landmarker = ModelSpec(), _landmarker(face_model)
-    made = [make_sequence(number * SHARD + i, seed, actors, data, landmarker, spec) for i in range(SHARD)]
+    indices = range(number * SHARD, (number + 1) * SHARD)
+    made = [make_sequence(i, seed, actors, data, landmarker, spec, unsteady) for i in indices]
     store(folder, number, made, spec)
 
 
@@ -100,7 +113,7 @@ def make(options: argparse.Namespace) -> None:
     seed = options.seed + {"train": 9, "tune": 1_000_009}[options.split]
     numbers = range((options.real_aligner + SHARD - 1) // SHARD)
     jobs = [
-        (n, seed, actors, options.data, face_model, options.out)
+        (n, seed, actors, options.data, face_model, options.out, options.unsteady)
         for n in numbers
         if not (options.out / f"{n:06d}.npy").exists()
     ]

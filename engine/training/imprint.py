@@ -185,11 +185,17 @@ def together(moving: Sequence[Sequence[Movement]], spec: ModelSpec) -> tuple[Ten
     return courses, cells
 
 
-def imprinted(rows: Tensor, courses: Tensor, cells: Tensor, stem: MotionStem, spec: ModelSpec) -> Tensor:
-    """Stem rows [N, T, features] with movements added (see `together`): as the stem would have said, nearly."""
+def moved_by(courses: Tensor, cells: Tensor) -> Tensor:
+    """Movements (see `together`) as the motion over each lag, [N, T, L, 2, G, G] crop px."""
+    return torch.einsum("nktl,nkcgh->ntlcgh", courses, cells)
+
+
+def imprinted(rows: Tensor, motion: Tensor, stem: MotionStem, spec: ModelSpec) -> Tensor:
+    """Stem rows [N, T, features] with motion [N, T, L, 2, G, G], crop px, added: as the stem would say, nearly."""
     local, affine = split_stem(rows, spec)
     lags = len(spec.lags)
-    motion = torch.einsum("nktl,nkcgh->ntlcgh", courses, cells).flatten(0, 1)
+    none = ~motion.flatten(1).any(dim=1)
+    motion = motion.flatten(0, 1)
     u, v, cx, cy, residual = local.split(lags, dim=1)
     u, v, before = unsquashed(u), unsquashed(v), unsquashed(affine).reshape(len(local), lags, 3, 2)
     common = torch.einsum("bg,tlbc->tlcg", stem.basis, before).reshape(len(local), lags, 2, *u.shape[2:])
@@ -197,7 +203,7 @@ def imprinted(rows: Tensor, courses: Tensor, cells: Tensor, stem: MotionStem, sp
     u, v, after = stem.without_affine(u, v, cx * cy)
     moved = join_stem(torch.cat([squashed(u), squashed(v), cx, cy, residual], dim=1), squashed(after))
     # the affine fit is robust, so not quite idempotent: what nothing was added to stays as it was
-    return torch.where(courses.any(dim=(1, 2, 3))[:, None, None], moved.reshape(rows.shape), rows)
+    return torch.where(none[:, None, None], rows, moved.reshape(rows.shape))
 
 
 def reversed_truth(truth: NDArray[np.float32], last: int) -> NDArray[np.float32]:

@@ -62,7 +62,7 @@ def _gaze(script: Script, rng: np.random.Generator) -> Script:
     return script
 
 
-def _exposure(script: Script, rng: np.random.Generator) -> Script:
+def step_exposure(script: Script, rng: np.random.Generator) -> Script:
     """Auto-exposure and lamps: every 2 s or so the picture gets lighter or darker within one to ten frames."""
     t, at = script.time_s, 1.0
     while at < t[-1]:
@@ -103,7 +103,7 @@ def _poor_picture(script: Script, rng: np.random.Generator) -> Script:
 
 OTHERS: dict[str, Callable[[Script, np.random.Generator], Script]] = {
     "gaze": _gaze,
-    "exposure": _exposure,
+    "exposure": step_exposure,
     "flicker": _flicker,
     "noise": _poor_picture,
 }
