@@ -189,6 +189,19 @@ def test_the_hot_loop_allocates_nothing(full_model: Model, moving_crops, name: s
 
 
 @pytest.mark.needs_cuda
+@pytest.mark.parametrize("name", GPU)
+def test_a_graph_writes_into_nobody_elses_memory(full_model: Model, moving_crops, name: str) -> None:
+    """What is allocated after capture, in pieces of all sizes, stays as it was through hops of every batch size."""
+    runtime = gpu_runtime(full_model, name, 64, "fp32")
+    scorer: Scorer[int] = Scorer(runtime, full_model.spec)
+    sizes = [1 << k for k in range(4, 26)] * 4
+    others = [torch.full((size,), 7, dtype=torch.uint8, device="cuda") for size in sizes]
+    for faces in (1, 8, 64):
+        scorer.heads({face: moving_crops(4, full_model.spec.crop_px, face) for face in range(faces)})
+    assert all(bool((other == 7).all()) for other in others)
+
+
+@pytest.mark.needs_cuda
 def test_more_faces_than_a_part(full_model: Model, moving_crops) -> None:
     runtime = torch_runtime(full_model, PART + 3, "cuda")
     scorer: Scorer[int] = Scorer(runtime, full_model.spec)

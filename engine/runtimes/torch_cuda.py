@@ -57,10 +57,16 @@ class _Inputs:
 
 @dataclass(frozen=True, slots=True)
 class _Hop:
-    """One batch size: pinned inputs and outputs, and the graph that goes from the ones to the others."""
+    """One batch size: pinned inputs and outputs, and the graph that goes from the ones to the others.
+
+    `device` and `halves` are never read again: a graph knows addresses, it keeps nothing alive. Were they given back,
+    each replay would write into memory that others have got by then.
+    """
 
     host: _Inputs
+    device: _Inputs
     out: Tensor
+    halves: tuple[Features, Heads]
     graph: "torch.cuda.CUDAGraph"
 
 
@@ -167,7 +173,7 @@ class TorchRuntime:
             with torch.cuda.graph(graph, stream=self._stream):
                 hop()
             self._stream.synchronize()
-        return _Hop(host, out, graph)
+        return _Hop(host, device, out, (features_half, heads_half), graph)
 
 
 def torch_runtime(
