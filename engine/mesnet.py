@@ -133,7 +133,7 @@ class STCN2D(nn.Module):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        lags, widths = len(spec.lags), (32, 64, 96)
+        lags, widths = len(spec.lags), (64, 128, 160)
         self.enter = nn.Conv2d(STEM_CHANNELS * lags, widths[0], 3, padding=1)
         # faces are aligned, so a place means a part of the face: let the first layer know where it is
         self.place = nn.Parameter(

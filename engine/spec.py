@@ -24,7 +24,7 @@ class ModelSpec:
     hop_frames: int = 4
     crop_px: int = 128
     lags: tuple[int, ...] = (3, 6, 12)
-    channels: int = 64
+    channels: int = 96
     stride: int = 2
     oldest_centre: int = 0
     anchors: tuple[int, ...] = (7, 11, 15, 21)

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,7 +24,18 @@ from engine.training.pool import Pool
 from engine.training.trainer import Plan, Trainer, keep_memory
 from stream.errors import UserError
 
-RECIPES = {"small": {"sequences": 4000, "steps": 7000}, "full": {"sequences": 60000, "steps": 120000}}
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How many sequences are made, and how many steps of how many clips are made on them, at which learning rate."""
+
+    sequences: int
+    steps: int
+    batch: int
+    rate: float
+
+
+RECIPES = {"small": Recipe(2000, 1400, 32, 2e-3), "full": Recipe(20_000, 30_000, 128, 3e-3)}
 """`small` fits an hour of 2 CPU cores, `full` is for a GPU."""
 
 
@@ -49,7 +61,7 @@ def prepare_pools(options: argparse.Namespace) -> tuple[list[Path], list[Path]]:
     actors, train, tune = (options.out / name for name in ("actors", "pool-train", "pool-tune"))
     if not any(actors.glob("*.npz")):
         make("engine.training.actors", "--data", str(options.data), "--out", str(actors))
-    count = options.sequences or RECIPES[options.recipe]["sequences"]
+    count = options.sequences or RECIPES[options.recipe].sequences
     for split, folder, n in (("tune", tune, max(64, count // 25)), ("train", train, count)):
         asked = {"actors": actors, "out": folder, "split": split, "sequences": n, "device": options.device}
         make("engine.training.pool", *(word for k, v in asked.items() for word in (f"--{k}", str(v))))
@@ -75,8 +87,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--recipe", choices=tuple(RECIPES), default="small")
     parser.add_argument("--sequences", type=int, help="how many sequences to make (default: the recipe's)")
     parser.add_argument("--steps", type=int, help="steps of the optimiser (default: the recipe's)")
-    parser.add_argument("--batch", type=int, default=32, help="clips a step")
-    parser.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
+    parser.add_argument("--batch", type=int, help="clips a step (default: the recipe's)")
+    parser.add_argument("--rate", type=float, help="highest learning rate (default: the recipe's)")
     parser.add_argument("--start", type=Path, help="mesnet.safetensors to go on from, else from scratch")
     parser.add_argument("--judge-every", type=int, default=1000, help="steps between two judgements")
     parser.add_argument("--seed", type=int, default=0)
@@ -97,8 +109,9 @@ def main(arguments: list[str] | None = None) -> int:
         keep_memory()
         folders, others = prepare_pools(options)
         train, tune = Pool(folders, ModelSpec(), options.device), Pool(others, ModelSpec())
-        steps = options.steps or RECIPES[options.recipe]["steps"]
-        plan = Plan(steps, options.seed, options.device, options.batch, options.rate, options.start, options.workers)
+        recipe = RECIPES[options.recipe]
+        steps, batch, rate = options.steps or recipe.steps, options.batch or recipe.batch, options.rate or recipe.rate
+        plan = Plan(steps, options.seed, options.device, batch, rate, options.start, options.workers)
         began = time.monotonic()
         actors = options.imprint or (options.out / "actors" if options.data else None)
         imprinter = Imprinter(actors_of(actors, "train"), train.spec) if actors else None
