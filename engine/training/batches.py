@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from engine.mesnet import MotionStem
 from engine.training.augment import another_face, distorted, overlaid, shiver, true_of_both
+from engine.training.curves import log_uniform
 from engine.training.imprint import Imprinter, Movement, imprinted, moved_by, reversed_rows, reversed_truth, together
 from engine.training.pool import Pool
 
@@ -22,6 +23,7 @@ SECOND = 0.5
 BACKWARDS = 1 / 3
 """Share of pieces that are played backwards."""
 NOISE_PX = (0.004, 0.04)
+"""How much a noisier camera errs, rms; see `augment.shiver`."""
 YOUNG = 0.1
 """Share of clips whose beginning is hidden: the face has just been found."""
 
@@ -134,7 +136,7 @@ class Draws(Dataset[Batch]):
 
 def _noise(rng: np.random.Generator) -> float:
     """Half of the clips come from a noisier camera; a good one errs by some 0.02 px (docs/alignment.md)."""
-    return float(np.exp(rng.uniform(*np.log(NOISE_PX)))) if rng.random() < 0.5 else 0.0
+    return log_uniform(rng, *NOISE_PX) if rng.random() < 0.5 else 0.0
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.training.curves import Curve, min_jerk, wander
+from engine.training.curves import Curve, log_uniform, min_jerk, wander
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ def draw_camera(rng: np.random.Generator) -> Camera:
     return Camera(
         fps=fps,
         dropped=float(rng.choice([0, 0.02, 0.08], p=[0.75, 0.15, 0.1])),
-        resolution=float(np.exp(rng.uniform(np.log(0.6), np.log(1.8)))),
-        noise=float(np.exp(rng.uniform(np.log(0.6), np.log(6.0)))),
+        resolution=log_uniform(rng, 0.6, 1.8),
+        noise=log_uniform(rng, 0.6, 6.0),
         smear=float(rng.choice([0.0, rng.uniform(0.1, 0.45)], p=[0.75, 0.25])),
         codec=codec,
         quality=int(rng.integers(45, 96)) if codec == "mjpeg" else int(rng.integers(18, 33)),

@@ -10,6 +10,11 @@ Ease = Callable[[NDArray], NDArray]
 """0 -> 1 over 0..1, held on either side."""
 
 
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """A size from `low` to `high`, as likely between 1 and 2 as between 2 and 4."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
 def min_jerk(x: NDArray) -> NDArray:
     """0 -> 1 over x in 0..1 with zero speed and acceleration at both ends (Flash and Hogan 1985)."""
     x = np.clip(x, 0, 1)

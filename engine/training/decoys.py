@@ -9,7 +9,7 @@ mouths speak, eyes look elsewhere.
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.training.curves import Curve, Ease, min_jerk, raised_cosine, ramp, there_and_back
+from engine.training.curves import Curve, Ease, log_uniform, min_jerk, raised_cosine, ramp, there_and_back
 from engine.training.script import Label, Script, add_head, add_movement, add_speech, look
 
 SHORTEST_S = 0.9
@@ -29,7 +29,7 @@ def add_decoy(s: Script, rng: np.random.Generator, onset_s: float) -> Label | No
     if course == "gaze":
         look(s, rng, onset_s)
         return None
-    size = float(np.exp(rng.uniform(np.log(0.7), np.log(8.0))))
+    size = log_uniform(rng, 0.7, 8.0)
     ease = (min_jerk, raised_cosine, ramp)[int(rng.integers(3))]
     if course == "again":
         curve, offset_s = _again(s.time_s, rng, onset_s, ease)

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from engine.spec import ModelSpec
 from engine.training.actors import Actor, build_actor
 from engine.training.camera import draw_camera
+from engine.training.curves import log_uniform
 from engine.training.film import CENTRE, Image
 from engine.training.film_pool import filmed
 from engine.training.injection import Injection, follow, movement, read_frames, warp_frame
@@ -183,7 +184,7 @@ def _pictures(
 ) -> Iterator[Image]:
     """The take's frames `shown`, moved by the injections, in another size and light, before a noisier camera."""
     height, width = take.images[0].shape[:2]
-    share = float(np.exp(rng.uniform(*np.log(FACE_PX)))) / _face_px(take.matrices[0], take.actor)
+    share = log_uniform(rng, *FACE_PX) / _face_px(take.matrices[0], take.actor)
     size = 2 * round(width * share / 2), 2 * round(height * share / 2)
     look_up = cv2.INTER_AREA if share < 1 else cv2.INTER_CUBIC
     gain, offset = (float(rng.uniform(0.7, 1.2)), float(rng.uniform(-15, 15))) if rng.random() < 0.5 else (1.0, 0.0)

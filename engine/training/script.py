@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from engine.spec import REGIONS
 from engine.training.camera import Camera, draw_camera, draw_light, draw_times
-from engine.training.curves import Curve, min_jerk, raised_cosine, ramp, there_and_back, wander
+from engine.training.curves import Curve, log_uniform, min_jerk, raised_cosine, ramp, there_and_back, wander
 from engine.training.repertoire import (
     MACRO_SHAPES,
     ME_UNITS,
@@ -172,12 +172,12 @@ def add_macro(s: Script, rng: np.random.Generator, onset_s: float) -> None:
     curve = there_and_back(s.time_s, onset_s, apex_s, offset_s, hold)
     if rng.random() < 0.45:  # faint and local, like a micro-expression that stays
         units = rng.choice(list(ME_UNITS), size=rng.integers(1, 3), replace=False)
-        size = float(np.exp(rng.uniform(np.log(0.8), np.log(7))))
+        size = log_uniform(rng, 0.8, 7)
         for unit in units:
             left, right = (size * float(rng.choice([0.1, 1.0], p=[0.2, 0.8])) for _ in "LR")
             s.add_sides(str(unit), left, right, curve)
     else:
-        size = float(np.exp(rng.uniform(np.log(0.1), 0)))
+        size = log_uniform(rng, 0.1, 1)
         for name in sorted(set(rng.choice(MACRO_SHAPES, size=rng.integers(1, 4)).tolist())):
             for action in ("smile_L", "smile_R") if name == "smile" else (name,):
                 s.add(action, size * float(rng.uniform(0.5, 1)) * curve)
@@ -235,8 +235,8 @@ def draw_background(s: Script, rng: np.random.Generator, still: bool) -> None:
     begins = float(rng.exponential(0.8))
     look(s, rng, float(t[-1]) if still else begins)
     s.jitter = (
-        float(np.exp(rng.uniform(np.log(0.01), np.log(0.12)))),
-        float(np.exp(rng.uniform(np.log(0.01), np.log(0.15)))),
+        log_uniform(rng, 0.01, 0.12),
+        log_uniform(rng, 0.01, 0.15),
     )
 
 
@@ -276,7 +276,7 @@ def draw_script(
 
 def usual_amplitude(rng: np.random.Generator) -> float:
     """From what hardly shows to what nobody misses, in px on a 256-px face."""
-    return float(np.exp(rng.uniform(np.log(0.7), np.log(6.0))))
+    return log_uniform(rng, 0.7, 6.0)
 
 
 def _draw_micros(
