@@ -36,8 +36,8 @@ from stream.face_model import locate
 from stream.landmarks import Landmarker
 
 SPEC = ModelSpec()
-HISTORY, FRAMES = max(SPEC.lags), 40
-MOTION = 2 * len(SPEC.lags) * 256  # columns of u and v
+HISTORY, FRAMES, LAGS = max(SPEC.lags), 40, len(SPEC.lags)
+MOTION = 2 * LAGS * 256  # columns of u and v
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +131,13 @@ def test_a_turn_of_the_head_is_as_large_as_in_a_clip(path, imprinter):
     curves, cells = imprinter._parts(script, actor, np.random.default_rng(0))
     np.testing.assert_allclose(curves[0], np.linspace(0, 3, FRAMES), rtol=1e-6)
     np.testing.assert_allclose(cells[0], as_the_stem_looks(actor.maps[actor.index["yaw"][0]]), atol=1e-4)
+
+
+def test_what_is_over_before_the_clip_begins_moves_nothing(path, imprinter):
+    curves, cells = imprinter._parts(still_script(np.arange(FRAMES) / SPEC.fps, STILL), kept_actor(path), None)
+    assert curves.shape == (0, FRAMES)
+    plain = stemmed(crops_of(path))
+    assert torch.equal(added(plain, Movement(np.zeros((0, FRAMES, LAGS), np.float32), cells)), plain)
 
 
 def test_what_nothing_is_added_to_stays(path, imprinter):
