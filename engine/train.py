@@ -35,7 +35,7 @@ class Recipe:
     rate: float
 
 
-RECIPES = {"small": Recipe(2000, 1400, 32, 2e-3), "full": Recipe(20_000, 30_000, 128, 3e-3)}
+RECIPES = {"small": Recipe(2400, 2400, 32, 2e-3), "full": Recipe(20_000, 30_000, 128, 3e-3)}
 """`small` fits an hour of 2 CPU cores, `full` is for a GPU."""
 
 
