@@ -186,6 +186,21 @@ def test_another_process_draws_the_same(pool, actors):
     assert torch.equal(seen(here, pool, STEM), seen(there, pool, STEM))
 
 
+@pytest.mark.needs_cuda
+def test_a_gpu_sees_what_the_cpu_sees_and_trains(pool, actors, tmp_path):
+    """All but the noise, which every kind of device draws by itself; then a run, its clips drawn in another process."""
+    imprinter = Imprinter([actors / "x.npz"], SPEC)
+    batch = Draws(pool, 3, 8, imprinter)[7]
+    batch = batch._replace(changes=batch.changes._replace(noise=torch.zeros(8)))
+    there = Pool(pool.folders, SPEC, "cuda")
+    torch.testing.assert_close(
+        seen(batch, there, MotionStem(SPEC).cuda()).cpu(), seen(batch, pool, STEM), atol=5e-3, rtol=5e-3
+    )
+    trainer = Trainer(tmp_path, there, pool, Plan(steps=4, device="cuda", batch=2, workers=1), imprinter)
+    trainer.run(judge_every=2)
+    assert [judged["step"] for judged in trainer.progress.judged] == [2, 4]
+
+
 def test_clips_end_at_every_hop_as_the_live_programs():
     feats = torch.arange(1, 11).float()[:, None]
     spec = ModelSpec(clip_frames=6, hop_frames=4, stride=2)
