@@ -53,14 +53,14 @@ def _motion(crops: NDArray[np.uint8]) -> tuple[NDArray, NDArray, NDArray[np.bool
     try:
         import torch
 
-        from engine.mesnet import STEM_CHANNELS, MotionStem
+        from engine.mesnet import STEM_CHANNELS, MotionStem, grid_side
         from engine.training.pool import through_stem
     except ImportError:
         raise UserError("measuring what can be seen needs torch; run: pip install mestream[train]", 2) from None
     spec = ModelSpec()
     torch.set_num_threads(1)
     rows = through_stem(MotionStem(spec), crops, spec).astype(np.float64)
-    lags, side = len(spec.lags), spec.crop_px // MotionStem.grid_px
+    lags, side = len(spec.lags), grid_side(spec)
     maps = rows[:, : STEM_CHANNELS * lags * side * side].reshape(-1, STEM_CHANNELS, lags, side, side)[:, :, LAG]
     u, v = (np.sign(m) * np.expm1(np.abs(m)) / 10 for m in (maps[:, 0], maps[:, 1]))  # undo the stem's asinh(10 u)
     return u, v, np.median(maps[:, 2] * maps[:, 3], axis=0) >= TRUSTED

@@ -29,7 +29,8 @@ from engine.training.film_truth import truth_of
 from engine.training.footage import PEOPLE
 from engine.training.injection import WAYS, follow, injected, movement
 from engine.training.nuisances import NUISANCES, lone_nuisance
-from engine.training.script import Script, draw_script, still_script
+from engine.training.scenes import draw_script
+from engine.training.script import Script, still_script
 from stream.errors import UserError
 from stream.face_model import locate
 from stream.landmarks import Landmarker

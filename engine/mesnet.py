@@ -31,6 +31,11 @@ MOTION_FLOOR = 4.0
 """Ridge of the least squares, in (grey levels / px)^2: gradient energy that webcam noise makes on its own."""
 
 
+def grid_side(spec: ModelSpec) -> int:
+    """G: cells along a side of the motion grid."""
+    return spec.crop_px // MotionStem.grid_px
+
+
 class MotionStem(nn.Module):
     """Closed-form local displacement between a crop and its lagged crops (Lucas and Kanade 1981), nothing learnt.
 
@@ -46,7 +51,7 @@ class MotionStem(nn.Module):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        self.side = spec.crop_px // self.grid_px
+        self.side = grid_side(spec)
         self.lags = len(spec.lags)
         # derivatives of a Gaussian, sigma 1 px, at every second px: enough for structure that survives a webcam
         x = torch.arange(-3, 4, dtype=torch.float32)
@@ -136,15 +141,13 @@ class STCN2D(nn.Module):
         lags, widths = len(spec.lags), (64, 128, 160)
         self.enter = nn.Conv2d(STEM_CHANNELS * lags, widths[0], 3, padding=1)
         # faces are aligned, so a place means a part of the face: let the first layer know where it is
-        self.place = nn.Parameter(
-            torch.zeros(widths[0], spec.crop_px // MotionStem.grid_px, spec.crop_px // MotionStem.grid_px)
-        )
+        self.place = nn.Parameter(torch.zeros(widths[0], grid_side(spec), grid_side(spec)))
         self.norm1 = nn.BatchNorm2d(widths[0])
         self.down1 = nn.Conv2d(widths[0], widths[1], 3, stride=2, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(widths[1])
         self.down2 = nn.Conv2d(widths[1], widths[2], 3, stride=2, padding=1, bias=False)
         self.norm3 = nn.BatchNorm2d(widths[2])
-        cells = (spec.crop_px // MotionStem.grid_px // 4) ** 2
+        cells = (grid_side(spec) // 4) ** 2
         self.leave = nn.Linear(widths[2] * cells + 6 * lags, spec.channels)
 
     def forward(self, local: Tensor, affine: Tensor) -> Tensor:

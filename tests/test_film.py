@@ -20,7 +20,8 @@ from engine.training.film_pool import crops_of, make_sequence
 from engine.training.film_truth import truth_of
 from engine.training.injection import WAYS, dragged_field, follow, injected, movement, peak, read_frames, warp_frame
 from engine.training.nuisances import NUISANCES, lone_nuisance
-from engine.training.script import Label, Script, draw_script
+from engine.training.scenes import draw_script
+from engine.training.script import Label, Script
 from stream.errors import UserError
 from stream.face_model import locate
 from stream.landmarks import Landmarker

@@ -41,7 +41,7 @@ def motion_of(rows):
 def test_another_face_moves_nearly_alike(seed):
     """Proportions change by some per cent and liveliness by at most a third: the motion stays recognisable."""
     rows = clip(seed)
-    theta, liveliness = another_face(np.random.default_rng(seed))
+    theta, liveliness = another_face(np.random.default_rng(seed), SPEC)
     (still, other) = distorted(
         torch.stack([rows, rows]),
         torch.as_tensor(np.stack([[[1, 0, 0], [0, 1, 0]], theta]), dtype=torch.float32),

@@ -13,18 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.mesnet import MotionStem
+from engine.mesnet import grid_side
 from engine.spec import ModelSpec
 from engine.training.loss import ABSENT, MICRO, UNKNOWN
 from engine.training.stemmed import join_stem, split_stem, squashed, unsquashed
 
-GRID = ModelSpec().crop_px // MotionStem.grid_px
-"""Side of the motion grid, cells."""
 
-
-def another_face(rng: np.random.Generator) -> tuple[NDArray[np.float32], float]:
+def another_face(rng: np.random.Generator, spec: ModelSpec) -> tuple[NDArray[np.float32], float]:
     """How a face is a little wider or higher, shifted, turned: [2, 3] as of `affine_grid`; and how much livelier."""
-    turn, shift = rng.normal(0, 0.04), rng.normal(0, 0.5, 2) * 2 / GRID
+    turn, shift = rng.normal(0, 0.04), rng.normal(0, 0.5, 2) * 2 / grid_side(spec)
     wide, high = np.exp(rng.normal(0, 0.05, 2))
     c, s = np.cos(turn), np.sin(turn)
     theta = np.array([[c * wide, -s * high, shift[0]], [s * wide, c * high, shift[1]]], np.float32)
@@ -60,11 +57,11 @@ def shiver(sizes: Tensor, seed: int, spec: ModelSpec) -> Tensor:
 
     Every cell's place errs by `sizes` [N] px (rms) in every frame anew, neighbours alike, since their windows overlap.
     """
-    history, frames = max(spec.lags), spec.clip_frames
+    history, frames, side = max(spec.lags), spec.clip_frames, grid_side(spec)
     chance = torch.Generator(sizes.device).manual_seed(seed)
-    shape = (len(sizes), (history + frames) * 2, GRID, GRID)
+    shape = (len(sizes), (history + frames) * 2, side, side)
     err = F.avg_pool2d(torch.randn(shape, generator=chance, device=sizes.device), 3, stride=1, padding=1)
-    err = (err * 3 * sizes[:, None, None, None]).reshape(len(sizes), -1, 2, GRID, GRID)
+    err = (err * 3 * sizes[:, None, None, None]).reshape(len(sizes), -1, 2, side, side)
     return torch.stack([err[:, history:] - err[:, history - lag : -lag] for lag in spec.lags], dim=2)
 
 

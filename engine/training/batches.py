@@ -95,34 +95,27 @@ class Draws(Dataset[Batch]):
         rng: np.random.Generator,
     ) -> tuple[list[tuple[int, ...]], list[NDArray[np.float32]], Changes]:
         frames, history = self.spec.clip_frames, max(self.spec.lags)
-        backwards, under, shares = [], [], []
-
-        def played(truth: NDArray[np.float32], index: int) -> NDArray[np.float32]:
-            if rng.random() >= BACKWARDS:
-                return truth
-            backwards.append(index)
-            return reversed_truth(truth, frames - 1)
-
-        truths = [played(truth, i) for i, truth in enumerate(truths)]
+        pieces, under, shares = list(pieces), [], []
+        turned = [rng.random() < BACKWARDS for _ in pieces]
+        truths = [reversed_truth(t, frames - 1) if back else t for t, back in zip(truths, turned, strict=True)]
         for clip in map(int, np.flatnonzero(rng.random(self.size) < SECOND)):
             where, theirs = self.pool.piece(rng, frames + history)
-            share = float(rng.uniform(0.5, 1.0))
-            kept = len(backwards)
-            both = true_of_both(truths[clip], played(theirs, len(pieces)), share)
+            share, back = float(rng.uniform(0.5, 1.0)), rng.random() < BACKWARDS
+            both = true_of_both(truths[clip], reversed_truth(theirs, frames - 1) if back else theirs, share)
             if both is None:
-                del backwards[kept:]
                 continue
             truths[clip] = both
-            pieces = [*pieces, where]
+            pieces.append(where)
+            turned.append(back)
             under.append(clip)
             shares.append(share)
         moving: list[list[Movement]] = []
         for i, truth in enumerate(truths):
             more, truths[i] = imprinter.draw(truth, rng)
             moving.append(more)
-        theta, gain = zip(*(another_face(rng) for _ in pieces), strict=True)
+        theta, gain = zip(*(another_face(rng, self.spec) for _ in pieces), strict=True)
         changes = Changes(
-            torch.tensor(backwards, dtype=torch.long),
+            torch.as_tensor(np.flatnonzero(turned)),
             torch.as_tensor(np.stack(theta)),
             torch.tensor(gain),
             torch.tensor(under, dtype=torch.long),

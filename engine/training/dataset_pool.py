@@ -21,7 +21,8 @@ from engine.datasets.video import natural
 from engine.spec import REGIONS, ModelSpec
 from engine.training import pool
 from engine.training.pool import LENGTH, SHARD, prepare, store
-from engine.training.script import UNIT_REGION, Label
+from engine.training.repertoire import UNIT_REGION
+from engine.training.script import Label
 from stream.errors import UserError
 from stream.face import Faces
 from stream.face_model import locate

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.training.curves import Curve, Ease, log_uniform, min_jerk, raised_cosine, ramp, there_and_back
-from engine.training.script import Label, Script, add_head, add_movement, add_speech, look
+from engine.training.happenings import add_head, add_movement, add_speech, look
+from engine.training.script import Label, Script
 
 SHORTEST_S = 0.9
 """What stays or is slow lasts at least that long: micro-expressions end within 0.73 s."""

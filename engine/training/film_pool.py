@@ -20,7 +20,8 @@ from engine.training.film import Film, Image, draw_setting, portrait_of, write_v
 from engine.training.nuisances import step_exposure
 from engine.training.pool import LENGTH, SHARD, Sequence, prepare, store
 from engine.training.render import on_grid
-from engine.training.script import Script, draw_script
+from engine.training.scenes import draw_script
+from engine.training.script import Script
 from stream.errors import UserError
 from stream.face import Faces
 from stream.face_model import locate

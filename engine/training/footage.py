@@ -32,7 +32,8 @@ from engine.training.film import CENTRE, Image
 from engine.training.film_pool import filmed
 from engine.training.injection import Injection, follow, movement, read_frames, warp_frame
 from engine.training.pool import LENGTH, SHARD, Sequence, prepare, store
-from engine.training.script import Label, Script, still_script, usual_amplitude
+from engine.training.scenes import usual_amplitude
+from engine.training.script import Label, Script, still_script
 from stream.errors import UserError
 from stream.face_model import locate
 from stream.landmarks import Landmarker

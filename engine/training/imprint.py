@@ -6,10 +6,10 @@ that moves by a + b is what it measures of a, plus b as far as the skin's textur
 micro-expression adds between a frame and its lagged frames is added to the stored motion, scaled by the confidence of
 each cell, and the face's affine motion is fitted and subtracted anew, by the stem's own rule.
 
-The same law draws them as in made-up clips (`script.add_micro`), but a part of them is moved elsewhere: to any place of
-the face, wider or narrower, in directions that no action unit has, since nobody has listed all that micro-expressions
-do, and a network that knows a list finds nothing else. So that new movement is not by itself a micro-expression,
-decoys come with them (`engine.training.decoys`). A clip may also be played backwards, which is exact:
+The same law draws them as in made-up clips (`happenings.add_micro`), but a part of them is moved elsewhere: to any
+place of the face, wider or narrower, in directions that no action unit has, since nobody has listed all that
+micro-expressions do, and a network that knows a list finds nothing else. So that new movement is not by itself a
+micro-expression, decoys come with them (`engine.training.decoys`). A clip may also be played backwards, which is exact:
 the motion from now to then is minus the motion from then to now.
 """
 
@@ -24,17 +24,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.mesnet import MotionStem
+from engine.mesnet import MotionStem, grid_side
 from engine.spec import REGIONS, ModelSpec
 from engine.training.actors import Actor, kept_actor
-from engine.training.augment import GRID, with_rows
+from engine.training.augment import with_rows
 from engine.training.camera import Camera
 from engine.training.decoys import add_decoy
+from engine.training.happenings import add_micro
 from engine.training.loss import ABSENT, MICRO
 from engine.training.pool import label_row
 from engine.training.render import parts_of
 from engine.training.repertoire import MIRROR, PUSH_AT
-from engine.training.script import Label, Push, Script, add_micro, still_script, usual_amplitude
+from engine.training.scenes import usual_amplitude
+from engine.training.script import Label, Push, Script, still_script
 from engine.training.stemmed import join_stem, split_stem, squashed, unsquashed
 from engine.training.warps import MAP_SIZE, to_samples
 
@@ -145,7 +147,8 @@ class Imprinter:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         parts = list(parts_of(script, actor, rng))
         if not parts:  # all of it is over before the clip begins
-            return np.zeros((0, len(script.time_s)), np.float32), np.zeros((0, 2, GRID, GRID), np.float32)
+            side = grid_side(self.spec)
+            return np.zeros((0, len(script.time_s)), np.float32), np.zeros((0, 2, side, side), np.float32)
         curves, fields, _ = zip(*parts, strict=True)
         # a map says where a pixel comes from, motion where it goes
         moved = -np.stack(fields).transpose(0, 3, 1, 2)
@@ -177,7 +180,7 @@ def together(moving: Sequence[Sequence[Movement]], spec: ModelSpec) -> tuple[Ten
     fewer than K maps."""
     counts = [sum(len(m.courses) for m in one) for one in moving]
     courses = torch.zeros(len(moving), max(counts), spec.clip_frames, len(spec.lags))
-    cells = torch.zeros(len(moving), max(counts), 2, GRID, GRID)
+    cells = torch.zeros(len(moving), max(counts), 2, grid_side(spec), grid_side(spec))
     for i, one in enumerate(moving):
         if one:
             courses[i, : counts[i]] = torch.as_tensor(np.concatenate([m.courses for m in one]))

@@ -1,8 +1,8 @@
 """Micro-expressions of known size and time, to be put into films and into real video.
 
 Two ways, so that a figure can show whether a spotter has merely learned the generator: `generator` is the generator's
-own (`script.add_micro`: action units and pushes); `landmarks` shares nothing with it: a few landmarks are dragged and
-thin-plate splines carry the skin along, in a triangular or raised-cosine course.
+own (`happenings.add_micro`: action units and pushes); `landmarks` shares nothing with it: a few landmarks are dragged
+and thin-plate splines carry the skin along, in a triangular or raised-cosine course.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from engine.spec import REGIONS
 from engine.training.actors import Actor
 from engine.training.film import Injection
+from engine.training.happenings import add_micro
 from engine.training.render import fields_of
-from engine.training.script import Label, Script, add_micro, still_script
+from engine.training.script import Label, Script, still_script
 from engine.training.warps import EXTENT_PX, MAP_SIZE, sample_centres, to_samples
 from stream.face_align import crop_matrix
 from stream.landmarks import PRESENT, Landmarker, Roi, roi_of

@@ -7,7 +7,8 @@ import numpy as np
 
 from engine.training.camera import Camera, draw_times
 from engine.training.curves import min_jerk, wander
-from engine.training.script import Label, Script, draw_script
+from engine.training.scenes import draw_script
+from engine.training.script import Label, Script, still_script
 
 CALM = Camera(fps=30, dropped=0, resolution=1, noise=1.5, smear=0, codec="h264", quality=23, flicker=0, flicker_hz=1)
 ACTED = ("blink", "speech", "macro", "head")
@@ -31,7 +32,7 @@ def lone_nuisance(rng: np.random.Generator, nuisance: str, duration_s: float) ->
 def _calmed(script: Script, rng: np.random.Generator, keep_head: bool) -> Script:
     """The same happenings by a good camera: curves are drawn over its own stamps."""
     t = draw_times(rng, CALM, float(script.time_s[-1]))
-    calm = Script(t, CALM, pose=np.zeros((len(t), 4), np.float32), light=np.ones((len(t), 4), np.float32))
+    calm = still_script(t, CALM)
     calm.labels = script.labels
     for name, curve in script.actions.items():
         if not name.startswith("gaze"):

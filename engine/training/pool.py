@@ -30,7 +30,8 @@ from engine.spec import CLASSES, ModelSpec
 from engine.training.actors import actors_of, kept_actor
 from engine.training.loss import ABSENT, TRUTH_COLUMNS, UNKNOWN
 from engine.training.render import on_grid, render
-from engine.training.script import Label, draw_script
+from engine.training.scenes import draw_script
+from engine.training.script import Label
 from stream.errors import UserError
 
 LENGTH = 128
@@ -183,10 +184,8 @@ class Pool:
 
     def rows(self, pieces: Tensor, length: int) -> Tensor:
         """Stem's output float32[N, length, features] of pieces int64[N, 4]: folder, shard, sequence, first frame."""
-        found = []
-        for folder, number, at, first in pieces.tolist():
-            found.append(self._shard(Shard(folder, number))[at, first : first + length])
-        return torch.stack(found).float()
+        places = pieces.tolist()
+        return torch.stack([self._shard(Shard(f, n))[at, first : first + length] for f, n, at, first in places]).float()
 
     def _place(self, index: int) -> tuple["Shard", int]:
         shard = int(np.searchsorted(self._ends, index, side="right"))

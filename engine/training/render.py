@@ -22,7 +22,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engine.training.actors import NO_PAINT, Actor
-from engine.training.script import Camera, Curve, Push, Script
+from engine.training.camera import Camera
+from engine.training.curves import Curve
+from engine.training.script import Push, Script
 from engine.training.warps import EXTENT_PX, MAP_SIZE, sample_centres
 from stream.ring import FaceRing
 from stream.types import CROP_PX, FaceCrop, Quality

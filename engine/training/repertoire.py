@@ -1,4 +1,4 @@
-"""What faces do, by name and frequency: tables that `engine.training.script` draws from."""
+"""What faces do, by name and frequency: tables that `engine.training.happenings` draws from."""
 
 ME_UNITS = {
     "4": 708, "1": 304, "2": 280, "14": 277, "7": 252, "12": 176, "6": 60,

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from engine.mesnet import STEM_CHANNELS, MESNet, MotionStem, asinh
+from engine.mesnet import STEM_CHANNELS, MESNet, asinh, grid_side
 from engine.spec import ModelSpec
 
 
 def split_stem(rows: Tensor, spec: ModelSpec) -> tuple[Tensor, Tensor]:
     """Stored rows [..., features] -> local motion [n, 5L, G, G] and affine [n, 6L], float32."""
-    side, lags = spec.crop_px // MotionStem.grid_px, len(spec.lags)
+    side, lags = grid_side(spec), len(spec.lags)
     local, affine = (
         rows.float().reshape(-1, rows.shape[-1]).split([STEM_CHANNELS * lags * side * side, 6 * lags], dim=1)
     )

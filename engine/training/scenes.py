@@ -1,0 +1,95 @@
+"""Whole clips, drawn from a seed: how much of what happens in them, before which camera, in which light."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from engine.training.camera import draw_camera, draw_light, draw_times
+from engine.training.curves import log_uniform, wander
+from engine.training.happenings import add_blink, add_head, add_macro, add_micro, add_speech, look
+from engine.training.script import Script, still_script
+
+
+def draw_script(
+    rng: np.random.Generator,
+    duration_s: float,
+    micros: int | None = None,
+    only: str | None = None,
+    amplitude: Callable[[np.random.Generator], float] | None = None,
+) -> Script:
+    """A whole clip. `micros`: how many micro-expressions (None: drawn, 0 to 2); one that meets another is left out.
+
+    `only`: the single nuisance that may occur, blink, macro, speech or head; any other word means none of them.
+    `amplitude`: draws a size in px on a 256-px face.
+    """
+    camera = draw_camera(rng)
+    times = draw_times(rng, camera, duration_s)
+    s = still_script(times, camera)
+    draw_background(s, rng, still=only not in (None, "head") or rng.random() < 0.15)
+    _draw_micros(s, rng, duration_s, micros, amplitude or usual_amplitude)
+    _draw_nuisances(s, rng, duration_s, only)
+    return s
+
+
+def draw_background(s: Script, rng: np.random.Generator, still: bool) -> None:
+    """What never stops: posture sway, gaze, the room's light."""
+    t = s.time_s
+    calm = 0.15 if still else float(rng.choice([0.2, 1.0, 2.5], p=[0.4, 0.4, 0.2]))
+    s.add("yaw", wander(rng, t, 2.0 * calm, 0.5))
+    s.add("pitch", wander(rng, t, 1.5 * calm, 0.5))
+    sway = ((4, 0.6), (4, 0.6), (1.0, 0.5), (0.01, 0.4))
+    s.pose = np.stack([wander(rng, t, size * calm, hz) for size, hz in sway], axis=1)
+    s.light = draw_light(rng, t, s.camera)
+    begins = float(rng.exponential(0.8))
+    look(s, rng, float(t[-1]) if still else begins)
+    s.jitter = (
+        log_uniform(rng, 0.01, 0.12),
+        log_uniform(rng, 0.01, 0.15),
+    )
+
+
+def usual_amplitude(rng: np.random.Generator) -> float:
+    """From what hardly shows to what nobody misses, in px on a 256-px face."""
+    return log_uniform(rng, 0.7, 6.0)
+
+
+def _draw_micros(
+    s: Script,
+    rng: np.random.Generator,
+    duration_s: float,
+    wanted: int | None,
+    amplitude: Callable[[np.random.Generator], float],
+) -> None:
+    count = wanted if wanted is not None else int(rng.choice([0, 1, 2], p=[0.4, 0.35, 0.25]))
+    # a number that was asked for is a number of whole ones; else the clip may cut them
+    low, high = (-0.2, duration_s - 0.15) if wanted is None else (0.4, duration_s - 1.0)
+    taken: list[tuple[float, float]] = []
+    for _ in range(count):
+        onset = float(rng.uniform(low, high))
+        if all(onset + 0.85 < a or onset > b + 0.15 for a, b in taken):
+            label = add_micro(s, rng, onset, amplitude(rng))
+            s.labels.append(label)
+            taken.append((label.onset_s, label.offset_s))
+
+
+def _draw_nuisances(s: Script, rng: np.random.Generator, duration_s: float, only: str | None) -> None:
+    scale = duration_s / 4.5
+    busy = rng.random() < 0.8
+    if only == "blink" or (only is None and busy):
+        for _ in range(rng.poisson(0.9 * scale)):
+            add_blink(s, rng, float(rng.uniform(-0.3, duration_s)))
+    if only == "macro" or (only is None and busy):
+        for _ in range(rng.poisson(0.45 * scale)):
+            add_macro(s, rng, float(rng.uniform(-1.0, duration_s)))
+    if only == "speech" or (only is None and rng.random() < 0.45):
+        at = float(rng.uniform(-2, 2.5))
+        while at < duration_s:
+            length = float(rng.uniform(0.3, 4))
+            add_speech(s, rng, at, min(at + length, duration_s + 1))
+            at += length + float(rng.exponential(1.5)) + 0.3
+    if only == "head" or (only is None and rng.random() < 0.35):
+        for _ in range(1 + rng.poisson(0.8 * scale)):
+            add_head(s, rng, float(rng.uniform(-0.5, duration_s)))
+    if only is None and rng.random() < 0.05:
+        at = float(rng.uniform(0, duration_s))
+        s.occluder = (at, at + float(rng.uniform(0.3, 1.5)))
