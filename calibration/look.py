@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.app import assemble, open_named_source
-from stream.baseline import Baseline, BaselineLaw, Conditions, State, log_odds
+from stream.baseline import Baseline, BaselineLaw, Conditions, State
 from stream.config import Config
 from stream.errors import UserError
 from stream.face import Faces, LandmarkSource, open_landmarker
 from stream.face_model import locate
 from stream.face_template import RIGID
 from stream.landmarks import Image, Points, Roi
+from stream.odds import log_odds
 from stream.source_info import Source, SourceInfo
 from stream.types import FaceCrop, Frame, Quality
 

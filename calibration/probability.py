@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from calibration.matching import VideoResult
 from calibration.metrics import pairs
-from stream.baseline import log_odds
+from stream.odds import log_odds
 from stream.operating_point import ProbabilityMap
 
 BINS = 10

@@ -15,8 +15,9 @@ from calibration.matching import Detection, Truth, VideoResult
 from engine.decode import Proposal, decode, score_covering
 from engine.model import Model
 from engine.spec import CLASSES, ModelSpec
-from stream.baseline import BaselineLaw, log_odds, probability
+from stream.baseline import BaselineLaw
 from stream.errors import UserError
+from stream.odds import log_odds, probability
 from stream.tracker import IntervalTracker
 from stream.tracker_config import TrackerConfig
 from stream.types import Phase, ScoredInterval, TrackerEvent

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from calibration.matching import Detection, VideoResult
 from calibration.metrics import Curve, poisson_interval, sweep
 from calibration.stretches import FLOOR
-from stream.baseline import HIGH, log_odds, probability
+from stream.odds import HIGHEST, log_odds, probability
 from stream.operating_point import OperatingPoint
 
 CONFIDENCE = 0.95
@@ -54,7 +54,7 @@ class Alarms:
             return self.point(FLOOR)
         first_out = float(self.scores[allowed])
         kept = self.scores[self.scores > first_out]  # alarms of one score stand or fall together
-        above = float(kept[-1]) if len(kept) else probability(HIGH)
+        above = float(kept[-1]) if len(kept) else probability(HIGHEST)
         between = probability((log_odds(first_out) + log_odds(above)) / 2)
         threshold = math.ceil(max(between, FLOOR) * 1e4) / 1e4
         return self.point(min(threshold, 0.9999))

@@ -53,17 +53,18 @@ def _motion(crops: NDArray[np.uint8]) -> tuple[NDArray, NDArray, NDArray[np.bool
     try:
         import torch
 
-        from engine.mesnet import STEM_CHANNELS, MotionStem, grid_side
+        from engine.mesnet import STEM_CHANNELS, MotionStem
         from engine.training.pool import through_stem
+        from engine.training.stemmed import split_stem, unsquashed
     except ImportError:
         raise UserError("measuring what can be seen needs torch; run: pip install mestream[train]", 2) from None
     spec = ModelSpec()
     torch.set_num_threads(1)
-    rows = through_stem(MotionStem(spec), crops, spec).astype(np.float64)
-    lags, side = len(spec.lags), grid_side(spec)
-    maps = rows[:, : STEM_CHANNELS * lags * side * side].reshape(-1, STEM_CHANNELS, lags, side, side)[:, :, LAG]
-    u, v = (np.sign(m) * np.expm1(np.abs(m)) / 10 for m in (maps[:, 0], maps[:, 1]))  # undo the stem's asinh(10 u)
-    return u, v, np.median(maps[:, 2] * maps[:, 3], axis=0) >= TRUSTED
+    local, _ = split_stem(torch.as_tensor(through_stem(MotionStem(spec), crops, spec)), spec)
+    maps = local.unflatten(1, (STEM_CHANNELS, len(spec.lags)))[:, :, LAG]
+    u, v = unsquashed(maps[:, :2]).numpy().swapaxes(0, 1)
+    confidence = (maps[:, 2] * maps[:, 3]).numpy()
+    return u, v, np.median(confidence, axis=0) >= TRUSTED
 
 
 def on_grid(seen: Look) -> NDArray[np.uint8]:

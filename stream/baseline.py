@@ -16,6 +16,8 @@ from enum import StrEnum
 
 import numpy as np
 
+from stream.odds import HIGHEST, LOWEST, log_odds, probability
+
 CALIBRATING_S = 10.0
 """So much of a face must have been seen before its baseline counts; until then the threshold is everybody's."""
 MEMORY_S = 60.0
@@ -29,20 +31,9 @@ CHANGED_S = 1.0
 STEADY_S = 5.0
 """Time constant with which the conditions themselves are followed: a sunset is no change, a lamp is one."""
 
-LOW, HIGH, BINS = -9.0, 9.0, 144
+BINS = 144
 """Log-odds are kept in a histogram of so many bins: 1/8 wide."""
-_CENTRES = LOW + (np.arange(BINS) + 0.5) * (HIGH - LOW) / BINS
-
-
-def log_odds(probability: float) -> float:
-    """ln(p / (1 - p)), within [LOW, HIGH]."""
-    p = min(max(probability, 1e-9), 1 - 1e-9)
-    return min(max(math.log(p / (1 - p)), LOW), HIGH)
-
-
-def probability(odds: float) -> float:
-    """The inverse of `log_odds`."""
-    return 1 / (1 + math.exp(-odds))
+_CENTRES = LOWEST + (np.arange(BINS) + 0.5) * (HIGHEST - LOWEST) / BINS
 
 
 class State(StrEnum):
@@ -138,7 +129,7 @@ class Baseline:
     def _preload(self, known: KnownBaseline) -> None:
         """As if the known level had just been seen: a logistic distribution with its median and its spread."""
         scale = max(known.spread, 0.05) / math.log(3)
-        below = 1 / (1 + np.exp(-(np.linspace(LOW, HIGH, BINS + 1) - known.level) / scale))
+        below = 1 / (1 + np.exp(-(np.linspace(LOWEST, HIGHEST, BINS + 1) - known.level) / scale))
         self._weights = np.diff(below) / (below[-1] - below[0]) * min(known.seconds, MEMORY_S)
         self.seconds, self._conditions = known.seconds, known.conditions
 
@@ -212,7 +203,7 @@ class Baseline:
 
     def _learn(self, elapsed_s: float, odds: float) -> None:
         self._weights *= math.exp(-elapsed_s / MEMORY_S)
-        self._weights[min(int((odds - LOW) / (HIGH - LOW) * BINS), BINS - 1)] += elapsed_s
+        self._weights[min(int((odds - LOWEST) / (HIGHEST - LOWEST) * BINS), BINS - 1)] += elapsed_s
         self.seconds += elapsed_s
 
     def _is_elsewhere(self, now: Conditions, elapsed_s: float) -> bool:
@@ -234,4 +225,4 @@ class Baseline:
         k = int(np.searchsorted(reached, share))
         below = float(reached[k - 1]) if k else 0.0
         inside = (share - below) / (float(reached[k]) - below)
-        return float(_CENTRES[k] + (inside - 0.5) * (HIGH - LOW) / BINS)
+        return float(_CENTRES[k] + (inside - 0.5) * (HIGHEST - LOWEST) / BINS)

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from stream.baseline import BaselineLaw, Conditions, KnownBaseline, probability
+from stream.baseline import BaselineLaw, Conditions, KnownBaseline
 from stream.errors import UserError
+from stream.odds import probability
 
 VERSION = 1
 KINDS = ("operating_point", "baseline")

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from engine.decode import Proposal, decode, score_covering
 from engine.scorer import Scorer
-from stream.baseline import Baseline, Conditions, State, log_odds
+from stream.baseline import Baseline, Conditions, State
 from stream.emission import Emitter
 from stream.face_stage import FaceHop, Hop
+from stream.odds import log_odds
 from stream.tracker import IntervalTracker
 from stream.tracker_config import TrackerConfig
 from stream.types import Event, FaceGap, ScoredInterval, TrackerEvent

@@ -1,7 +1,8 @@
 """What an interval tracker believes, and when it speaks; what moving its threshold means for the rest."""
 
-import math
 from dataclasses import dataclass, replace
+
+from stream.odds import log_odds, probability
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +51,7 @@ class TrackerConfig:
         """The same tracker at another threshold in (0, 1): start and hold move with it, keeping their ratio in odds."""
         if not 0 < threshold < 1:
             raise ValueError(f"threshold {threshold} must lie strictly between 0 and 1")
-        shift = _logit(threshold) - _logit(self.threshold)
-        start, hold = (1 / (1 + math.exp(-_logit(p) - shift)) for p in (self.start_threshold, self.hold_threshold))
+        shift = log_odds(threshold) - log_odds(self.threshold)
+        start, hold = (probability(log_odds(p) + shift) for p in (self.start_threshold, self.hold_threshold))
         floor = min(self.floor_score, threshold)
         return replace(self, threshold=threshold, start_threshold=start, hold_threshold=hold, floor_score=floor)
-
-
-def _logit(p: float) -> float:
-    p = min(max(p, 1e-6), 1 - 1e-6)
-    return math.log(p / (1 - p))

@@ -8,19 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.baseline import (
-    CALIBRATING_S,
-    HIGH,
-    LOW,
-    ONGOING_S,
-    Baseline,
-    BaselineLaw,
-    Conditions,
-    KnownBaseline,
-    State,
-    log_odds,
-    probability,
-)
+from stream.baseline import CALIBRATING_S, ONGOING_S, Baseline, BaselineLaw, Conditions, KnownBaseline, State
+from stream.odds import HIGHEST, LOWEST, log_odds, probability
 
 HOP_S = 4 / 30
 LAW = BaselineLaw(gain=1.0, usual=-5.0, lowest=-1.0, highest=3.0, ongoing=0.0)
@@ -209,7 +198,7 @@ def test_whatever_comes_the_shift_stays_within_the_law_and_repeats(story):
             assert LAW.lowest <= baseline.shift <= LAW.highest
             assert baseline.shift == 0 or baseline.state is State.WATCHING
             assert 0 < baseline.threshold(0.5) < 1
-            assert baseline.level is None or LOW <= baseline.level <= HIGH
+            assert baseline.level is None or LOWEST <= baseline.level <= HIGHEST
         return baseline
 
     one, two = told(), told()
@@ -221,6 +210,8 @@ def test_whatever_comes_the_shift_stays_within_the_law_and_repeats(story):
 def test_the_median_is_found_to_a_bin(level, spread, seed):
     """Against numpy's own median of the same hops, while nothing is forgotten or held back yet."""
     values = hops(12, level, spread, seed)
-    baseline = Baseline(BaselineLaw(ongoing=HIGH + 1))
+    baseline = Baseline(BaselineLaw(ongoing=HIGHEST + 1))
     feed(baseline, values)
-    assert baseline.level == pytest.approx(float(np.median(np.clip(values[1:], LOW, HIGH))), abs=0.3 * spread + 0.15)
+    assert baseline.level == pytest.approx(
+        float(np.median(np.clip(values[1:], LOWEST, HIGHEST))), abs=0.3 * spread + 0.15
+    )

@@ -6,19 +6,11 @@ import numpy as np
 import pytest
 
 from engine.spec import CLASSES, HEAD_FIELDS, ModelSpec
-from stream.baseline import (
-    CALIBRATING_S,
-    Baseline,
-    BaselineLaw,
-    Conditions,
-    KnownBaseline,
-    State,
-    log_odds,
-    probability,
-)
+from stream.baseline import CALIBRATING_S, Baseline, BaselineLaw, Conditions, KnownBaseline, State
 from stream.condition import Condition
 from stream.emission import Emitter, OfflineEdge
 from stream.face_stage import FaceHop, FaceStage, Hop
+from stream.odds import log_odds, probability
 from stream.operating_point import ProbabilityMap
 from stream.score_stage import ScoreStage
 from stream.tracker_config import TrackerConfig

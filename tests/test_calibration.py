@@ -23,9 +23,10 @@ from engine.mesnet import MESNet, MotionStem
 from engine.model import Model, save_description
 from engine.spec import ModelSpec
 from engine.training.pool import LENGTH, prepare, through_stem, write_shard
-from stream.baseline import BaselineLaw, probability
+from stream.baseline import BaselineLaw
 from stream.config import Config
 from stream.decision import decision
+from stream.odds import probability
 
 FPS = 30.0
 

@@ -21,9 +21,9 @@ from engine.evaluation.figures import at_threshold, figures, wilson
 from engine.evaluation.protocol import decide
 from engine.evaluation.truth import Nuisance, TruthInterval, TruthVideo, load_truth, save_truth
 from stream.app import assemble, offline_events
-from stream.baseline import log_odds, probability
 from stream.config import Config
 from stream.errors import UserError
+from stream.odds import log_odds, probability
 from stream.sources import open_source
 from stream.tracker_config import TrackerConfig
 

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from engine.datasets import DatasetError, Video
 from engine.evaluation.events import Said
 from stream.app import assemble, offline_events
-from stream.baseline import Baseline, BaselineLaw, log_odds, probability
+from stream.baseline import Baseline, BaselineLaw
 from stream.config import Config
 from stream.errors import UserError
+from stream.odds import log_odds, probability
 from stream.score_stage import score_at
 from stream.source_info import Source, SourceInfo
 from stream.sources import open_source

@@ -1,0 +1,17 @@
+"""Probabilities as log-odds: the scale on which evidence adds up, and on which thresholds move."""
+
+import math
+
+LOWEST, HIGHEST = -9.0, 9.0
+"""Nothing is held to be surer than that: odds of 8000 to 1."""
+
+
+def log_odds(probability: float) -> float:
+    """ln(p / (1 - p)), within [LOWEST, HIGHEST]."""
+    p = min(max(probability, 1e-9), 1 - 1e-9)
+    return min(max(math.log(p / (1 - p)), LOWEST), HIGHEST)
+
+
+def probability(odds: float) -> float:
+    """The inverse of `log_odds`."""
+    return 1 / (1 + math.exp(-odds))
