@@ -10,12 +10,14 @@ MIN_IOU = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """A true ME: onset and offset frame, both inclusive. `size_px`: its size on a 256-px face, if known."""
+    """A true ME: onset and offset frame, both inclusive. `size_px`: its size on a 256-px face, if known. `regions`:
+    where it shows, as far as that is known."""
 
     onset: int
     offset: int
     apex: int | None = None
     size_px: float | None = None
+    regions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.onset > self.offset:

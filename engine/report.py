@@ -60,8 +60,14 @@ def _tables(f: dict[str, Any]) -> Iterable[Table]:
         )
     for name, title in (("by_size", "Recall by size, px on a 256-px face"), ("by_length", "Recall by length, s")):
         if f[name]:
-            body = [[plots.interval(r), str(r["n"]), _n(r["recall"]), _ci(r["recall_ci95"])] for r in f[name]]
-            yield title, "", [["bin", "MEs", "recall", "95 %"], *body]
+            yield title, "", [_RECALL, *([plots.interval(r), *_recall_row(r)] for r in f[name])]
+    for name, title in (("by_region", "Recall by region"), ("by_company", "Recall by what else goes on meanwhile")):
+        if f[name]:
+            yield (
+                title,
+                "An ME may stand in several rows.",
+                [_RECALL, *([k, *_recall_row(r)] for k, r in f[name].items())],
+            )
     for tag, groups in f["by_tag"].items():
         yield f"By {tag}", "", [_GROUP, *(_group_row(value, g) for value, g in groups.items())]
     if f["alarms_on"]:
@@ -87,6 +93,7 @@ def _tables(f: dict[str, Any]) -> Iterable[Table]:
 
 
 _COUNTS = ["TP", "FP", "FN", "precision", "recall", "F1"]
+_RECALL = ["", "MEs", "recall", "95 %"]
 _GROUP = ["", "videos", "minutes", "MEs", *_COUNTS, "false alarms/min"]
 
 
@@ -139,6 +146,10 @@ def _timing_table(f: dict[str, Any]) -> Table:
 
 def _row(c: dict[str, Any]) -> list[str]:
     return [str(c["tp"]), str(c["fp"]), str(c["fn"]), _n(c["precision"]), _n(c["recall"]), _n(c["f1"])]
+
+
+def _recall_row(r: dict[str, Any]) -> list[str]:
+    return [str(r["n"]), _n(r["recall"]), _ci(r["recall_ci95"])]
 
 
 def _group_row(name: str, g: dict[str, Any]) -> list[str]:

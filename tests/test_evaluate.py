@@ -80,7 +80,16 @@ def material(tmp_path):
     videos = [
         truth_video("tune/a.mp4", "a", [me(5), me(20)], "tune"),
         truth_video("tune/b.mp4", "b", [], "tune"),
-        truth_video("c.mp4", "c", [me(5, amplitude_px=2.0), me(20, amplitude_px=0.6), me(40, 0.6, amplitude_px=1.0)]),
+        truth_video(
+            "c.mp4",
+            "c",
+            [
+                me(5, amplitude_px=2.0, regions=("brows",)),
+                me(20, amplitude_px=0.6, regions=("brows", "mouth")),
+                me(40, 0.6, amplitude_px=1.0),
+            ],
+            nuisances=(Nuisance(20.3, 26, "speech"), Nuisance(20.5, 21, "head")),
+        ),
         truth_video("d.mp4", "d", [], nuisances=(Nuisance(9, 12, "speech"),), tags={"nuisance": "speech"}),
         truth_video("d2.mp4", "d", [], tags={"nuisance": "none"}),
     ]
@@ -126,6 +135,17 @@ def test_events_are_judged_at_the_threshold_of_the_tuning_videos(material):
     assert result["from_size"]["1.5"]["f1"] == pytest.approx(2 * 1 / (2 + 2))
     assert result["by_tag"]["nuisance"]["speech"]["alarms_per_minute"] == pytest.approx(1)
     assert [(r["from"], r["n"], r["found"]) for r in result["by_size"]] == [(0.0, 1, 0), (1.0, 1, 0), (2.0, 1, 1)]
+
+
+def test_recall_is_told_by_region_and_by_what_goes_on_meanwhile(material):
+    """Of c's MEs the first is found. The second shows in two regions, and a word begins before it ends."""
+    _, result = run(material, "--truth", material / "truth.json", "--events", material / "events")
+    counted = {key: {k: (r["n"], r["found"]) for k, r in result[key].items()} for key in ("by_region", "by_company")}
+    assert counted["by_region"] == {"brows": (2, 1), "mouth": (1, 0)}
+    assert counted["by_company"] == {"nothing known": (2, 1), "speech": (1, 0)}
+    report = (material / "out" / "report.md").read_text()
+    assert "| brows | 2 | 0.500 |" in report
+    assert "| speech | 1 | 0.000 |" in report
 
 
 def test_a_given_threshold_is_used_as_it_is(material):

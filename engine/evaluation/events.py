@@ -53,6 +53,7 @@ def judged(truth: TruthVideo, said: Sequence[Said], trace: Sequence[tuple[float,
             round(i.offset_s * fps),
             None if i.apex_s is None else round(i.apex_s * fps),
             i.amplitude_px,
+            i.regions,
         )
         for i in truth.intervals
         if i.kind == "micro"

@@ -22,6 +22,9 @@ ASKED_FROM_PX = (0.8, 1.5)
 MAX_TAG_VALUES = 16
 """A tag with more values than this tells videos apart, not groups."""
 
+ALONE = "nothing known"
+"""What an ME comes amid, or a false alarm lies on, where the truth names nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decided:
@@ -63,6 +66,8 @@ def figures(decided: Decided, rounds: int = 1000) -> dict[str, Any]:
         "others": {rule: _counts(count_as(rule, final)) for rule in RULES},
         "by_size": _recall_by(final, SIZES_PX, lambda t, v: t.size_px),
         "by_length": _recall_by(final, LENGTHS_S, lambda t, v: (t.offset - t.onset + 1) / v.fps),
+        "by_region": _recall_where(decided.final, lambda t, j: t.regions),
+        "by_company": _recall_where(decided.final, _company),
         "by_tag": _by_tag(final),
         "by_person": {s: _group(vs) for s, vs in _grouped(final, lambda v: v.subject).items()},
         "alarms_on": _alarms_on(decided.final),
@@ -154,21 +159,31 @@ def _recall_by(
 ) -> list[dict[str, Any]]:
     """Recall in half-open bins [low, high) with Wilson's interval; bins without an ME are left out."""
     known = [(x, d is not None) for v in videos for t, d in found_mes(v) if (x := value(t, v)) is not None]
-    rows = []
-    for low, high in pairwise(edges):
-        hits = [hit for x, hit in known if low <= x < high]
-        if hits:
-            rows.append(
-                {
-                    "from": low,
-                    "to": _known(high),
-                    "n": len(hits),
-                    "found": sum(hits),
-                    "recall": sum(hits) / len(hits),
-                    "recall_ci95": list(wilson(sum(hits), len(hits))),
-                }
-            )
-    return rows
+    bins = [(low, high, [hit for x, hit in known if low <= x < high]) for low, high in pairwise(edges)]
+    return [{"from": low, "to": _known(high)} | _recall(hits) for low, high, hits in bins if hits]
+
+
+def _recall_where(
+    videos: Sequence[Judged], names: Callable[[Truth, Judged], Sequence[str]]
+) -> dict[str, dict[str, Any]]:
+    """Recall of the MEs that each name holds for; one may have several names, or none."""
+    hits: dict[str, list[bool]] = {}
+    for j in videos:
+        for t, d in found_mes(j.result):
+            for name in names(t, j):
+                hits.setdefault(name, []).append(d is not None)
+    return {name: _recall(hits[name]) for name in sorted(hits)}
+
+
+def _company(t: Truth, j: Judged) -> list[str]:
+    """What else is known to go on during an ME."""
+    onset_s, offset_s = t.onset / j.result.fps, (t.offset + 1) / j.result.fps
+    return sorted({n.kind for n in j.other if n.onset_s < offset_s and onset_s < n.offset_s}) or [ALONE]
+
+
+def _recall(hits: Sequence[bool]) -> dict[str, Any]:
+    n, found = len(hits), sum(hits)
+    return {"n": n, "found": found, "recall": found / n, "recall_ci95": list(wilson(found, n))}
 
 
 def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
@@ -202,7 +217,7 @@ def _grouped(videos: Sequence[VideoResult], key: Callable[[VideoResult], str]) -
 
 
 def _alarms_on(videos: Sequence[Judged]) -> dict[str, int]:
-    """What the false alarms lie on: the true movement or nuisance that covers most of each; `nothing known` if none."""
+    """What the false alarms lie on: the true movement or nuisance that covers most of each; ALONE if none."""
     on: Counter[str] = Counter()
     for video in videos:
         fps = video.result.fps
@@ -212,7 +227,7 @@ def _alarms_on(videos: Sequence[Judged]) -> dict[str, int]:
                 shares = [(min(offset_s, n.offset_s) - max(onset_s, n.onset_s), n.kind) for n in video.other]
                 share_s, kind = max(shares, default=(0.0, ""))
                 near_me = any(t.onset <= d.offset and d.onset <= t.offset for t in video.result.truths)
-                on["an ME, badly placed" if near_me else kind if share_s > 0 else "nothing known"] += 1
+                on["an ME, badly placed" if near_me else kind if share_s > 0 else ALONE] += 1
     return dict(on.most_common())
 
 
