@@ -1,0 +1,73 @@
+"""`python -m benchmarks liveliness`: faces as they are at once, so many times as lively at so many times."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import liveliness
+from engine.spec import ModelSpec
+from engine.training.actors import build_actor, split_of
+from engine.training.loss import ABSENT, TRUTH_COLUMNS
+from engine.training.pool import LENGTH, ROWS, prepare, write_shard
+from stream.errors import UserError
+from stream.face_model import locate
+from stream.landmarks import Landmarker
+
+SPEC = ModelSpec()
+FEATURES = 3 * 5 * 256 + 6 * 3
+
+
+def faces(count, seed=0):
+    """Stem rows of faces that shiver by some hundredths of a px."""
+    rows = np.random.default_rng(seed).normal(0, 0.2, (count, LENGTH, FEATURES)).astype(np.float16)
+    rows[..., 6 * 256 : 12 * 256] = 0.8  # confidence
+    return rows
+
+
+@pytest.fixture
+def pool(tmp_path):
+    truth = np.zeros((6, ROWS, TRUTH_COLUMNS), np.float32)
+    truth[..., 0] = ABSENT
+    prepare(tmp_path / "pool", SPEC)
+    write_shard(tmp_path / "pool", 0, list(faces(6)), list(truth))
+    return tmp_path / "pool"
+
+
+@pytest.fixture(scope="module")
+def actors(tmp_path_factory):
+    """A folder with one actor of the tuning split."""
+    image = cv2.imread(str(Path(__file__).parent / "data" / "face.jpg"))
+    folder = tmp_path_factory.mktemp("actors")
+    somebody = next(name for k in range(200) if split_of(name := f"london:{k:03d}") == "tune")
+    build_actor(image, Landmarker(locate()).find(image)[0], somebody).save(folder / "x.npz")
+    return folder
+
+
+def test_motion_grows_as_told_and_from_twice_on_another_face_is_added():
+    one, other = (torch.as_tensor(faces(1, seed)).float() for seed in (1, 2))
+    torch.testing.assert_close(liveliness.livelier(one, other, 1.0, SPEC), one, rtol=1e-3, atol=1e-3)
+    still = liveliness.motion_px(one, SPEC)
+    assert liveliness.motion_px(liveliness.livelier(one, other, 1.5, SPEC), SPEC) == pytest.approx(
+        1.5 * still, rel=0.01
+    )
+    both = liveliness.motion_px(liveliness.livelier(one, other, 2.0, SPEC), SPEC)
+    # two motions that know nothing of each other: their squares add up
+    assert both == pytest.approx(2 * still * np.hypot(1, liveliness.ON_TOP), rel=0.05)
+
+
+def test_every_other_face_shows_a_micro_expression(pool, actors, capsys):
+    options = Namespace(pool=[pool], actors=actors, model=None, times=[1.0, 3.0])
+    rows = liveliness.run(options)["rows"]
+    assert [(r["times"], r["mes"]) for r in rows] == [(1.0, 3), (3.0, 3)]
+    assert rows[1]["motion_px"] > 2 * rows[0]["motion_px"]
+    assert capsys.readouterr().out.count("times as lively") == 2
+
+
+def test_a_pool_without_faces_to_vary_is_refused(tmp_path, actors):
+    prepare(tmp_path / "pool", SPEC)
+    with pytest.raises(UserError, match="fewer than two sequences"):
+        liveliness.run(Namespace(pool=[tmp_path / "pool"], actors=actors, model=None, times=[1.0]))
