@@ -6,7 +6,6 @@ is imprinted into every other one. Judged by the live decisions (`engine.trainin
 """
 
 import argparse
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,10 +47,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     spec = replace(net.spec, clip_frames=LENGTH)
     online, imprinter = Online(net), Imprinter(actors_of(args.actors, "tune"), spec)
     pool = Pool(args.pool, net.spec)
-    calm = [torch.as_tensor(np.array(rows)).float()[None] for rows, truth in _all(pool) if not _has_micro(truth)]
-    if len(calm) < 2:
+    drawn = (pool[index] for index in range(len(pool)))
+    free = [torch.as_tensor(rows).float()[None] for rows, truth in drawn if not (truth[:, 0] == MICRO).any()]
+    if len(free) < 2:
         raise UserError("--pool: fewer than two sequences without a micro-expression; give larger ones")
-    rows = [_row(times, calm, online, imprinter, spec) for times in args.times]
+    rows = [_row(times, free, online, imprinter, spec) for times in args.times]
     for row in rows:
         print(
             "{times:4.1f} times as lively, {motion_px:.2f} px in 0.1 s | F1 {f1:.3f}, from 1.5 px {f1_large:.3f} | "
@@ -60,21 +60,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {"rows": rows}
 
 
-def _all(pool: Pool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    return (pool[index] for index in range(len(pool)))
-
-
-def _has_micro(truth: np.ndarray) -> bool:
-    return bool((truth[:, 0] == MICRO).any())
-
-
-def _row(times: float, calm: list[Tensor], online: Online, imprinter: Imprinter, spec: ModelSpec) -> dict[str, Any]:
+def _row(times: float, free: list[Tensor], online: Online, imprinter: Imprinter, spec: ModelSpec) -> dict[str, Any]:
     spotted: list[Spotted] = []
     truth: list[Truth] = []
     motion = []
-    for index, rows in enumerate(calm):
+    for index, rows in enumerate(free):
         rng = np.random.default_rng(index)
-        other = calm[(index + 1 + int(rng.integers(len(calm) - 1))) % len(calm)]
+        other = free[(index + 1 + int(rng.integers(len(free) - 1))) % len(free)]
         rows = livelier(rows, other, times, spec)
         motion.append(motion_px(rows, spec))
         if index % 2 == 0:
@@ -84,14 +76,10 @@ def _row(times: float, calm: list[Tensor], online: Online, imprinter: Imprinter,
             row = label_row(label, spec.fps)
             truth.append(Truth(index, float(row[1]), float(row[3]), float(row[4])))
         spotted += online.spot(index, rows[0])
-    minutes = len(calm) * LENGTH / spec.fps / 60
+    minutes = len(free) * LENGTH / spec.fps / 60
     said = {name: round(value, 3) for name, value in figures(spotted, truth, minutes).items()}
-    return {
-        "times": times,
-        "motion_px": round(float(np.median(motion)), 3),
-        "mes": len(truth),
-        "minutes": minutes,
-    } | said
+    typical_px = round(float(np.median(motion)), 3)
+    return {"times": times, "motion_px": typical_px, "mes": len(truth), "minutes": minutes} | said
 
 
 def livelier(rows: Tensor, other: Tensor, times: float, spec: ModelSpec) -> Tensor:
