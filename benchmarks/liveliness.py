@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from engine.export import load_network
-from engine.mesnet import MotionStem
 from engine.model import load_model
 from engine.spec import ModelSpec
 from engine.training.actors import actors_of
@@ -43,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(1)
-    net = load_network(load_model(args.model)).eval()
+    net = load_network(load_model(args.model))
     spec = replace(net.spec, clip_frames=LENGTH)
     online, imprinter = Online(net), Imprinter(actors_of(args.actors, "tune"), spec)
     pool = Pool(args.pool, net.spec)
@@ -72,7 +71,7 @@ def _row(times: float, free: list[Tensor], online: Online, imprinter: Imprinter,
         if index % 2 == 0:
             label, movement = imprinter.movement(rng, float(rng.uniform(20, LENGTH - 45)), LENGTH)
             assert label is not None
-            rows = imprinted(rows, moved_by(*together([[movement]], spec)), MotionStem(spec), spec)
+            rows = imprinted(rows, moved_by(*together([[movement]], spec)), online.net.stem, spec)
             row = label_row(label, spec.fps)
             truth.append(Truth(index, float(row[1]), float(row[3]), float(row[4])))
         spotted += online.spot(index, rows[0])

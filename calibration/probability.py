@@ -93,7 +93,7 @@ def loss(odds: Float, target: NDArray) -> float:
 def apply(curve: ProbabilityMap, odds: Float) -> Float:
     """Log-odds of scores -> log-odds of being right, float64[n], bounded by EDGE."""
     bound = float(np.log((1 - EDGE) / EDGE))
-    return np.clip(np.interp(odds, curve.scores, curve.rights), -bound, bound)
+    return np.clip(curve.right(odds), -bound, bound)
 
 
 def held_out(method: str, data: Sample) -> Float:

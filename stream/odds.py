@@ -13,5 +13,5 @@ def log_odds(probability: float) -> float:
 
 
 def probability(odds: float) -> float:
-    """The inverse of `log_odds`."""
-    return 1 / (1 + math.exp(-odds))
+    """The inverse of `log_odds`, for any finite odds."""
+    return 1 / (1 + math.exp(min(-odds, 700.0)))  # beyond that exp overflows

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stream.baseline import BaselineLaw, Conditions, KnownBaseline
 from stream.errors import UserError
@@ -56,9 +57,17 @@ class ProbabilityMap:
         if not all(map(math.isfinite, (*self.scores, *self.rights))):
             raise ValueError("a probability map holds a number that is not finite")
 
+    def right(self, odds: float | NDArray[np.float64]) -> NDArray[np.float64]:
+        """Log-odds of scores -> log-odds of being right. Between two knots never beyond either: rounding makes no map
+        fall."""
+        after = np.searchsorted(self.scores, odds, side="right")
+        rights = np.asarray(self.rights)
+        lower, upper = rights[np.maximum(after - 1, 0)], rights[np.minimum(after, len(rights) - 1)]
+        return np.clip(np.interp(odds, self.scores, self.rights), lower, upper)
+
     def __call__(self, odds: float) -> float:
         """Log-odds of a score -> probability."""
-        return probability(float(np.interp(odds, self.scores, self.rights)))
+        return probability(float(self.right(odds)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,14 +190,14 @@ def test_a_score_that_is_a_probability_stays_about_what_it_is():
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.floats(-6, 6), st.booleans()), min_size=2, max_size=60))
+@example([(0.0, False), (0.0078125, True)])  # parted by a hair: a map as steep as can be
 @example([(1.0, False), (2.2250738585072014e-308, True), (-0.640625, False)])
 def test_every_map_rises_and_stays_a_probability(pairs):
-    """But for rounding: beside a knot a straight line may err by two units in the last place."""
     odds, right = np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs])
     for method, make in probabilities.METHODS.items():
         curve = make(odds, right)
         values = [curve(x) for x in np.linspace(-9, 9, 37)]
-        assert all(0 <= a <= b + 1e-12 and b <= 1 for a, b in pairwise(values)), method
+        assert all(0 <= a <= b <= 1 for a, b in pairwise(values)), method
 
 
 @pytest.mark.parametrize("right", [0, 1])
