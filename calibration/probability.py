@@ -74,6 +74,9 @@ def isotonic(odds: Float, right: NDArray[np.bool_]) -> ProbabilityMap:
     counts = np.diff(np.append(first, len(odds)))
     mean = np.add.reduceat(right[order].astype(float), first) / counts
     level = np.clip(isotonic_regression(mean, weights=counts).x, EDGE, 1 - EDGE)
+    inside = np.zeros(len(at), bool)  # of a step: its two ends say the same
+    inside[1:-1] = (level[:-2] == level[1:-1]) & (level[1:-1] == level[2:])
+    at, level = at[~inside], level[~inside]
     return ProbabilityMap(tuple(at.tolist()), tuple(np.log(level / (1 - level)).tolist()))
 
 

@@ -11,6 +11,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from scipy.optimize import isotonic_regression
 
 from calibration import probability as probabilities
 from calibration.__main__ import main
@@ -198,6 +199,16 @@ def test_every_map_rises_and_stays_a_probability(pairs):
         curve = make(odds, right)
         values = [curve(x) for x in np.linspace(-9, 9, 37)]
         assert all(0 <= a <= b <= 1 for a, b in pairwise(values)), method
+
+
+def test_a_map_by_steps_has_two_knots_a_step():
+    """However many intervals it rests on, the file stays small; and every score gets what the nearest steps give it."""
+    data = drawn(slope=1.0, shift=0.0)
+    curve = probabilities.isotonic(data.odds, data.right)
+    order = np.argsort(data.odds)
+    steps = isotonic_regression(data.right[order].astype(float)).x.clip(probabilities.EDGE, 1 - probabilities.EDGE)
+    assert [curve(x) for x in data.odds[order]] == pytest.approx(steps)
+    assert len(curve.scores) <= 2 * len(np.unique(steps)) < 200
 
 
 @pytest.mark.parametrize("right", [0, 1])
