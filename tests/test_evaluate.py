@@ -410,10 +410,12 @@ def test_names_that_differ_are_recorded_apart(tmp_path):
 
 
 def test_a_bench_runs_through_the_live_path_and_again_from_its_recordings(clip, believer, tmp_path):
+    """At a given threshold the tuning videos have no say: they need not even be there."""
     bench = tmp_path / "bench"
     bench.mkdir()
     (bench / "clip.mp4").symlink_to(clip)
-    save_truth(bench / "truth.json", [truth_video("clip.mp4", "a", [me(1.2, amplitude_px=3)], duration_s=4)])
+    judged = truth_video("clip.mp4", "a", [me(1.2, amplitude_px=3)], duration_s=4)
+    save_truth(bench / "truth.json", [judged, truth_video("elsewhere.mp4", "b", split="tune")])
     where = ("--bench", bench, "--model", believer, "--runtime", "onnx", "--threshold", 0.1)
     code, first = run(tmp_path, *where)
     assert code == 0
