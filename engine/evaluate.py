@@ -90,7 +90,7 @@ def _from_events(options: argparse.Namespace) -> tuple[list[Judged], At, str]:
 
 def _from_bench(options: argparse.Namespace) -> tuple[list[Judged], At, str]:
     truth = load_truth(options.bench / "truth.json")
-    if options.protocol == "fixed" or options.threshold is not None:
+    if options.protocol == "fixed":
         truth = [t for t in truth if t.split == "test"]  # nothing is chosen on the others: they need not run
     lost = [t.file for t in truth if not (options.bench / t.file).is_file()]
     if lost:
@@ -211,8 +211,6 @@ def _protocol(options: argparse.Namespace, videos: Sequence[Judged]) -> str:
         if options.protocol == "loso" and len({v.result.subject for v in videos}) < 2:
             raise UserError("--protocol loso: one person alone leaves nobody to choose a threshold on", 2)
         return str(options.protocol)
-    if options.threshold is not None:
-        return "fixed"
     if options.dataset:
         return "loso"
     return "split" if any(v.split == "tune" for v in videos) else "fixed"
@@ -267,6 +265,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         parser.error(f"--threshold {options.threshold:g} and --protocol {options.protocol}: one of them chooses")
     if options.threshold is not None and not FLOOR <= options.threshold < 1:
         parser.error(f"--threshold {options.threshold:g} is not from {FLOOR:g} to 1")
+    if options.threshold is not None:
+        options.protocol = "fixed"
     if options.jobs < 1 or options.rounds < 1 or options.max_faces < 1:
         parser.error("--jobs, --rounds and --max-faces must be at least 1")
     return options
