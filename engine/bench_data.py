@@ -24,7 +24,8 @@ import numpy as np
 from engine.evaluation.truth import SPLITS, TruthVideo, save_truth
 from engine.training.actors import build_actor, build_all, kept_actor, portraits, split_of
 from engine.training.camera import Camera
-from engine.training.film import Film, Injection, draw_setting, portrait_of, write_video
+from engine.training.encode import encoder_of, write_video
+from engine.training.film import Film, Injection, draw_setting, portrait_of
 from engine.training.film_truth import truth_of
 from engine.training.footage import PEOPLE
 from engine.training.injection import WAYS, follow, injected, movement
@@ -131,7 +132,7 @@ def make(job: Job, folders: Folders, seed: int) -> TruthVideo | None:
         _uncover(script)
     film = Film(script, actor, portrait_of(actor, folders.data), draw_setting(rng), rng, injections)
     file = _file(job, script.camera)
-    write_video(folders.out / file, film, script.time_s, script.camera)
+    write_video(folders.out / file, film, script.time_s, encoder_of(script.camera))
     tags = {"part": job.part, "codec": script.camera.codec, "fps": f"{script.camera.fps:g}"} | tags
     return truth_of(script, file, actor.identity, job.split, tags | _person(actor.identity, folders.data))
 
@@ -157,7 +158,8 @@ def _real(job: Job, folders: Folders, rng: np.random.Generator) -> TruthVideo | 
         else:
             at += 0.3
     file = _file(job, camera)
-    write_video(folders.out / file, injected(str(path), take, injections, actor.crop_px), take.time_s, camera)
+    images = injected(str(path), take, injections, actor.crop_px)
+    write_video(folders.out / file, images, take.time_s, encoder_of(camera))
     tags = {"part": job.part, "fps": f"{fps:.3g}"} | ({"way": job.what} if job.what else {})
     return truth_of(script, file, subject, job.split, tags)
 
@@ -179,7 +181,7 @@ def _uncover(script: Script) -> None:
 
 
 def _file(job: Job, camera: Camera) -> str:
-    return f"{job.name}.{'mkv' if camera.codec == 'mjpeg' else 'mp4'}"
+    return job.name + encoder_of(camera).ending
 
 
 def _person(identity: str, data: Path) -> dict[str, str]:

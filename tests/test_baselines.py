@@ -12,7 +12,8 @@ from engine.baseline_signals import BLENDSHAPES, BLINK, GAZE, REGIONS, Blendshap
 from engine.evaluation.truth import TruthInterval, TruthVideo, save_truth
 from engine.training.actors import build_actor
 from engine.training.camera import Camera
-from engine.training.film import Film, Setting, write_video
+from engine.training.encode import encoder_of, write_video
+from engine.training.film import Film, Setting
 from engine.training.script import Script
 from stream.face_model import locate
 from stream.landmarks import Landmarker
@@ -59,7 +60,7 @@ def film(tmp_path_factory):
     frames = list(Film(script, actor, portrait, Setting(320, 240, 120, 160, 110), np.random.default_rng(0)))
     frames[10] = np.full_like(frames[10], 128)
     path = tmp_path_factory.mktemp("film") / "film.mp4"
-    write_video(path, frames, script.time_s, camera)
+    write_video(path, frames, script.time_s, encoder_of(camera))
     return path
 
 

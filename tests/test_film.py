@@ -15,7 +15,8 @@ from engine.training import film_demo
 from engine.training.actors import build_actor, build_all, split_of
 from engine.training.camera import Camera
 from engine.training.curves import there_and_back
-from engine.training.film import Film, Setting, main, write_video
+from engine.training.encode import encoder_of, write_video
+from engine.training.film import Film, Setting, main
 from engine.training.film_pool import crops_of, make_sequence
 from engine.training.film_truth import truth_of
 from engine.training.injection import WAYS, dragged_field, follow, injected, movement, peak, read_frames, warp_frame
@@ -127,7 +128,7 @@ def test_stamps_and_pictures_survive_the_file(tmp_path, actor, portrait, codec, 
     script = still(8, replace(CAMERA, codec=codec, quality=80 if codec == "mjpeg" else 20))
     time_s = np.array([0, 0.031, 0.068, 0.1, 0.166, 0.2, 0.232, 0.267])
     frames = frames_of(script, actor, portrait)
-    write_video(tmp_path / name, frames, time_s, script.camera)
+    write_video(tmp_path / name, frames, time_s, encoder_of(script.camera))
     source = open_source(str(tmp_path / name), paced=False)
     read = list(iter(source.read, None))
     assert np.abs([f.time_s for f in read] - time_s).max() <= off_s
@@ -142,7 +143,8 @@ def test_the_live_path_sees_what_was_acted(tmp_path, actor, portrait, landmarker
         script.add(unit, 4.0 * curve)
     script.pose[:, 0] = 5 * np.sin(2 * np.pi * 0.4 * script.time_s)
     setting = Setting(480, 360, face_px=190, x_px=240, y_px=165)
-    write_video(tmp_path / "f.mp4", frames_of(script, actor, portrait, setting=setting), script.time_s, script.camera)
+    frames = frames_of(script, actor, portrait, setting=setting)
+    write_video(tmp_path / "f.mp4", frames, script.time_s, encoder_of(script.camera))
     crops = crops_of(tmp_path / "f.mp4", landmarker, ModelSpec(), 45)
     assert crops is not None
     rest, apex = (cv2.cvtColor(c, cv2.COLOR_GRAY2BGR) for c in (crops[12], crops[23]))
@@ -153,7 +155,7 @@ def test_the_live_path_sees_what_was_acted(tmp_path, actor, portrait, landmarker
 
 def test_a_video_without_a_steady_face_gives_no_sequence(tmp_path, landmarker):
     blank = [np.full((120, 160, 3), 90, np.uint8)] * 6
-    write_video(tmp_path / "b.mp4", blank, np.arange(6) / 30, CAMERA)
+    write_video(tmp_path / "b.mp4", blank, np.arange(6) / 30, encoder_of(CAMERA))
     assert crops_of(tmp_path / "b.mp4", landmarker, ModelSpec(), 6) is None
 
 
@@ -272,7 +274,7 @@ def real_video(folders, actor, portrait):
     path = folders.data / "video" / "single_face.mp4"
     path.parent.mkdir()
     script = still(90, replace(CAMERA, codec="h264"))
-    write_video(path, frames_of(script, actor, portrait), script.time_s, script.camera)
+    write_video(path, frames_of(script, actor, portrait), script.time_s, encoder_of(script.camera))
     return path
 
 

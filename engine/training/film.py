@@ -15,16 +15,13 @@ import argparse
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.training.actors import Actor
-from engine.training.camera import Camera
 from engine.training.render import fields_of
 from engine.training.script import Script
 from engine.training.warps import EXTENT_PX, MAP_SIZE, to_samples
@@ -38,7 +35,6 @@ CENTRE = (CROP_PX - 1) / 2
 HEAD = (0.66, 0.92)
 """Half-axes of the part that moves as one, in face widths; beyond FADE times that nothing follows the pose."""
 FADE = 1.7
-TICK = Fraction(1, 90_000)
 DARK_RED = (0.88, 0.95, 1.25)
 """Colour of what is painted (mouth, lashes), BGR shares of its grey level; the weighted mean is 1."""
 
@@ -192,37 +188,6 @@ class _Hand:
         mask = cv2.ellipse(np.zeros(image.shape[:2], np.float32), ((x, y), self._axes, self._angle), 1.0, -1)
         alpha = cv2.GaussianBlur(mask, (0, 0), 2)[..., None]
         return np.asarray(image * (1 - alpha) + alpha * self._skin, np.uint8)
-
-
-def write_video(path: Path, images: Iterable[Image], time_s: NDArray[np.float64], camera: Camera) -> None:
-    """Encode at the camera's quality, with the stamps as PTS: `.mp4` for H.264, `.mkv` for MJPEG.
-
-    Codec `none` (a camera without one) is H.264 too fine to tell. No B frames: webcams have none.
-    """
-    crf = {"none": 6, "h264": camera.quality}.get(camera.codec)
-    with av.open(str(path), "w") as out:
-        if crf is None:
-            options = {"qmin": "1", "global_quality": str(118 * _jpeg_scale(camera.quality)), "flags": "+qscale"}
-            video = out.add_stream("mjpeg", rate=1000, options=options)
-            video.pix_fmt, video.codec_context.color_range = "yuvj420p", 2
-            video.codec_context.time_base = Fraction(1, 1000)
-        else:
-            options = {"crf": str(crf), "preset": "veryfast", "tune": "zerolatency", "threads": "1", "g": "120"}
-            video = out.add_stream("libx264", rate=30, options=options)
-            video.pix_fmt, video.codec_context.time_base = "yuv420p", TICK
-        tick = video.codec_context.time_base
-        for image, t in zip(images, time_s, strict=True):
-            if not video.width or video.width != image.shape[1]:
-                video.height, video.width = image.shape[:2]
-            frame = av.VideoFrame.from_ndarray(image, format="bgr24").reformat(format=video.pix_fmt)
-            frame.pts, frame.time_base = round(float(t) / tick), tick
-            out.mux(video.encode(frame))
-        out.mux(video.encode())
-
-
-def _jpeg_scale(quality: int) -> int:
-    """FFmpeg's quantiser (2 is finest) for a JPEG quality of 40 to 95."""
-    return max(2, round((100 - quality) / 4.5))
 
 
 def portrait_of(actor: Actor, data: Path) -> Image:

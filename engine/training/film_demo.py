@@ -9,7 +9,8 @@ from engine.evaluation.truth import TruthVideo, save_truth
 from engine.training.actors import build_actor, split_of
 from engine.training.camera import Camera
 from engine.training.curves import Curve, min_jerk, there_and_back
-from engine.training.film import Film, Setting, write_video
+from engine.training.encode import encoder_of, write_video
+from engine.training.film import Film, Setting
 from engine.training.film_truth import truth_of
 from engine.training.script import Label, Script
 from stream.errors import UserError
@@ -87,7 +88,7 @@ def make(data: Path, out: Path, face_model: Path | None = None) -> TruthVideo:
     out.mkdir(parents=True, exist_ok=True)
     # another person's way with the same action would be another seed
     film = Film(script, actor, portrait, Setting(face_px=230, y_px=205), np.random.default_rng(1))
-    write_video(out / "demo.mp4", film, script.time_s, script.camera)
+    write_video(out / "demo.mp4", film, script.time_s, encoder_of(script.camera))
     truth = truth_of(script, "demo.mp4", identity, "test", {"split": split_of(identity)})
     save_truth(out / "truth.json", [truth])
     return truth

@@ -16,7 +16,8 @@ import torch
 
 from engine.spec import CLASSES, ModelSpec
 from engine.training.actors import actors_of, kept_actor
-from engine.training.film import Film, Image, draw_setting, portrait_of, write_video
+from engine.training.encode import encoder_of, write_video
+from engine.training.film import Film, Image, draw_setting, portrait_of
 from engine.training.nuisances import step_exposure
 from engine.training.pool import LENGTH, SHARD, Sequence, prepare, store
 from engine.training.render import on_grid
@@ -54,8 +55,9 @@ def filmed(
 ) -> np.ndarray | None:
     """`crops_of` what the script's camera makes of pictures, uint8[H, W, 3] each at the script's times."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / ("film.mkv" if script.camera.codec == "mjpeg" else "film.mp4")
-        write_video(path, images, script.time_s, script.camera)
+        encoder = encoder_of(script.camera)
+        path = Path(folder) / f"film{encoder.ending}"
+        write_video(path, images, script.time_s, encoder)
         return crops_of(path, landmarker, spec, frames)
 
 
