@@ -31,7 +31,8 @@ LARGE_PX = 1.5
 CALL = {"deadline": "realtime", "cpu-used": "4"}
 ENCODERS: dict[str, Encoder | None] = {
     "none": None,
-    "MJPEG, quality 80": mjpeg(80),
+    "MJPEG, quality 90": mjpeg(90),
+    "MJPEG, quality 70": mjpeg(70),
     "MJPEG, quality 50": mjpeg(50),
     "H.264 of a webcam, CRF 18": webcam(18),
     "H.264 of a webcam, CRF 23": webcam(23),

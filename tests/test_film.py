@@ -15,7 +15,7 @@ from engine.training import film_demo
 from engine.training.actors import build_actor, build_all, split_of
 from engine.training.camera import Camera
 from engine.training.curves import there_and_back
-from engine.training.encode import encoder_of, write_video
+from engine.training.encode import encoder_of, mjpeg, write_video
 from engine.training.film import Film, Setting, main
 from engine.training.film_pool import crops_of, make_sequence
 from engine.training.film_truth import truth_of
@@ -133,6 +133,19 @@ def test_stamps_and_pictures_survive_the_file(tmp_path, actor, portrait, codec, 
     read = list(iter(source.read, None))
     assert np.abs([f.time_s for f in read] - time_s).max() <= off_s
     assert all(abs(f.image.astype(int) - g).mean() < 4 for f, g in zip(read, frames, strict=True))
+
+
+@pytest.mark.parametrize("quality", [45, 50, 60, 70, 80, 90, 95])
+def test_mjpeg_has_the_quality_that_it_is_asked_for(tmp_path, portrait, quality):
+    """The stream is about as large as JPEG pictures of that quality, not ever the finest; and the same bytes twice."""
+    noise = np.random.default_rng(0).normal(0, 2, portrait.shape)
+    picture = np.clip(portrait + noise, 0, 255).astype(np.uint8)
+    for name in ("a.mkv", "b.mkv"):
+        write_video(tmp_path / name, [picture] * 5, np.arange(5) / 30, mjpeg(quality))
+    size = (tmp_path / "a.mkv").stat().st_size / 5
+    jpeg = len(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
+    assert 0.6 < size / jpeg < 2, (size, jpeg)
+    assert (tmp_path / "a.mkv").read_bytes() == (tmp_path / "b.mkv").read_bytes()
 
 
 def test_the_live_path_sees_what_was_acted(tmp_path, actor, portrait, landmarker):

@@ -42,10 +42,9 @@ def webcam(crf: int) -> Encoder:
 
 
 def mjpeg(quality: int) -> Encoder:
-    """`quality` as JPEG's, 40 to 95; FFmpeg's quantiser is finest at 2."""
-    quantiser = max(2, round((100 - quality) / 4.5))
-    options = {"qmin": "1", "global_quality": str(118 * quantiser), "flags": "+qscale"}
-    return Encoder("mjpeg", options, rate=1000, tick=COARSE_TICK)
+    """`quality` as JPEG's, 40 to 95: FFmpeg's quantiser, from 1, that makes a picture of a face as large."""
+    quantiser = str(max(1, round((100 - quality) / 8)))
+    return Encoder("mjpeg", {"qmin": quantiser, "qmax": quantiser}, rate=1000, tick=COARSE_TICK)
 
 
 def encoder_of(camera: Camera) -> Encoder:
