@@ -6,7 +6,6 @@ row, through the live path at the operating point.
 
 import argparse
 import tempfile
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,11 @@ from engine.evaluation.live import record_file
 from engine.evaluation.truth import load_truth
 from engine.model import load_model
 from engine.training.encode import COARSE_TICK, Encoder, mjpeg, webcam, write_video
+from engine.training.injection import read_frames
 from stream import record
 from stream.config import Config
 from stream.decision import decision
 from stream.errors import UserError
-from stream.sources import open_source
 from stream.types import Frame
 
 LARGE_PX = 1.5
@@ -68,8 +67,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     bits = dict.fromkeys(args.encoders, 0)
     with tempfile.TemporaryDirectory() as folder:
         for film in track(films, "films"):
+            original = args.bench / film.file
+            frames = list(read_frames(str(original)))
             for name in args.encoders:
-                path = encoded(args.bench / film.file, ENCODERS[name], Path(folder))
+                path = encoded(original, frames, ENCODERS[name], Path(folder))
                 bits[name] += path.stat().st_size * 8
                 said = record_file(path, config).replay(tracker, baselines=True)
                 results[name].append(judged(film, said).result)
@@ -84,13 +85,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {"films": len(films), "minutes": seconds / 60, "threshold": tracker.threshold, "rows": rows}
 
 
-def encoded(film: Path, encoder: Encoder | None, folder: Path) -> Path:
-    """A video's pictures and stamps by another encoder; the file itself for None."""
+def encoded(film: Path, frames: list[Frame], encoder: Encoder | None, folder: Path) -> Path:
+    """A film's frames by another encoder; the film itself for None."""
     if encoder is None:
         return film
     path = folder / f"film{encoder.ending}"
-    with closing(open_source(str(film), paced=False)) as source:
-        frames = [item for item in iter(source.read, None) if isinstance(item, Frame)]
     write_video(path, (f.image for f in frames), np.array([f.time_s for f in frames]), encoder)
     return path
 

@@ -133,8 +133,9 @@ def make(job: Job, folders: Folders, seed: int) -> TruthVideo | None:
         script.labels += [label for _, label in made]
         _uncover(script)
     film = Film(script, actor, portrait_of(actor, folders.data), draw_setting(rng), rng, injections)
-    file = _file(job, script.camera)
-    write_video(folders.out / file, film, script.time_s, encoder_of(script.camera))
+    encoder = encoder_of(script.camera)
+    file = job.name + encoder.ending
+    write_video(folders.out / file, film, script.time_s, encoder)
     tags = {"part": job.part, "codec": script.camera.codec, "fps": f"{script.camera.fps:g}"} | tags
     return truth_of(script, file, actor.identity, job.split, tags | _person(actor.identity, folders.data))
 
@@ -159,9 +160,9 @@ def _real(job: Job, folders: Folders, rng: np.random.Generator) -> TruthVideo | 
             at = label.offset_s + REST_S + float(rng.exponential(0.8))
         else:
             at += 0.3
-    file = _file(job, camera)
-    images = injected(str(path), take, injections, actor.crop_px)
-    write_video(folders.out / file, images, take.time_s, encoder_of(camera))
+    encoder = encoder_of(camera)
+    file = job.name + encoder.ending
+    write_video(folders.out / file, injected(str(path), take, injections, actor.crop_px), take.time_s, encoder)
     tags = {"part": job.part, "fps": f"{fps:.3g}"} | ({"way": job.what} if job.what else {})
     return truth_of(script, file, subject, job.split, tags)
 
@@ -180,10 +181,6 @@ def _uncover(script: Script) -> None:
         begin, end = script.occluder
         if any(a.kind == "micro" and a.onset_s < end + 0.2 and a.offset_s > begin - 0.2 for a in script.labels):
             script.occluder = None
-
-
-def _file(job: Job, camera: Camera) -> str:
-    return job.name + encoder_of(camera).ending
 
 
 def _person(identity: str, data: Path) -> dict[str, str]:

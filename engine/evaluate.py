@@ -261,11 +261,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     for name, needs in (("truth", "events"), ("events", "truth"), ("dataset", "root"), ("train", "dataset")):
         if getattr(options, name) and not getattr(options, needs):
             parser.error(f"--{name} needs --{needs}")
-    if options.threshold is not None and options.protocol in ("split", "loso"):
-        parser.error(f"--threshold {options.threshold:g} and --protocol {options.protocol}: one of them chooses")
-    if options.threshold is not None and not FLOOR <= options.threshold < 1:
-        parser.error(f"--threshold {options.threshold:g} is not from {FLOOR:g} to 1")
     if options.threshold is not None:
+        if options.protocol in ("split", "loso"):
+            parser.error(f"--threshold {options.threshold:g} and --protocol {options.protocol}: one of them chooses")
+        if not FLOOR <= options.threshold < 1:
+            parser.error(f"--threshold {options.threshold:g} is not from {FLOOR:g} to 1")
         options.protocol = "fixed"
     if options.jobs < 1 or options.rounds < 1 or options.max_faces < 1:
         parser.error("--jobs, --rounds and --max-faces must be at least 1")
