@@ -20,7 +20,7 @@ from engine.training.film import Film, Setting, main
 from engine.training.film_pool import crops_of, make_sequence
 from engine.training.film_truth import truth_of
 from engine.training.injection import WAYS, dragged_field, follow, injected, movement, peak, read_frames, warp_frame
-from engine.training.nuisances import NUISANCES, lone_nuisance
+from engine.training.nuisances import NUISANCES, lone_nuisance, step_exposure
 from engine.training.scenes import draw_script
 from engine.training.script import Label, Script
 from stream.errors import UserError
@@ -357,7 +357,7 @@ def test_an_unsteady_camera_changes_the_light_and_not_the_truth(folders, landmar
     build_all([who], folders.data, folders.actors, folders.face_model)
     actors = sorted(folders.actors.glob("*.npz"))
     steady, unsteady = (
-        make_sequence(0, 3, actors, folders.data, landmarker, ModelSpec(), stepping) for stepping in (False, True)
+        make_sequence(0, 3, actors, folders.data, landmarker, ModelSpec(), change) for change in (None, step_exposure)
     )
     assert steady.labels == unsteady.labels
     assert {label.kind for label in unsteady.labels} <= set(CLASSES)

@@ -16,8 +16,8 @@ from engine.training.camera import Camera, draw_camera, draw_light, draw_times
 from engine.training.curves import min_jerk, raised_cosine, ramp, there_and_back, wander
 from engine.training.decoys import SHORTEST_S, add_decoy
 from engine.training.happenings import add_blink, add_head, add_macro, add_micro, add_speech
-from engine.training.repertoire import ME_UNITS, MIRROR, PUSH_AT, UNIT_REGION
-from engine.training.scenes import draw_script
+from engine.training.repertoire import ME_UNITS, MIRROR, PUSH_AT, RESTLESS_SHAPES, UNIT_REGION
+from engine.training.scenes import draw_script, enliven
 from engine.training.script import Script
 
 DURATION_S = 4.6
@@ -95,6 +95,19 @@ def test_a_single_nuisance_comes_alone(only):
     assert bool(names - allowed) == (only in ("blink", "macro", "speech"))
     if only != "head":
         assert all(np.abs(s.actions[n]).max() == 0 for s in scripts for n in ("gaze_x", "gaze_y"))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_lively_face_never_rests_and_keeps_its_micro_expressions(seed):
+    """Something large is always on its way; action units, pushes and labels stay, but for speech that is added."""
+    plain, lively = draw(seed), draw(seed)
+    enliven(lively, np.random.default_rng(seed))
+    assert lively.labels[: len(plain.labels)] == plain.labels
+    assert {label.kind for label in lively.labels[len(plain.labels) :]} <= {"speech"}
+    assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(lively.pushes, plain.pushes, strict=True))
+    assert all(np.array_equal(lively.actions[n], c) for n, c in plain.actions.items() if n.startswith(("AU", "blink")))
+    more = [np.abs(lively.actions[n] - plain.actions.get(n, 0)) for n in RESTLESS_SHAPES if n in lively.actions]
+    assert np.quantile(np.max(more, axis=0), 0.1) > 0.005
 
 
 def test_everything_happens_in_a_usual_clip():

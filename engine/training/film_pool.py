@@ -7,7 +7,7 @@ an addition: a film costs some ten times what the batched renderer asks for the 
 import argparse
 import multiprocessing
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from engine.training.film import Film, Image, draw_setting, portrait_of
 from engine.training.nuisances import step_exposure
 from engine.training.pool import LENGTH, SHARD, Sequence, prepare, store
 from engine.training.render import on_grid
-from engine.training.scenes import draw_script
+from engine.training.scenes import draw_script, enliven
 from engine.training.script import Script
 from stream.errors import UserError
 from stream.face import Faces
@@ -33,6 +33,8 @@ from stream.types import FaceCrop, Frame
 PICTURE_PX = (480, 360)
 """Smaller than a webcam's usual 640x480: a face of 110 to 190 px, at two thirds of the price."""
 TRIES = 4
+
+Change = Callable[[Script, np.random.Generator], object]
 
 
 def crops_of(video: Path, landmarker: Landmarker, spec: ModelSpec, frames: int) -> np.ndarray | None:
@@ -68,19 +70,19 @@ def make_sequence(
     data: Path,
     landmarker: Landmarker,
     spec: ModelSpec,
-    unsteady: bool = False,
+    change: Change | None = None,
 ) -> Sequence:
     """Sequence `index` of the pool that `seed` names; as `pool.make_sequence`, but filmed. Raises UserError.
 
-    `unsteady`: by a camera whose exposure steps every two seconds or so.
+    `change`: made to the script besides what is drawn by itself.
     """
     rng = np.random.default_rng([seed, index])
     frames = LENGTH + max(spec.lags)
     for _ in range(TRIES):
         actor = kept_actor(actors[int(rng.integers(len(actors)))])
         script = draw_script(rng, frames / spec.fps)
-        if unsteady:
-            step_exposure(script, rng)
+        if change is not None:
+            change(script, rng)
         film = Film(script, actor, portrait_of(actor, data), draw_setting(rng, *PICTURE_PX), rng)
         crops = filmed(film, script, landmarker, spec, frames)
         if crops is not None:
@@ -95,12 +97,12 @@ def _landmarker(face_model: Path) -> Landmarker:
     return Landmarker(face_model)
 
 
-def _make_shard(job: tuple[int, int, list[Path], Path, Path, Path, bool]) -> None:
-    number, seed, actors, data, face_model, folder, unsteady = job
+def _make_shard(job: tuple[int, int, list[Path], Path, Path, Path, Change | None]) -> None:
+    number, seed, actors, data, face_model, folder, change = job
     torch.set_num_threads(1)
     spec, landmarker = ModelSpec(), _landmarker(face_model)
     indices = range(number * SHARD, (number + 1) * SHARD)
-    made = [make_sequence(i, seed, actors, data, landmarker, spec, unsteady) for i in indices]
+    made = [make_sequence(i, seed, actors, data, landmarker, spec, change) for i in indices]
     store(folder, number, made, spec)
 
 
@@ -115,8 +117,9 @@ def make(options: argparse.Namespace) -> None:
     prepare(options.out, ModelSpec())
     seed = options.seed + {"train": 9, "tune": 1_000_009}[options.split]
     numbers = range((options.real_aligner + SHARD - 1) // SHARD)
+    change = step_exposure if options.unsteady else enliven if options.lively else None
     jobs = [
-        (n, seed, actors, options.data, face_model, options.out, options.unsteady)
+        (n, seed, actors, options.data, face_model, options.out, change)
         for n in numbers
         if not (options.out / f"{n:06d}.npy").exists()
     ]

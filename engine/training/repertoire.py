@@ -24,6 +24,12 @@ MACRO_SHAPES = (
     "shrug", "mouth_left", "mouth_right", "dimple_L", "dimple_R", "squint_L", "squint_R", "wide_L", "wide_R",
 )  # fmt: skip
 """Large actions of `engine.training.actors`; a smile is the most frequent."""
+RESTLESS_SHAPES = (
+    "smile_L", "smile_R", "brow_up", "brow_up_L", "brow_up_R", "brow_down", "sneer", "stretch", "press", "pucker",
+    "shrug", "mouth_left", "mouth_right", "squint_L", "squint_R", "wide_L", "wide_R", "jaw_open", "lips_part",
+    "funnel", "frown", "dimple_L", "dimple_R",
+)  # fmt: skip
+"""Large actions that wander on a face that never rests."""
 
 PUSH_AT = (
     (105, 0), (107, 0), (66, 0), (70, 0), (9, 0), (159, 1), (33, 1), (133, 1), (50, 2), (205, 2), (36, 2), (129, 2),

@@ -7,6 +7,7 @@ import numpy as np
 from engine.training.camera import draw_camera, draw_light, draw_times
 from engine.training.curves import log_uniform, wander
 from engine.training.happenings import add_blink, add_head, add_macro, add_micro, add_speech, look
+from engine.training.repertoire import RESTLESS_SHAPES
 from engine.training.script import Script, still_script
 
 
@@ -46,6 +47,41 @@ def draw_background(s: Script, rng: np.random.Generator, still: bool) -> None:
         log_uniform(rng, 0.01, 0.12),
         log_uniform(rng, 0.01, 0.15),
     )
+
+
+def enliven(s: Script, rng: np.random.Generator) -> None:
+    """A lively person's clip: expressions that wander without rest, for every second one a head that does, for three in
+    five speech up to three times as loud. What is added besides speech is no happening of its own and has no label."""
+    t, duration_s = s.time_s, float(s.time_s[-1])
+    size = log_uniform(rng, 0.05, 0.7)
+    for name in rng.choice(RESTLESS_SHAPES, size=rng.integers(3, 9), replace=False):
+        hz = log_uniform(rng, 0.4, 2.5)
+        if rng.random() < 0.7:
+            s.add(str(name), np.abs(wander(rng, t, size * float(rng.uniform(0.3, 1)), hz)))
+        else:
+            s.add(str(name), wander(rng, t, size * 0.4, hz))
+    if rng.random() < 0.5:
+        much = float(rng.uniform(0.4, 1.6))
+        s.add("yaw", wander(rng, t, 2 * much, 1.0))
+        s.add("pitch", wander(rng, t, 1.5 * much, 1.0))
+        sway = ((4, 1.0), (4, 1.0), (1.0, 0.8), (0.01, 0.6))
+        s.pose = s.pose + np.stack([wander(rng, t, size * much, hz) for size, hz in sway], axis=1)
+    if rng.random() < 0.6:
+        at = float(rng.uniform(-1, 1))
+        while at < duration_s:
+            length = float(rng.uniform(0.6, 4))
+            _speak_up(s, rng, at, min(at + length, duration_s + 1))
+            at += length + float(rng.exponential(0.6)) + 0.2
+
+
+def _speak_up(s: Script, rng: np.random.Generator, onset_s: float, offset_s: float) -> None:
+    """Speech, one to three times as loud as usual."""
+    before = dict(s.actions)
+    add_speech(s, rng, onset_s, offset_s)
+    louder = float(rng.uniform(1, 3))
+    for name, curve in s.actions.items():
+        was = before.get(name, np.zeros_like(curve))
+        s.actions[name] = was + np.float32(louder) * (curve - was)
 
 
 def usual_amplitude(rng: np.random.Generator) -> float:
