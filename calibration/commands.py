@@ -66,12 +66,29 @@ def _fit(model: Model, stretches: list[Stretch], data: str, asked: float | None)
         "confidence": thresholds.CONFIDENCE,
         "source": data,
         "asked": rate,
+        "by_source": _by_source(stretches, law, point.threshold),
         "baseline_judged": judged,
         "recall": own["recall"],
         "f1": own["f1"],
         "ece": None if curve is None else {"before": curve.ece_before, "after": curve.ece_after},
     }
-    return Answer(said, f"{point.words} without micro-expressions", lambda p: plots.rates(rows, point, p))
+    lines = [f"{point.words} without micro-expressions"]
+    lines += [
+        f"  {row['source']}: {row['false_alarms_per_hour']:.3g} per hour, at most {row['upper_bound']:.3g}, "
+        f"recall {row['recall']:.3f}"
+        for row in said["by_source"]
+    ]
+    return Answer(said, "\n".join(lines), lambda p: plots.rates(rows, point, p))
+
+
+def _by_source(stretches: list[Stretch], law: BaselineLaw, threshold: float) -> list[dict[str, Any]]:
+    """What the point is worth on each pool or bench by itself."""
+    parts = []
+    for source in dict.fromkeys(s.source for s in stretches):
+        videos = [s.under(law) for s in stretches if s.source == source]
+        if (found := thresholds.alarms(videos)).hours > 0:
+            parts.append({"source": source, **thresholds.row(found.point(threshold), sweep(videos))})
+    return parts
 
 
 def probability(options: argparse.Namespace) -> Answer:

@@ -37,12 +37,13 @@ class Stretch:
     """One video or clip at the lowest threshold.
 
     `levels`: the face's level (log-odds) as it counts for each detection, None where it is not known (yet).
-    `usual`: its level over the whole stretch.
+    `usual`: its level over the whole stretch. `source`: name of the pool or bench that it is of.
     """
 
     result: VideoResult
     levels: tuple[float | None, ...]
     usual: float | None = None
+    source: str = ""
 
     def under(self, law: BaselineLaw) -> VideoResult:
         """With scores in terms of everybody's threshold: an `end` is said where its score reaches that."""
@@ -65,13 +66,17 @@ def from_pools(folders: Sequence[Path], model: Model) -> list[Stretch]:
     from engine.training.pool import SHARD, Pool
     from engine.training.stemmed import features_of
 
-    net, pool, stretches = load_network(model), Pool(list(folders), model.spec), []
-    for index in range(len(pool)):
-        rows, table = pool[index]
-        with torch.no_grad():
-            features = features_of(net, torch.as_tensor(np.array(rows))[None])[0]
-            heads = net.heads(*clips_of(features, model.spec)).numpy()
-        stretches.append(_sequence(f"shard {index // SHARD}", index, heads, table, len(rows), model.spec))
+    net, stretches = load_network(model), []
+    for number, folder in enumerate(folders):
+        pool, name = Pool([folder], model.spec), folder.resolve().name
+        for index in range(len(pool)):
+            rows, table = pool[index]
+            with torch.no_grad():
+                features = features_of(net, torch.as_tensor(np.array(rows))[None])[0]
+                heads = net.heads(*clips_of(features, model.spec)).numpy()
+            group = f"pool {number} shard {index // SHARD}"
+            stretch = _sequence(group, index, heads, table, len(rows), model.spec)
+            stretches.append(replace(stretch, source=name))
     return stretches
 
 
@@ -136,4 +141,5 @@ def from_bench(bench: Path, model: Model, split: str = "tune") -> Iterator[Stret
         levels = (level[s.interval.partition(":")[0], s.emitted_s or 0.0] for s in said)
         # 0 is what a face has while it calibrates; no face scores one to one while nothing happens
         last = [steps[-1].shift or None for steps in recording.faces if steps]
-        yield Stretch(judged(video, said).result, tuple(x or None for x in levels), last[0] if last else None)
+        usual = last[0] if last else None
+        yield Stretch(judged(video, said).result, tuple(x or None for x in levels), usual, bench.resolve().name)

@@ -1,6 +1,7 @@
 """Calibration's fits: the rate that a threshold stands for, what a score means, what a face's level is to do."""
 
 import json
+import shutil
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -270,6 +271,26 @@ def test_threshold_writes_what_the_live_program_reads(tmp_path, eager, pool, cap
     assert decided.tracker.threshold == pytest.approx(said["threshold"])
     assert decided.point is not None
     assert decided.point.upper_bound == pytest.approx(said["upper_bound"])
+
+
+def test_a_point_is_also_told_of_every_pool_by_itself(tmp_path, eager, pool, capsys):
+    """A rate is one of the people that it was counted on: alarms and hours of the parts are those of the whole."""
+    other = shutil.copytree(pool, tmp_path / "other")
+    for file in other.glob("000002*"):
+        file.unlink()
+    pools = ["--pool", str(pool), str(other)]
+    arguments = ["threshold", "--model", str(eager.directory), "--false-alarms-per-hour", "2000", *pools]
+    assert main([*arguments, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    parts = said["by_source"]
+    assert [part["source"] for part in parts] == [pool.name, "other"]
+    assert parts[0]["hours"] == pytest.approx(parts[1]["hours"] * 3 / 2, abs=2e-4)
+    assert sum(part["hours"] for part in parts) == pytest.approx(said["hours"], abs=2e-4)
+    alarms = [part["false_alarms_per_hour"] * part["hours"] for part in parts]
+    assert sum(alarms) == pytest.approx(said["false_alarms_per_hour"] * said["hours"], rel=0.05)
+    assert sum(alarms) > 0
+    assert main(arguments) == 0
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()[1:]] == [f"  {pool.name}", "  other"]
 
 
 def test_asking_for_less_than_the_data_can_back_is_one_line(eager, pool, capsys):
