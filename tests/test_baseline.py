@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.baseline import CALIBRATING_S, ONGOING_S, Baseline, BaselineLaw, Conditions, KnownBaseline, State
+from stream.baseline import (
+    CALIBRATING_S,
+    DECIDES_S,
+    ONGOING_S,
+    Baseline,
+    BaselineLaw,
+    Conditions,
+    KnownBaseline,
+    State,
+)
 from stream.odds import HIGHEST, LOWEST, log_odds, probability
 
 HOP_S = 4 / 30
@@ -38,11 +47,16 @@ def with_mes(quiet: list[float], every_s: float, peak: float = 2.5, length_s: fl
     return out
 
 
-def test_it_calibrates_for_ten_seconds_with_everybodys_threshold():
+def test_it_calibrates_for_ten_seconds_the_first_five_with_everybodys_threshold():
     baseline = Baseline(LAW)
-    now_s = feed(baseline, hops(CALIBRATING_S - 2 * HOP_S, -3.0))
+    now_s = feed(baseline, hops(DECIDES_S - 2 * HOP_S, -3.0))
     assert baseline.state is State.CALIBRATING
-    assert baseline.threshold(0.6) == 0.6, "what is still being measured must not decide"
+    assert baseline.threshold(0.6) == 0.6, "what hardly anything has been seen of must not decide"
+    now_s = feed(baseline, hops(4 * HOP_S, -3.0), at_s=now_s)
+    assert baseline.state is State.CALIBRATING
+    assert log_odds(baseline.threshold(0.6)) == pytest.approx(log_odds(0.6) + 2.0, abs=0.3)
+    now_s = feed(baseline, hops(CALIBRATING_S - now_s - 2 * HOP_S, -3.0), at_s=now_s)
+    assert baseline.state is State.CALIBRATING
     feed(baseline, hops(4 * HOP_S, -3.0), at_s=now_s)
     assert baseline.state is State.WATCHING
     assert baseline.threshold(0.6) > 0.6

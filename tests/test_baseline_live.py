@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine.spec import CLASSES, HEAD_FIELDS, ModelSpec
-from stream.baseline import CALIBRATING_S, Baseline, BaselineLaw, Conditions, KnownBaseline, State
+from stream.baseline import CALIBRATING_S, DECIDES_S, Baseline, BaselineLaw, Conditions, KnownBaseline, State
 from stream.condition import Condition
 from stream.emission import Emitter, OfflineEdge
 from stream.face_stage import FaceHop, FaceStage, Hop
@@ -71,13 +71,15 @@ def stage_of(script: Script, threshold: float = 0.5, law: BaselineLaw | None = L
 
 
 def test_a_face_is_calibrating_at_first_and_decided_by_everybodys_threshold():
-    """An ME of the first ten seconds is told as ever."""
+    """An ME of the first five seconds is told as ever; then the level counts, though it may not be kept yet."""
     script = Script(-4.0, mes=[(4.0, 2.0)])
     stage = stage_of(script)
-    events, trace = run(script, CALIBRATING_S - 1, stage)
+    events, trace = run(script, DECIDES_S, stage)
     assert [e.phase for e in events if e.phase is Phase.END] == [Phase.END]
-    assert stage.calibrating == {1}
     assert {point[3] for point in trace} == {0.5}
+    _, trace = run(script, CALIBRATING_S - 1 - DECIDES_S, stage)
+    assert stage.calibrating == {1}
+    assert log_odds(trace[-1][3]) == pytest.approx(1.0, abs=0.1)
     _, trace = run(script, 3, stage)
     assert stage.calibrating == frozenset()
     assert log_odds(trace[-1][3]) == pytest.approx(1.0, abs=0.1), "its threshold, not everybody's, is traced"
