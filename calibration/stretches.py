@@ -139,7 +139,7 @@ def from_bench(bench: Path, model: Model, split: str = "tune") -> Iterator[Stret
         said = [s for s in recording.replay(TrackerConfig().at(FLOOR)) if s.phase == "end"]
         level = {(str(f), step.now_s): step.shift for f, steps in enumerate(recording.faces) for step in steps}
         levels = (level[s.interval.partition(":")[0], s.emitted_s or 0.0] for s in said)
-        # 0 is what a face has while it calibrates; no face scores one to one while nothing happens
+        # 0 is what a face has before its level counts; no face scores one to one while nothing happens
         last = [steps[-1].shift or None for steps in recording.faces if steps]
         usual = last[0] if last else None
         yield Stretch(judged(video, said).result, tuple(x or None for x in levels), usual, bench.resolve().name)
