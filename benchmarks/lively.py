@@ -15,14 +15,14 @@ import cv2
 import numpy as np
 from rich.progress import track
 
-from calibration.matching import VideoResult
+from calibration.matching import Detection, Truth, VideoResult
 from calibration.metrics import pairs
 from calibration.threshold import is_alarm
 from engine.evaluation.events import judged
 from engine.evaluation.live import record_file
 from engine.model import load_model
 from engine.training.actors import actors_of, kept_actor
-from engine.training.encode import encoder_of, write_video
+from engine.training.encode import write_film
 from engine.training.film import Film, draw_setting, portrait_of
 from engine.training.film_pool import PICTURE_PX
 from engine.training.film_truth import truth_of
@@ -71,8 +71,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for name, lively in (("calm", False), ("lively", True)):
         some = [f for f in films if f.lively == lively]
         for since, after_s in (("from the first second", 0.0), (f"after {CALIBRATING_S:g} s", CALIBRATING_S)):
-            both = row([f.without for f in some], after_s, "without") | row([f.with_ for f in some], after_s, "with")
-            rows.append({"faces": name, "since": since, **both})
+            rows.append({"faces": name, "since": since, **row(some, after_s)})
     for each in rows:
         print("{faces:6} {since:21} {minutes:5.1f} min | found {found_without} -> {found_with} of {mes} | false alarms "
               "{false_alarms_without} -> {false_alarms_with}".format(**each))  # fmt: skip
@@ -90,22 +89,23 @@ def seen(job: Job) -> Seen:
     if lively:
         enliven(script, rng)
     film = Film(script, actor, portrait_of(actor, job.data), draw_setting(rng, *PICTURE_PX), rng)
-    encoder = encoder_of(script.camera)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"film{encoder.ending}"
-        write_video(path, film, script.time_s, encoder)
+        path = write_film(Path(folder) / "film", film, script.time_s, script.camera)
         recording = record_file(path, config)
     truth = truth_of(script, path.name, actor.identity, "tune", {})
     return Seen(lively, *(judged(truth, recording.replay(tracker, baselines=b)).result for b in (False, True)))
 
 
-def row(videos: Sequence[VideoResult], after_s: float, which: str) -> dict[str, Any]:
+def row(films: Sequence[Seen], after_s: float) -> dict[str, Any]:
     """Of what begins `after_s` or later."""
-    late = [(v, round(after_s * v.fps)) for v in videos]
-    told = [(d, truth, v, first) for v, first in late for d, truth in pairs(v, 0.0)]
-    return {
-        "minutes": round(sum(v.duration_s - after_s for v in videos) / 60, 2),
-        "mes": sum(t.onset >= first for v, first in late for t in v.truths),
-        f"found_{which}": sum(truth is not None and truth.onset >= first for _, truth, _, first in told),
-        f"false_alarms_{which}": sum(is_alarm(d, v) and d.onset >= first for d, _, v, first in told),
-    }
+    said: dict[str, Any] = {"minutes": round(sum(f.without.duration_s - after_s for f in films) / 60, 2)}
+    said["mes"] = sum(_late(t, f.without, after_s) for f in films for t in f.without.truths)
+    for which, videos in (("without", [f.without for f in films]), ("with", [f.with_ for f in films])):
+        told = [(v, d, truth) for v in videos for d, truth in pairs(v, 0.0)]
+        said[f"found_{which}"] = sum(truth is not None and _late(truth, v, after_s) for v, _, truth in told)
+        said[f"false_alarms_{which}"] = sum(is_alarm(d, v) and _late(d, v, after_s) for v, d, _ in told)
+    return said
+
+
+def _late(one: Truth | Detection, video: VideoResult, after_s: float) -> bool:
+    return one.onset >= round(after_s * video.fps)

@@ -12,6 +12,7 @@ from calibration.answer import Answer
 from calibration.camera import measure
 from calibration.law import fit_law
 from calibration.look import Followed, follow, look, opened
+from calibration.matching import VideoResult
 from calibration.metrics import sweep
 from calibration.stretches import Stretch, from_bench, from_pools
 from calibration.verdicts import GRADES, verdicts
@@ -66,7 +67,7 @@ def _fit(model: Model, stretches: list[Stretch], data: str, asked: float | None)
         "confidence": thresholds.CONFIDENCE,
         "source": data,
         "asked": rate,
-        "by_source": _by_source(stretches, law, point.threshold),
+        "by_source": _by_source([s.source for s in stretches], videos, point.threshold),
         "baseline_judged": judged,
         "recall": own["recall"],
         "f1": own["f1"],
@@ -81,13 +82,13 @@ def _fit(model: Model, stretches: list[Stretch], data: str, asked: float | None)
     return Answer(said, "\n".join(lines), lambda p: plots.rates(rows, point, p))
 
 
-def _by_source(stretches: list[Stretch], law: BaselineLaw, threshold: float) -> list[dict[str, Any]]:
-    """What the point is worth on each pool or bench by itself."""
+def _by_source(sources: list[str], videos: list[VideoResult], threshold: float) -> list[dict[str, Any]]:
+    """What the point is worth on each pool or bench by itself: `sources` says which each of the videos is of."""
     parts = []
-    for source in dict.fromkeys(s.source for s in stretches):
-        videos = [s.under(law) for s in stretches if s.source == source]
-        if (found := thresholds.alarms(videos)).hours > 0:
-            parts.append({"source": source, **thresholds.row(found.point(threshold), sweep(videos))})
+    for source in dict.fromkeys(sources):
+        own = [v for v, name in zip(videos, sources, strict=True) if name == source]
+        if (found := thresholds.alarms(own)).hours > 0:
+            parts.append({"source": source, **thresholds.row(found.point(threshold), sweep(own))})
     return parts
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from engine.evaluation.truth import SPLITS, TruthVideo, save_truth
 from engine.training.actors import build_actor, build_all, kept_actor, portraits, split_of
 from engine.training.camera import Camera
-from engine.training.encode import encoder_of, write_video
+from engine.training.encode import write_film
 from engine.training.film import Film, Injection, draw_setting, portrait_of
 from engine.training.film_truth import truth_of
 from engine.training.footage import PEOPLE
@@ -133,9 +133,7 @@ def make(job: Job, folders: Folders, seed: int) -> TruthVideo | None:
         script.labels += [label for _, label in made]
         _uncover(script)
     film = Film(script, actor, portrait_of(actor, folders.data), draw_setting(rng), rng, injections)
-    encoder = encoder_of(script.camera)
-    file = job.name + encoder.ending
-    write_video(folders.out / file, film, script.time_s, encoder)
+    file = write_film(folders.out / job.name, film, script.time_s, script.camera).name
     tags = {"part": job.part, "codec": script.camera.codec, "fps": f"{script.camera.fps:g}"} | tags
     return truth_of(script, file, actor.identity, job.split, tags | _person(actor.identity, folders.data))
 
@@ -160,9 +158,8 @@ def _real(job: Job, folders: Folders, rng: np.random.Generator) -> TruthVideo | 
             at = label.offset_s + REST_S + float(rng.exponential(0.8))
         else:
             at += 0.3
-    encoder = encoder_of(camera)
-    file = job.name + encoder.ending
-    write_video(folders.out / file, injected(str(path), take, injections, actor.crop_px), take.time_s, encoder)
+    frames = injected(str(path), take, injections, actor.crop_px)
+    file = write_film(folders.out / job.name, frames, take.time_s, camera).name
     tags = {"part": job.part, "fps": f"{fps:.3g}"} | ({"way": job.what} if job.what else {})
     return truth_of(script, file, subject, job.split, tags)
 

@@ -21,9 +21,10 @@ def test_what_begins_late_is_counted_apart():
     truths = (Truth(10, 14), Truth(50, 54), Truth(120, 124), Truth(150, 154))
     said = [(10, 14), (30, 34), (120, 124), (153, 159), (180, 184)]
     video = VideoResult("x", "x", FPS, 20.0, truths, tuple(Detection(a, b, 0.9) for a, b in said))
-    whole = lively.row([video], 0.0, "with")
+    film = lively.Seen(True, video, video)
+    whole = lively.row([film], 0.0)
     assert (whole["mes"], whole["found_with"], whole["false_alarms_with"]) == (4, 2, 2)
-    late = lively.row([video, video], 10.0, "with")
+    late = lively.row([film, film], 10.0)
     assert (late["mes"], late["found_with"], late["false_alarms_with"]) == (4, 2, 2)
     assert late["minutes"] == pytest.approx(20 / 60, abs=0.01)
 

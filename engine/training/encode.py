@@ -54,6 +54,14 @@ def encoder_of(camera: Camera) -> Encoder:
     return webcam(camera.quality if camera.codec == "h264" else 6)
 
 
+def write_film(stem: Path, images: Iterable[NDArray[np.uint8]], time_s: NDArray[np.float64], camera: Camera) -> Path:
+    """`write_video` by the camera's own encoder: the file, which is `stem` with that encoder's ending."""
+    encoder = encoder_of(camera)
+    path = stem.with_name(stem.name + encoder.ending)
+    write_video(path, images, time_s, encoder)
+    return path
+
+
 def write_video(path: Path, images: Iterable[NDArray[np.uint8]], time_s: NDArray[np.float64], encoder: Encoder) -> None:
     """Encode uint8[H, W, 3] BGR each, with the stamps as PTS."""
     jpeg = encoder.name == "mjpeg"

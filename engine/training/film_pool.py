@@ -16,7 +16,7 @@ import torch
 
 from engine.spec import CLASSES, ModelSpec
 from engine.training.actors import actors_of, kept_actor
-from engine.training.encode import encoder_of, write_video
+from engine.training.encode import write_film
 from engine.training.film import Film, Image, draw_setting, portrait_of
 from engine.training.nuisances import step_exposure
 from engine.training.pool import LENGTH, SHARD, Sequence, prepare, store
@@ -57,9 +57,7 @@ def filmed(
 ) -> np.ndarray | None:
     """`crops_of` what the script's camera makes of pictures, uint8[H, W, 3] each at the script's times."""
     with tempfile.TemporaryDirectory() as folder:
-        encoder = encoder_of(script.camera)
-        path = Path(folder) / f"film{encoder.ending}"
-        write_video(path, images, script.time_s, encoder)
+        path = write_film(Path(folder) / "film", images, script.time_s, script.camera)
         return crops_of(path, landmarker, spec, frames)
 
 

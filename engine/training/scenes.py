@@ -36,10 +36,7 @@ def draw_background(s: Script, rng: np.random.Generator, still: bool) -> None:
     """What never stops: posture sway, gaze, the room's light."""
     t = s.time_s
     calm = 0.15 if still else float(rng.choice([0.2, 1.0, 2.5], p=[0.4, 0.4, 0.2]))
-    s.add("yaw", wander(rng, t, 2.0 * calm, 0.5))
-    s.add("pitch", wander(rng, t, 1.5 * calm, 0.5))
-    sway = ((4, 0.6), (4, 0.6), (1.0, 0.5), (0.01, 0.4))
-    s.pose = np.stack([wander(rng, t, size * calm, hz) for size, hz in sway], axis=1)
+    _sway(s, rng, calm, turn_hz=0.5, pose_hz=(0.6, 0.6, 0.5, 0.4))
     s.light = draw_light(rng, t, s.camera)
     begins = float(rng.exponential(0.8))
     look(s, rng, float(t[-1]) if still else begins)
@@ -47,6 +44,17 @@ def draw_background(s: Script, rng: np.random.Generator, still: bool) -> None:
         log_uniform(rng, 0.01, 0.12),
         log_uniform(rng, 0.01, 0.15),
     )
+
+
+def _sway(
+    s: Script, rng: np.random.Generator, much: float, turn_hz: float, pose_hz: tuple[float, float, float, float]
+) -> None:
+    """A head that is never quite still: turns by some 2 degrees times `much` (rms), with the pose going along."""
+    t = s.time_s
+    s.add("yaw", wander(rng, t, 2.0 * much, turn_hz))
+    s.add("pitch", wander(rng, t, 1.5 * much, turn_hz))
+    sizes = (4, 4, 1.0, 0.01)
+    s.pose = s.pose + np.stack([wander(rng, t, a * much, hz) for a, hz in zip(sizes, pose_hz, strict=True)], axis=1)
 
 
 def enliven(s: Script, rng: np.random.Generator) -> None:
@@ -61,11 +69,7 @@ def enliven(s: Script, rng: np.random.Generator) -> None:
         else:
             s.add(str(name), wander(rng, t, size * 0.4, hz))
     if rng.random() < 0.5:
-        much = float(rng.uniform(0.4, 1.6))
-        s.add("yaw", wander(rng, t, 2 * much, 1.0))
-        s.add("pitch", wander(rng, t, 1.5 * much, 1.0))
-        sway = ((4, 1.0), (4, 1.0), (1.0, 0.8), (0.01, 0.6))
-        s.pose = s.pose + np.stack([wander(rng, t, size * much, hz) for size, hz in sway], axis=1)
+        _sway(s, rng, float(rng.uniform(0.4, 1.6)), turn_hz=1.0, pose_hz=(1.0, 1.0, 0.8, 0.6))
     if rng.random() < 0.6:
         at = float(rng.uniform(-1, 1))
         while at < duration_s:
