@@ -25,7 +25,7 @@ from engine.datasets import LOADERS, PUBLISHED, DatasetError, Video, loso
 from engine.errors import EngineError
 from engine.evaluation import live
 from engine.evaluation.events import Judged, events_of, judged
-from engine.evaluation.figures import at_threshold, figures
+from engine.evaluation.figures import Decided, at_threshold, figures
 from engine.evaluation.folds import train_folds
 from engine.evaluation.protocol import PROTOCOLS, At, decide
 from engine.evaluation.truth import TruthInterval, TruthVideo, load_truth
@@ -77,9 +77,24 @@ def evaluate(options: argparse.Namespace, command: str) -> None:
     decided = decide(videos, protocol, _threshold(options), FLOOR, at)
     if not decided.final:
         raise UserError('no video is to be judged: truth.json has none of split "test"')
+    if options.only:
+        decided = _only(decided, *options.only)
+        title += f", only {options.only[0]}={','.join(options.only[1])}"
     result = figures(decided, options.rounds)
     write_report(options.out, title, command, decided, result)
     print(f"{headline(result)}; report in {options.out / 'report.html'}")
+
+
+def _only(decided: Decided, tag: str, values: list[str]) -> Decided:
+    """Of the judged videos those whose `tag` has one of `values`; thresholds are what all the videos made them."""
+    known = {j.result.tags[tag] for j in decided.final if tag in j.result.tags}
+    if unknown := [v for v in values if v not in known]:
+        there = f"there are {', '.join(sorted(known))}" if known else f"none has a tag {tag}"
+        raise UserError(f"--only {tag}={','.join(values)}: no judged video is {', '.join(unknown)}; {there}")
+    swept, final = (
+        tuple(j for j in videos if j.result.tags.get(tag) in values) for videos in (decided.swept, decided.final)
+    )
+    return replace(decided, swept=swept, final=final)
 
 
 def _from_events(options: argparse.Namespace) -> tuple[list[Judged], At, str]:
@@ -216,6 +231,13 @@ def _protocol(options: argparse.Namespace, videos: Sequence[Judged]) -> str:
     return "split" if any(v.split == "tune" for v in videos) else "fixed"
 
 
+def _tagged(text: str) -> tuple[str, list[str]]:
+    tag, _, values = text.partition("=")
+    if not tag or not all(values.split(",")):
+        raise argparse.ArgumentTypeError(f"{text!r} is not TAG=VALUE or TAG=VALUE,VALUE")
+    return tag, values.split(",")
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see python -m engine.evaluate --help)", 2)
@@ -236,6 +258,12 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--dataset", choices=tuple(LOADERS), help="casme2 is CAS(ME)^2, casme3 is CAS(ME)^3 part A, smic is SMIC-E-long"
     )
     add("--root", type=Path, metavar="DIR", help="where the data set lies")
+    add(
+        "--only",
+        type=_tagged,
+        metavar="TAG=A,B",
+        help="judge only videos whose tag in truth.json is one of these, as in part=portraits,mixed",
+    )
     add("--out", type=Path, required=True, metavar="DIR", help="where the report goes")
     add("--protocol", choices=PROTOCOLS, help="how the threshold is chosen (default: by what there is)")
     add(
@@ -261,6 +289,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     for name, needs in (("truth", "events"), ("events", "truth"), ("dataset", "root"), ("train", "dataset")):
         if getattr(options, name) and not getattr(options, needs):
             parser.error(f"--{name} needs --{needs}")
+    if options.only and options.dataset:
+        parser.error("--only is for --bench and --truth: a data set's videos have no tags")
     if options.threshold is not None:
         if options.protocol in ("split", "loso"):
             parser.error(f"--threshold {options.threshold:g} and --protocol {options.protocol}: one of them chooses")

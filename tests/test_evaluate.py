@@ -154,6 +154,23 @@ def test_a_given_threshold_is_used_as_it_is(material):
     assert (result["rule"]["tp"], result["rule"]["fp"], result["rule"]["fn"]) == (2, 2, 1)
 
 
+def test_only_the_videos_asked_for_are_judged_at_the_threshold_of_all(material, capsys):
+    """Only d's video with speech: one false alarm in its minute, at the tuning videos' threshold, which has no tag."""
+    where = ("--truth", material / "truth.json", "--events", material / "events")
+    code, result = run(material, *where, "--only", "nuisance=speech")
+    assert code == 0
+    assert list(result["threshold"]["of"].values()) == pytest.approx([0.6, 0.6])
+    assert (result["material"]["videos"], result["rule"]["tp"], result["rule"]["fp"]) == (1, 0, 1)
+    assert result["false_alarms"]["me_free"]["per_hour"] == pytest.approx(60)
+    assert "only nuisance=speech" in (material / "out" / "report.md").read_text().splitlines()[0]
+    _, both = run(material, *where, "--only", "nuisance=speech,none", out="both")
+    assert both["material"]["videos"] == 2
+    capsys.readouterr()
+    for asked, says in (("nuisance=blink,none", "there are none, speech"), ("part=mixed", "none has a tag part")):
+        assert run(material, *where, "--only", asked, out="bad") == (1, None)
+        assert says in capsys.readouterr().err
+
+
 def test_events_without_tuning_videos_are_judged_as_emitted(material):
     videos = [replace(v, split="test") for v in load_truth(material / "truth.json")]
     save_truth(material / "truth.json", videos)
@@ -289,6 +306,8 @@ def test_a_bad_truth_is_one_line(tmp_path, capsys, text, says):
         (["--bench", "b", "--train"], "--train needs --dataset"),
         (["--bench", "b", "--threshold", "0.5", "--protocol", "loso"], "one of them chooses"),
         (["--bench", "b", "--threshold", "0.05"], "not from 0.1 to 1"),
+        (["--bench", "b", "--only", "part="], "is not TAG=VALUE"),
+        (["--dataset", "smic", "--root", "r", "--only", "part=a"], "have no tags"),
         (["--bench", "b", "--jobs", "0"], "must be at least 1"),
         (["--bench", "b", "--nonsense"], "unrecognized arguments"),
     ],
