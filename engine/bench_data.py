@@ -33,6 +33,7 @@ from engine.training.nuisances import NUISANCES, lone_nuisance
 from engine.training.scenes import draw_script
 from engine.training.script import Script, still_script
 from stream.errors import UserError
+from stream.face_align import face_width_px
 from stream.face_model import locate
 from stream.landmarks import Landmarker
 
@@ -49,6 +50,8 @@ COUNTS = {
     "tune": {"portraits": 16, "nuisance": 1, "mixed": 2, "video": 4},
 }
 """How many at MINUTES: films; films per nuisance; films; versions of every video, half of them per way."""
+WIDTHS_PX = (80, 120)
+"""Where the tag `face` parts faces: the model card asks for 120 px."""
 REST_S = 0.7
 """At least that long between two MEs in real video."""
 
@@ -132,9 +135,11 @@ def make(job: Job, folders: Folders, seed: int) -> TruthVideo | None:
         injections = [injection for injection, _ in made]
         script.labels += [label for _, label in made]
         _uncover(script)
-    film = Film(script, actor, portrait_of(actor, folders.data), draw_setting(rng), rng, injections)
+    setting = draw_setting(rng)
+    film = Film(script, actor, portrait_of(actor, folders.data), setting, rng, injections)
     file = write_film(folders.out / job.name, film, script.time_s, script.camera).name
-    tags = {"part": job.part, "codec": script.camera.codec, "fps": f"{script.camera.fps:g}"} | tags
+    tags |= {"part": job.part, "codec": script.camera.codec, "fps": f"{script.camera.fps:g}"}
+    tags["face"] = _width(setting.face_px)
     return truth_of(script, file, actor.identity, job.split, tags | _person(actor.identity, folders.data))
 
 
@@ -160,8 +165,15 @@ def _real(job: Job, folders: Folders, rng: np.random.Generator) -> TruthVideo | 
             at += 0.3
     frames = injected(str(path), take, injections, actor.crop_px)
     file = write_film(folders.out / job.name, frames, take.time_s, camera).name
-    tags = {"part": job.part, "fps": f"{fps:.3g}"} | ({"way": job.what} if job.what else {})
+    tags = {"part": job.part, "fps": f"{fps:.3g}", "face": _width(face_width_px(take.points))} | (
+        {"way": job.what} if job.what else {}
+    )
     return truth_of(script, file, subject, job.split, tags)
+
+
+def _width(face_px: float) -> str:
+    """How wide a face is in the picture, cheek to cheek, as a tag."""
+    return next((f"below {px} px" for px in WIDTHS_PX if face_px < px), f"from {WIDTHS_PX[-1]} px")
 
 
 def _without_pause(rng: np.random.Generator, duration_s: float) -> Script:

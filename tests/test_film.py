@@ -264,7 +264,7 @@ def test_the_bench_is_the_same_for_the_same_seed_and_knows_its_people(folders):
         made.append(((folders.out / truth.file).read_bytes(), truth))
     assert made[0] == made[1]
     assert made[0] != made[2]
-    assert truth.tags["nuisance"] == "gaze"
+    assert (truth.tags["nuisance"], truth.tags["face"]) == ("gaze", "from 120 px")  # films have no smaller ones
     assert (truth.tags["age"], truth.tags["ethnicity"]) == ("under 30", "black")
     assert split_of(truth.subject) == "test"
 
@@ -315,7 +315,12 @@ def test_the_bench_knows_what_it_put_into_real_video(real_video, folders):
     assert all(i.kind == "micro" and i.amplitude_px >= 0.8 for i in truth.intervals)
     assert truth.intervals[-1].offset_s < truth.duration_s == pytest.approx(3.0, abs=0.01)
     assert len(list(read_frames(str(folders.out / truth.file)))) == 90
-    assert truth.tags["way"] == "landmarks"
+    assert (truth.tags["way"], truth.tags["face"]) == ("landmarks", "below 120 px")  # SETTING: 110 px
+
+
+@pytest.mark.parametrize(("face_px", "tag"), [(48, "below 80 px"), (80, "below 120 px"), (120, "from 120 px")])
+def test_faces_are_told_apart_by_their_width(face_px, tag):
+    assert bench_data._width(face_px) == tag
 
 
 def test_the_whole_bench_is_written_with_its_truth(folders, monkeypatch, capsys):
