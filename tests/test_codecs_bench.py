@@ -40,7 +40,7 @@ def options(bench, split=None):
 def test_an_encoder_keeps_every_picture_and_its_stamp(bench, tmp_path, name):
     film = bench / "a.mp4"
     before = list(read_frames(str(film)))
-    path = codecs.encoded(film, before, codecs.ENCODERS[name], tmp_path)
+    path = codecs.encoded(codecs.ENCODERS[name], film, before, tmp_path)
     read = list(iter(open_source(str(path), paced=False).read, None))
     assert np.abs([f.time_s for f in read] - TIME_S).max() <= 1e-3
     assert all(abs(f.image.astype(int) - g.image).mean() < 6 for f, g in zip(read, before, strict=True))

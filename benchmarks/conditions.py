@@ -1,0 +1,107 @@
+"""What a worse picture costs: films by a good camera, made smaller, rarer, darker or noisier, then spotted in.
+
+The same MEs in every row (`benchmarks.same_films`). In the films as they are a face is 144 to 259 px wide.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import same_films
+from engine.training.encode import webcam, write_video
+from stream.types import Frame
+
+FINE = webcam(6)
+"""What the films themselves are encoded by: too fine to tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """`picture`: what becomes of a frame's uint8[H, W, 3]. `fps`: of every 1 / fps s only the first frame is kept."""
+
+    picture: Callable[[Frame], NDArray[np.uint8]]
+    fps: float | None = None
+
+
+def smaller(share: float) -> Change:
+    """The whole picture, and so the face in it, `share` times as wide; sides even, as encoders want them."""
+
+    def shrunk(f: Frame) -> NDArray[np.uint8]:
+        height, width = (2 * round(side * share / 2) for side in f.image.shape[:2])
+        return _u8(cv2.resize(f.image, (width, height), interpolation=cv2.INTER_AREA))
+
+    return Change(shrunk)
+
+
+def rarer(fps: float) -> Change:
+    """Frames left out, those that are kept at their own stamps."""
+    return Change(lambda f: f.image, fps)
+
+
+def darker(share: float) -> Change:
+    """A `share` of the grey levels, rounded to whole ones."""
+    return Change(lambda f: _u8(cv2.convertScaleAbs(f.image, alpha=share)))
+
+
+def noisier(sigma: float) -> Change:
+    """White noise of `sigma` grey levels on every pixel and colour, besides what is there; the frame is its seed."""
+
+    def noisy(f: Frame) -> NDArray[np.uint8]:
+        noise = np.random.default_rng(f.index).standard_normal(f.image.shape, np.float32)
+        return _u8(np.clip(f.image + sigma * noise + 0.5, 0, 255))
+
+    return Change(noisy)
+
+
+CHANGES: dict[str, Change | None] = {
+    "as they are": None,
+    "2/3 as wide, face 96 to 173 px": smaller(2 / 3),
+    "1/2 as wide, face 72 to 130 px": smaller(1 / 2),
+    "1/3 as wide, face 48 to 86 px": smaller(1 / 3),
+    "at most 20 fps": rarer(20),
+    "at most 15 fps": rarer(15),
+    "1/2 of the grey levels": darker(1 / 2),
+    "1/4 of the grey levels": darker(1 / 4),
+    "noise of 4 grey levels": noisier(4),
+    "noise of 8 grey levels": noisier(8),
+}
+"""None: the bench's own file."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    same_films.add_arguments(parser)
+    parser.add_argument("--changes", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="NAME")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    result = same_films.judge(args, {name: partial(changed, CHANGES[name]) for name in args.changes})
+    result["rows"] = [{"change": name, **row} for name, row in zip(args.changes, result["rows"], strict=True)]
+    for row in result["rows"]:
+        print(f"{row['change']:32} | {same_films.told(row)}")
+    return result
+
+
+def changed(change: Change | None, film: Path, frames: list[Frame], folder: Path) -> Path:
+    """A film's frames after a change; the film itself for None."""
+    if change is None:
+        return film
+    path = folder / f"film{FINE.ending}"
+    kept = frames if change.fps is None else _first_of_each(frames, change.fps)
+    write_video(path, (change.picture(f) for f in kept), np.array([f.time_s for f in kept]), FINE)
+    return path
+
+
+def _first_of_each(frames: list[Frame], fps: float) -> list[Frame]:
+    ticks = [int(f.time_s * fps) for f in frames]
+    return [f for f, tick, before in zip(frames, ticks, [-1, *ticks], strict=False) if tick != before]
+
+
+def _u8(image: NDArray[Any]) -> NDArray[np.uint8]:
+    return image.astype(np.uint8)

@@ -1,0 +1,78 @@
+"""The films of a bench (`engine.bench_data`) whose tag `codec` is `none`, remade in one way per row, then spotted in.
+
+The same stamps and MEs in every row, through the live path at the operating point: rows are paired.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.progress import track
+
+from calibration.matching import VideoResult
+from calibration.metrics import count, count_from_size
+from engine.evaluation.events import judged
+from engine.evaluation.live import record_file
+from engine.evaluation.truth import load_truth
+from engine.model import load_model
+from engine.training.injection import read_frames
+from stream.config import Config
+from stream.decision import decision
+from stream.errors import UserError
+from stream.types import Frame
+
+LARGE_PX = 1.5
+Remake = Callable[[Path, list[Frame], Path], Path]
+"""(the film, its frames, a folder to write in) -> the file to spot in."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bench", type=Path, required=True, help="what engine.bench_data made")
+    parser.add_argument("--split", choices=("tune", "test"), help="of the bench; default: both")
+    parser.add_argument("--model", type=Path, help="weights other than the shipped ones")
+
+
+def judge(args: argparse.Namespace, remakes: Mapping[str, Remake]) -> dict[str, Any]:
+    """One row per remake. Prints what they rest on."""
+    config = Config(offline=True, model=args.model, max_faces=1)
+    tracker = decision(config, load_model(args.model), "").tracker
+    films = [v for v in load_truth(args.bench / "truth.json") if v.tags.get("codec") == "none"]
+    films = [v for v in films if args.split in (None, v.split)]
+    if not films:
+        raise UserError(f"--bench {args.bench}: no film without a codec in it; build a larger one")
+    results: dict[str, list[VideoResult]] = {name: [] for name in remakes}
+    bits = dict.fromkeys(remakes, 0)
+    with tempfile.TemporaryDirectory() as folder:
+        for film in track(films, "films"):
+            original = args.bench / film.file
+            frames = list(read_frames(str(original)))
+            for name, remake in remakes.items():
+                path = remake(original, frames, Path(folder))
+                bits[name] += path.stat().st_size * 8
+                said = record_file(path, config).replay(tracker, baselines=True)
+                results[name].append(judged(film, said).result)
+    seconds = sum(film.duration_s for film in films)
+    rows = [{"kbit_s": round(bits[name] / seconds / 1000), **_row(results[name])} for name in remakes]
+    print(f"{len(films)} films, {seconds / 60:.1f} min, threshold {tracker.threshold:.4f}")
+    return {"films": len(films), "minutes": seconds / 60, "threshold": tracker.threshold, "rows": rows}
+
+
+def told(row: dict[str, Any]) -> str:
+    """What was found, in words."""
+    return (
+        "found {found} of {mes}, from 1.5 px {large_found} of {large} | false alarms {false_alarms} | F1 {f1:.3f}"
+    ).format(**row)
+
+
+def _row(results: list[VideoResult]) -> dict[str, Any]:
+    whole, large = count(results), count_from_size(results, LARGE_PX)
+    return {
+        "found": whole.tp,
+        "mes": whole.tp + whole.fn,
+        "large_found": large.tp,
+        "large": large.tp + large.fn,
+        "false_alarms": whole.fp,
+        "f1": round(whole.f1, 3),
+    }
