@@ -81,6 +81,21 @@ def test_two_workers_make_what_one_makes(actors, tmp_path, monkeypatch):
     assert Pool([two], SPEC)[1][0].shape == (6, FEATURES)
 
 
+def test_lively_people_are_the_same_people_who_never_rest(actors, tmp_path, monkeypatch):
+    """The same micro-expressions and blinks by the same camera, in a face that moves all along."""
+    monkeypatch.setattr(pools, "SHARD", 1)
+    calm, lively = tmp_path / "calm", tmp_path / "lively"
+    for folder, options in ((calm, []), (lively, ["--lively"])):
+        where = ["--actors", str(actors), "--out", str(folder), "--seed", "1", "--workers", "1"]
+        assert pools.main([*where, "--sequences", "1", *options]) == 0
+    (still_rows, still_truth), (rows, truth) = Pool([calm], SPEC)[0], Pool([lively], SPEC)[0]
+    known = still_truth[still_truth[:, 0] != ABSENT]
+    assert len(known)
+    assert all((truth == row).all(1).any() for row in known)
+    moved = [np.abs(a[:, : 2 * LAGS * 256].astype(np.float32)).mean(1) for a in (still_rows, rows)]
+    assert np.median(moved[1]) > 1.3 * np.median(moved[0])
+
+
 def test_a_pool_needs_actors_of_its_split(actors, tmp_path, capsys):
     assert pools.main(["--actors", str(actors), "--out", str(tmp_path), "--split", "tune"]) == 2
     said = capsys.readouterr().err

@@ -7,7 +7,7 @@ an addition: a film costs some ten times what the batched renderer asks for the 
 import argparse
 import multiprocessing
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from engine.training.film import Film, Image, draw_setting, portrait_of
 from engine.training.nuisances import step_exposure
 from engine.training.pool import LENGTH, SHARD, Sequence, prepare, store
 from engine.training.render import on_grid
-from engine.training.scenes import draw_script, enliven
+from engine.training.scenes import Change, draw_script, enliven
 from engine.training.script import Script
 from stream.errors import UserError
 from stream.face import Faces
@@ -33,8 +33,6 @@ from stream.types import FaceCrop, Frame
 PICTURE_PX = (480, 360)
 """Smaller than a webcam's usual 640x480: a face of 110 to 190 px, at two thirds of the price."""
 TRIES = 4
-
-Change = Callable[[Script, np.random.Generator], object]
 
 
 def crops_of(video: Path, landmarker: Landmarker, spec: ModelSpec, frames: int) -> np.ndarray | None:

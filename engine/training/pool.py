@@ -30,7 +30,7 @@ from engine.spec import CLASSES, ModelSpec
 from engine.training.actors import actors_of, kept_actor
 from engine.training.loss import ABSENT, TRUTH_COLUMNS, UNKNOWN
 from engine.training.render import on_grid, render
-from engine.training.scenes import draw_script
+from engine.training.scenes import Change, draw_script, enliven
 from engine.training.script import Label
 from stream.errors import UserError
 
@@ -49,13 +49,21 @@ class Sequence:
 
 
 def make_sequence(
-    index: int, seed: int, actors: list[Path], spec: ModelSpec, device: str = "cpu", length: int = LENGTH
+    index: int,
+    seed: int,
+    actors: list[Path],
+    spec: ModelSpec,
+    device: str = "cpu",
+    length: int = LENGTH,
+    change: Change | None = None,
 ) -> Sequence:
-    """Sequence `index` of the pool that `seed` names."""
+    """Sequence `index` of the pool that `seed` names. `change`: to the script, besides what is drawn by itself."""
     rng = np.random.default_rng([seed, index])
     actor = kept_actor(actors[int(rng.integers(len(actors)))])
     frames = length + max(spec.lags)
     script = draw_script(rng, frames / spec.fps)
+    if change is not None:
+        change(script, rng)
     return Sequence(on_grid(render(script, actor, rng, device), script.time_s, spec.fps, frames), script.labels)
 
 
@@ -109,7 +117,7 @@ def store(folder: Path, number: int, made: list[Sequence], spec: ModelSpec, devi
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Shards as a worker is to make them: `size` sequences of `length` frames each, by `seed`, from `actors`."""
+    """Shards as a worker is to make them: `size` sequences of `length` frames each, as `make_sequence` does."""
 
     seed: int
     actors: list[Path]
@@ -117,6 +125,7 @@ class Order:
     device: str = "cpu"
     size: int = SHARD
     length: int = LENGTH
+    change: Change | None = None
 
 
 def make_shard(job: tuple[int, Order]) -> None:
@@ -125,7 +134,7 @@ def make_shard(job: tuple[int, Order]) -> None:
     torch.set_num_threads(1)
     spec = ModelSpec()
     indices = range(number * order.size, (number + 1) * order.size)
-    made = [make_sequence(i, order.seed, order.actors, spec, order.device, order.length) for i in indices]
+    made = [make_sequence(i, order.seed, order.actors, spec, order.device, order.length, order.change) for i in indices]
     store(order.folder, number, made, spec, order.device)
 
 
@@ -233,6 +242,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--split", choices=("train", "tune", "test"), default="train")
     parser.add_argument("--sequences", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lively", action="store_true", help="of people whose faces never rest")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args(arguments)
@@ -245,7 +255,7 @@ def main(arguments: list[str] | None = None) -> int:
     wanted = range((options.sequences + SHARD - 1) // SHARD)
     missing = [n for n in wanted if not (options.out / f"{n:06d}.npy").exists()]
     seed = options.seed + {"train": 0, "tune": 1_000_003, "test": 2_000_003}[options.split]
-    order = Order(seed, actors, options.out, options.device, SHARD, LENGTH)
+    order = Order(seed, actors, options.out, options.device, SHARD, LENGTH, enliven if options.lively else None)
     with Progress() as progress, multiprocessing.get_context("spawn").Pool(options.workers) as workers:
         done = (len(wanted) - len(missing)) * SHARD
         bar = progress.add_task(f"{options.split} sequences", total=len(wanted) * SHARD, completed=done)

@@ -10,6 +10,9 @@ from engine.training.happenings import add_blink, add_head, add_macro, add_micro
 from engine.training.repertoire import RESTLESS_SHAPES
 from engine.training.script import Script, still_script
 
+Change = Callable[[Script, np.random.Generator], object]
+"""Made to a script that was drawn: `enliven`, `nuisances.step_exposure`."""
+
 
 def draw_script(
     rng: np.random.Generator,
