@@ -1,6 +1,6 @@
 """The films of a bench (`engine.bench_data`) whose tag `codec` is `none`, remade in one way per row, then spotted in.
 
-The same stamps and MEs in every row, through the live path at the operating point: rows are paired.
+The same MEs in every row, through the live path at the operating point: rows are paired.
 """
 
 import argparse

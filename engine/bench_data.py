@@ -165,9 +165,9 @@ def _real(job: Job, folders: Folders, rng: np.random.Generator) -> TruthVideo | 
             at += 0.3
     frames = injected(str(path), take, injections, actor.crop_px)
     file = write_film(folders.out / job.name, frames, take.time_s, camera).name
-    tags = {"part": job.part, "fps": f"{fps:.3g}", "face": _width(face_width_px(take.points))} | (
-        {"way": job.what} if job.what else {}
-    )
+    tags = {"part": job.part, "fps": f"{fps:.3g}", "face": _width(face_width_px(take.points))}
+    if job.what:
+        tags["way"] = job.what
     return truth_of(script, file, subject, job.split, tags)
 
 
