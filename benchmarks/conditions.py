@@ -5,7 +5,7 @@ The same MEs in every row (`benchmarks.same_films`). In the films as they are a 
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import same_films
-from engine.training.encode import webcam, write_video
+from engine.training.encode import Encoder, webcam, write_video
 from stream.types import Frame
 
 FINE = webcam(6)
@@ -28,6 +28,7 @@ class Change:
 
     picture: Callable[[Frame], NDArray[np.uint8]]
     fps: float | None = None
+    encoder: Encoder = FINE
 
 
 def smaller(share: float) -> Change:
@@ -65,6 +66,8 @@ CHANGES: dict[str, Change | None] = {
     "2/3 as wide, face 96 to 173 px": smaller(2 / 3),
     "1/2 as wide, face 72 to 130 px": smaller(1 / 2),
     "1/3 as wide, face 48 to 86 px": smaller(1 / 3),
+    "1/2 as wide, by a webcam's H.264 at CRF 23": replace(smaller(1 / 2), encoder=webcam(23)),
+    "1/3 as wide, by a webcam's H.264 at CRF 23": replace(smaller(1 / 3), encoder=webcam(23)),
     "at most 20 fps": rarer(20),
     "at most 15 fps": rarer(15),
     "1/2 of the grey levels": darker(1 / 2),
@@ -84,7 +87,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     result = same_films.judge(args, {name: partial(changed, CHANGES[name]) for name in args.changes})
     result["rows"] = [{"change": name, **row} for name, row in zip(args.changes, result["rows"], strict=True)]
     for row in result["rows"]:
-        print(f"{row['change']:32} | {same_films.told(row)}")
+        print(f"{row['change']:44} | {same_films.told(row)}")
     return result
 
 
@@ -92,9 +95,9 @@ def changed(change: Change | None, film: Path, frames: list[Frame], folder: Path
     """A film's frames after a change; the film itself for None."""
     if change is None:
         return film
-    path = folder / f"film{FINE.ending}"
+    path = folder / f"film{change.encoder.ending}"
     kept = frames if change.fps is None else _first_of_each(frames, change.fps)
-    write_video(path, (change.picture(f) for f in kept), np.array([f.time_s for f in kept]), FINE)
+    write_video(path, (change.picture(f) for f in kept), np.array([f.time_s for f in kept]), change.encoder)
     return path
 
 

@@ -44,6 +44,15 @@ def test_a_smaller_picture_is_the_same_picture(bench, tmp_path, name, width):
     assert np.abs(again.astype(int) - before[0].image).mean() < 6
 
 
+def test_a_coarser_encoder_is_the_only_difference_where_one_is_named(bench, tmp_path):
+    sizes = []
+    for name in ("1/2 as wide, face 72 to 130 px", "1/2 as wide, by a webcam's H.264 at CRF 23"):
+        before, after = remade(bench, tmp_path, name)
+        assert (len(after), after[0].image.shape[1]) == (len(before), 160)
+        sizes.append((tmp_path / "film.mp4").stat().st_size)
+    assert sizes[1] < 0.75 * sizes[0]
+
+
 @pytest.mark.parametrize(("fps", "kept"), [(20, [0, 2, 3, 5, 6, 8, 9, 11, 12, 14]), (15, [0, 2, 4, 6, 8, 10, 12, 14])])
 def test_frames_are_left_out_and_the_others_keep_their_stamps(bench, tmp_path, fps, kept):
     """Of frames 1/30 s apart two of three at 20 fps, every other at 15."""
