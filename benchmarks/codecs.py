@@ -4,16 +4,12 @@ The same pictures, stamps and MEs in every row (`benchmarks.same_films`).
 """
 
 import argparse
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks import same_films
-from engine.training.encode import COARSE_TICK, Encoder, mjpeg, webcam, write_video
+from benchmarks.same_films import Change
+from engine.training.encode import COARSE_TICK, Encoder, mjpeg, webcam
 from stream import record
-from stream.types import Frame
 
 CALL = {"deadline": "realtime", "cpu-used": "4"}
 ENCODERS: dict[str, Encoder | None] = {
@@ -43,17 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    result = same_films.judge(args, {name: partial(encoded, ENCODERS[name]) for name in args.encoders})
-    result["rows"] = [{"encoder": name, **row} for name, row in zip(args.encoders, result["rows"], strict=True)]
+    encoders = {name: ENCODERS[name] for name in args.encoders}
+    changes = {name: None if encoder is None else Change(encoder=encoder) for name, encoder in encoders.items()}
+    result = same_films.judge(args, "encoder", changes)
     for row in result["rows"]:
         print(f"{row['encoder']:28} {row['kbit_s']:6} kbit/s | {same_films.told(row)}")
     return result
-
-
-def encoded(encoder: Encoder | None, film: Path, frames: list[Frame], folder: Path) -> Path:
-    """A film's frames by another encoder; the film itself for None."""
-    if encoder is None:
-        return film
-    path = folder / f"film{encoder.ending}"
-    write_video(path, (f.image for f in frames), np.array([f.time_s for f in frames]), encoder)
-    return path

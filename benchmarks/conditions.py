@@ -4,10 +4,7 @@ The same MEs in every row (`benchmarks.same_films`). In the films as they are a 
 """
 
 import argparse
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -15,20 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import same_films
-from engine.training.encode import Encoder, webcam, write_video
+from benchmarks.same_films import Change
+from engine.training.encode import webcam
 from stream.types import Frame
-
-FINE = webcam(6)
-"""What the films themselves are encoded by: too fine to tell."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """`picture`: what becomes of a frame's uint8[H, W, 3]. `fps`: of every 1 / fps s only the first frame is kept."""
-
-    picture: Callable[[Frame], NDArray[np.uint8]]
-    fps: float | None = None
-    encoder: Encoder = FINE
 
 
 def smaller(share: float) -> Change:
@@ -43,7 +29,7 @@ def smaller(share: float) -> Change:
 
 def rarer(fps: float) -> Change:
     """Frames left out, those that are kept at their own stamps."""
-    return Change(lambda f: f.image, fps)
+    return Change(fps=fps)
 
 
 def darker(share: float) -> Change:
@@ -84,26 +70,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    result = same_films.judge(args, {name: partial(changed, CHANGES[name]) for name in args.changes})
-    result["rows"] = [{"change": name, **row} for name, row in zip(args.changes, result["rows"], strict=True)]
+    result = same_films.judge(args, "change", {name: CHANGES[name] for name in args.changes})
     for row in result["rows"]:
         print(f"{row['change']:44} | {same_films.told(row)}")
     return result
-
-
-def changed(change: Change | None, film: Path, frames: list[Frame], folder: Path) -> Path:
-    """A film's frames after a change; the film itself for None."""
-    if change is None:
-        return film
-    path = folder / f"film{change.encoder.ending}"
-    kept = frames if change.fps is None else _first_of_each(frames, change.fps)
-    write_video(path, (change.picture(f) for f in kept), np.array([f.time_s for f in kept]), change.encoder)
-    return path
-
-
-def _first_of_each(frames: list[Frame], fps: float) -> list[Frame]:
-    ticks = [int(f.time_s * fps) for f in frames]
-    return [f for f, tick, before in zip(frames, ticks, [-1, *ticks], strict=False) if tick != before]
 
 
 def _u8(image: NDArray[Any]) -> NDArray[np.uint8]:

@@ -6,9 +6,12 @@ The same MEs in every row, through the live path at the operating point: rows ar
 import argparse
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.progress import track
 
 from calibration.matching import VideoResult
@@ -17,6 +20,7 @@ from engine.evaluation.events import judged
 from engine.evaluation.live import record_file
 from engine.evaluation.truth import load_truth
 from engine.model import load_model
+from engine.training.encode import FINE, Encoder, write_video
 from engine.training.injection import read_frames
 from stream.config import Config
 from stream.decision import decision
@@ -24,8 +28,20 @@ from stream.errors import UserError
 from stream.types import Frame
 
 LARGE_PX = 1.5
-Remake = Callable[[Path, list[Frame], Path], Path]
-"""(the film, its frames, a folder to write in) -> the file to spot in."""
+
+
+def as_it_is(f: Frame) -> NDArray[np.uint8]:
+    """A frame's own picture."""
+    return f.image
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """`picture`: what becomes of a frame's uint8[H, W, 3]. `fps`: of every 1 / fps s only the first frame is kept."""
+
+    picture: Callable[[Frame], NDArray[np.uint8]] = as_it_is
+    fps: float | None = None
+    encoder: Encoder = FINE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,29 +50,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, help="weights other than the shipped ones")
 
 
-def judge(args: argparse.Namespace, remakes: Mapping[str, Remake]) -> dict[str, Any]:
-    """One row per remake. Prints what they rest on."""
+def judge(args: argparse.Namespace, column: str, changes: Mapping[str, Change | None]) -> dict[str, Any]:
+    """One row per change, its name under `column`; None is the bench's own file. Prints what they rest on."""
     config = Config(offline=True, model=args.model, max_faces=1)
     tracker = decision(config, load_model(args.model), "").tracker
     films = [v for v in load_truth(args.bench / "truth.json") if v.tags.get("codec") == "none"]
     films = [v for v in films if args.split in (None, v.split)]
     if not films:
         raise UserError(f"--bench {args.bench}: no film without a codec in it; build a larger one")
-    results: dict[str, list[VideoResult]] = {name: [] for name in remakes}
-    bits = dict.fromkeys(remakes, 0)
+    results: dict[str, list[VideoResult]] = {name: [] for name in changes}
+    bits = dict.fromkeys(changes, 0)
     with tempfile.TemporaryDirectory() as folder:
         for film in track(films, "films"):
             original = args.bench / film.file
             frames = list(read_frames(str(original)))
-            for name, remake in remakes.items():
-                path = remake(original, frames, Path(folder))
+            for name, change in changes.items():
+                path = original if change is None else remade(change, frames, Path(folder))
                 bits[name] += path.stat().st_size * 8
                 said = record_file(path, config).replay(tracker, baselines=True)
                 results[name].append(judged(film, said).result)
     seconds = sum(film.duration_s for film in films)
-    rows = [{"kbit_s": round(bits[name] / seconds / 1000), **_row(results[name])} for name in remakes]
+    rows = [{column: name, "kbit_s": round(bits[name] / seconds / 1000), **_row(results[name])} for name in changes]
     print(f"{len(films)} films, {seconds / 60:.1f} min, threshold {tracker.threshold:.4f}")
     return {"films": len(films), "minutes": seconds / 60, "threshold": tracker.threshold, "rows": rows}
+
+
+def remade(change: Change, frames: list[Frame], folder: Path) -> Path:
+    """A film's frames after a change, as a file in `folder`."""
+    path = folder / f"film{change.encoder.ending}"
+    kept = frames if change.fps is None else _first_of_each(frames, change.fps)
+    write_video(path, (change.picture(f) for f in kept), np.array([f.time_s for f in kept]), change.encoder)
+    return path
+
+
+def _first_of_each(frames: list[Frame], fps: float) -> list[Frame]:
+    ticks = [int(f.time_s * fps) for f in frames]
+    return [f for f, tick, before in zip(frames, ticks, [-1, *ticks], strict=False) if tick != before]
 
 
 def told(row: dict[str, Any]) -> str:

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import conditions
+from benchmarks import conditions, same_films
 from engine.evaluation.truth import TruthInterval, TruthVideo, save_truth
-from engine.training.encode import write_video
+from engine.training.encode import FINE, write_video
 from engine.training.injection import read_frames
 
 TIME_S = np.arange(15) / 30 + 1e-4
@@ -20,16 +20,15 @@ def bench(tmp_path):
     """A face that stands still for half a second, and a claim that it did not."""
     face = cv2.imread(str(Path(__file__).parent / "data" / "face.jpg"))
     face = cv2.copyMakeBorder(cv2.resize(face, (240, 240)), 0, 0, 40, 40, cv2.BORDER_REPLICATE)
-    write_video(tmp_path / "a.mp4", [face] * len(TIME_S), TIME_S, conditions.FINE)
+    write_video(tmp_path / "a.mp4", [face] * len(TIME_S), TIME_S, FINE)
     told = (TruthInterval(0.1, None, 0.3, amplitude_px=2.0),)
     save_truth(tmp_path / "truth.json", [TruthVideo("a.mp4", "x", 30, 0.5, "test", told, tags={"codec": "none"})])
     return tmp_path
 
 
 def remade(bench, folder, name):
-    film = bench / "a.mp4"
-    before = list(read_frames(str(film)))
-    path = conditions.changed(conditions.CHANGES[name], film, before, folder)
+    before = list(read_frames(str(bench / "a.mp4")))
+    path = same_films.remade(conditions.CHANGES[name], before, folder)
     return before, list(read_frames(str(path)))
 
 

@@ -47,11 +47,15 @@ def mjpeg(quality: int) -> Encoder:
     return Encoder("mjpeg", {"qmin": quantiser, "qmax": quantiser}, rate=1000, tick=COARSE_TICK)
 
 
+FINE = webcam(6)
+"""Too fine to tell: for films whose camera had no codec."""
+
+
 def encoder_of(camera: Camera) -> Encoder:
-    """Codec `none` (a camera without one) is H.264 too fine to tell."""
+    """Of the camera's codec; FINE for `none`."""
     if camera.codec == "mjpeg":
         return mjpeg(camera.quality)
-    return webcam(camera.quality if camera.codec == "h264" else 6)
+    return webcam(camera.quality) if camera.codec == "h264" else FINE
 
 
 def write_film(stem: Path, images: Iterable[NDArray[np.uint8]], time_s: NDArray[np.float64], camera: Camera) -> Path:
