@@ -18,7 +18,7 @@ from calibration.matching import VideoResult
 from calibration.metrics import count, count_from_size
 from engine.evaluation.events import judged
 from engine.evaluation.live import record_file
-from engine.evaluation.truth import load_truth
+from engine.evaluation.truth import TruthVideo, load_truth
 from engine.model import load_model
 from engine.training.encode import FINE, Encoder, write_video
 from engine.training.injection import read_frames
@@ -44,20 +44,30 @@ class Change:
     encoder: Encoder = FINE
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_films_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bench", type=Path, required=True, help="what engine.bench_data made")
     parser.add_argument("--split", choices=("tune", "test"), help="of the bench; default: both")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_films_arguments(parser)
     parser.add_argument("--model", type=Path, help="weights other than the shipped ones")
+
+
+def without_codec(bench: Path, split: str | None) -> list[TruthVideo]:
+    """The films of a bench (of one split of it) whose camera had no codec. Raises UserError if there is none."""
+    films = [v for v in load_truth(bench / "truth.json") if v.tags.get("codec") == "none"]
+    films = [v for v in films if split in (None, v.split)]
+    if not films:
+        raise UserError(f"--bench {bench}: no film without a codec in it; build a larger one")
+    return films
 
 
 def judge(args: argparse.Namespace, column: str, changes: Mapping[str, Change | None]) -> dict[str, Any]:
     """One row per change, its name under `column`; None is the bench's own file. Prints what they rest on."""
     config = Config(offline=True, model=args.model, max_faces=1)
     tracker = decision(config, load_model(args.model), "").tracker
-    films = [v for v in load_truth(args.bench / "truth.json") if v.tags.get("codec") == "none"]
-    films = [v for v in films if args.split in (None, v.split)]
-    if not films:
-        raise UserError(f"--bench {args.bench}: no film without a codec in it; build a larger one")
+    films = without_codec(args.bench, args.split)
     results: dict[str, list[VideoResult]] = {name: [] for name in changes}
     bits = dict.fromkeys(changes, 0)
     with tempfile.TemporaryDirectory() as folder:

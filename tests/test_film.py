@@ -7,11 +7,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine import bench_data
 from engine.evaluation.truth import load_truth
 from engine.spec import CLASSES, ModelSpec
-from engine.training import film_demo
+from engine.training import film_demo, film_pool
 from engine.training.actors import build_actor, build_all, split_of
 from engine.training.camera import Camera
 from engine.training.curves import there_and_back
@@ -368,3 +370,32 @@ def test_an_unsteady_camera_changes_the_light_and_not_the_truth(folders, landmar
     assert {label.kind for label in unsteady.labels} <= set(CLASSES)
     light = [np.ptp(one.crops.mean(axis=(1, 2))) for one in (steady, unsteady)]
     assert light[1] > light[0] + 8
+
+
+def test_a_small_picture_is_of_the_same_happenings_and_shows_less(folders, landmarker):
+    """Through codec and aligner: a crop of the same size, with less detail in it."""
+    ((_, who),) = bench_data.people(folders.data, "test").items()
+    folders.actors.mkdir()
+    build_all([who], folders.data, folders.actors, folders.face_model)
+    actors = sorted(folders.actors.glob("*.npz"))
+    large, small = (
+        make_sequence(0, 3, actors, folders.data, landmarker, ModelSpec(), small=small) for small in (False, True)
+    )
+    assert large.labels == small.labels
+    assert large.crops.shape == small.crops.shape
+    detail = [np.abs(cv2.Laplacian(one.crops[50].astype(np.float32), -1)).mean() for one in (large, small)]
+    assert detail[1] < 0.9 * detail[0]
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_small_picture_has_sides_that_encoders_take_and_the_shape_of_a_large_one(seed):
+    script = draw_script(np.random.default_rng(seed), 0.2)
+    fps, times = script.camera.fps, script.time_s
+    width, height = film_pool.small_picture(script, np.random.default_rng(seed))
+    assert width % 2 == height % 2 == 0
+    assert 0.41 < width / film_pool.PICTURE_PX[0] < 0.81
+    assert width / height == pytest.approx(4 / 3, rel=0.02)
+    assert script.camera.codec == "h264"
+    assert 15 <= script.camera.quality <= 27
+    assert script.camera.fps == fps
+    assert script.time_s is times

@@ -241,6 +241,7 @@ def main(arguments: list[str] | None = None) -> int:
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--unsteady", action="store_true", help="N sequences by a camera whose exposure steps")
     kind.add_argument("--lively", action="store_true", help="N sequences of people whose faces never rest")
+    parser.add_argument("--small", action="store_true", help="N sequences of small pictures in a webcam's H.264")
     parser.add_argument("--data", type=Path, required=True, help="folder that holds portraits/")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--actors", type=Path, help="folder that python -m engine.training.actors wrote")

@@ -8,6 +8,7 @@ import argparse
 import multiprocessing
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import torch
 
 from engine.spec import CLASSES, ModelSpec
 from engine.training.actors import actors_of, kept_actor
+from engine.training.curves import log_uniform
 from engine.training.encode import write_film
 from engine.training.film import Film, Image, draw_setting, portrait_of
 from engine.training.nuisances import step_exposure
@@ -32,6 +34,10 @@ from stream.types import FaceCrop, Frame
 
 PICTURE_PX = (480, 360)
 """Smaller than a webcam's usual 640x480: a face of 110 to 190 px, at two thirds of the price."""
+SMALL = (0.42, 0.8)
+"""Shares of its width that a small picture has: faces of 46 to 155 px."""
+SMALL_CRF = (15, 28)
+"""From, and below: where H.264 hides some micro-expressions of small faces and leaves others."""
 TRIES = 4
 
 
@@ -67,10 +73,11 @@ def make_sequence(
     landmarker: Landmarker,
     spec: ModelSpec,
     change: Change | None = None,
+    small: bool = False,
 ) -> Sequence:
     """Sequence `index` of the pool that `seed` names; as `pool.make_sequence`, but filmed. Raises UserError.
 
-    `change`: made to the script besides what is drawn by itself.
+    `change`: made to the script besides what is drawn by itself. `small`: in a `small_picture`.
     """
     rng = np.random.default_rng([seed, index])
     frames = LENGTH + max(spec.lags)
@@ -79,7 +86,8 @@ def make_sequence(
         script = draw_script(rng, frames / spec.fps)
         if change is not None:
             change(script, rng)
-        film = Film(script, actor, portrait_of(actor, data), draw_setting(rng, *PICTURE_PX), rng)
+        picture_px = small_picture(script, rng) if small else PICTURE_PX
+        film = Film(script, actor, portrait_of(actor, data), draw_setting(rng, *picture_px), rng)
         crops = filmed(film, script, landmarker, spec, frames)
         if crops is not None:
             return Sequence(crops, [label for label in script.labels if label.kind in CLASSES])
@@ -88,17 +96,25 @@ def make_sequence(
     )
 
 
+def small_picture(script: Script, rng: np.random.Generator) -> tuple[int, int]:
+    """Give the script a webcam that writes H.264; width and height of its picture, even as encoders want them."""
+    script.camera = replace(script.camera, codec="h264", quality=int(rng.integers(*SMALL_CRF)))
+    share = log_uniform(rng, *SMALL)
+    width, height = (2 * round(side * share / 2) for side in PICTURE_PX)
+    return width, height
+
+
 @cache
 def _landmarker(face_model: Path) -> Landmarker:
     return Landmarker(face_model)
 
 
-def _make_shard(job: tuple[int, int, list[Path], Path, Path, Path, Change | None]) -> None:
-    number, seed, actors, data, face_model, folder, change = job
+def _make_shard(job: tuple[int, int, list[Path], Path, Path, Path, Change | None, bool]) -> None:
+    number, seed, actors, data, face_model, folder, change, small = job
     torch.set_num_threads(1)
     spec, landmarker = ModelSpec(), _landmarker(face_model)
     indices = range(number * SHARD, (number + 1) * SHARD)
-    made = [make_sequence(i, seed, actors, data, landmarker, spec, change) for i in indices]
+    made = [make_sequence(i, seed, actors, data, landmarker, spec, change, small) for i in indices]
     store(folder, number, made, spec)
 
 
@@ -115,7 +131,7 @@ def make(options: argparse.Namespace) -> None:
     numbers = range((options.real_aligner + SHARD - 1) // SHARD)
     change = step_exposure if options.unsteady else enliven if options.lively else None
     jobs = [
-        (n, seed, actors, options.data, face_model, options.out, change)
+        (n, seed, actors, options.data, face_model, options.out, change, options.small)
         for n in numbers
         if not (options.out / f"{n:06d}.npy").exists()
     ]

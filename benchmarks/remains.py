@@ -1,0 +1,89 @@
+"""What is left of a micro-expression (ME) in a worse picture: its motion, as the network is shown it.
+
+So whether it is the picture or the network that lacks what `conditions` does not find. Of every ME of a film that no
+codec spoilt, the motion up to its apex over the stem's longest lag is laid over the same moment of the changed film: 1
+if all of it is still there, 0 if nothing, or if the face is lost.
+"""
+
+import argparse
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+
+from benchmarks import same_films
+from benchmarks.conditions import CHANGES
+from benchmarks.same_films import LARGE_PX, remade
+from engine.mesnet import MotionStem
+from engine.spec import ModelSpec
+from engine.training.film_pool import crops_of
+from engine.training.injection import read_frames
+from engine.training.pool import through_stem
+from engine.training.stemmed import split_stem, unsquashed
+from stream.face_model import locate
+from stream.landmarks import Landmarker
+
+SPEC = ModelSpec()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    same_films.add_films_arguments(parser)
+    parser.add_argument("--changes", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="NAME")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    landmarker, films = Landmarker(locate(None)), same_films.without_codec(args.bench, args.split)
+    left: dict[str, list[float]] = defaultdict(list)
+    sizes: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for film in track(films, "films"):
+            original = args.bench / film.file
+            apexes = [m for m in film.intervals if m.kind == "micro" and m.apex_s is not None]
+            at = np.array([round(m.apex_s * SPEC.fps) for m in apexes if m.apex_s is not None], int)
+            whole = motion(original, landmarker, round(film.duration_s * SPEC.fps))
+            if whole is None or not apexes:
+                continue
+            sizes += [m.amplitude_px or 0.0 for m in apexes]
+            frames = list(read_frames(str(original)))
+            for name in args.changes:
+                change = CHANGES[name]
+                path = original if change is None else remade(change, frames, Path(folder))
+                there = motion(path, landmarker, len(whole) + max(SPEC.lags))
+                left[name] += [0.0] * len(at) if there is None else shares(whole, there, at - max(SPEC.lags))
+    large = np.array(sizes) >= LARGE_PX
+    rows = [{"change": name, **_row(np.array(left[name]), large)} for name in args.changes]
+    for row in rows:
+        print("{change:44} | left, median {left:.2f} of {mes} | from 1.5 px {large_left:.2f} of {large}".format(**row))
+    return {"films": len(films), "rows": rows}
+
+
+def motion(video: Path, landmarker: Landmarker, frames: int) -> NDArray[np.float32] | None:
+    """Local motion over the longest lag that the network sees of a video's one face, crop px times what the skin lets
+    be seen of it, float32[frames - lag, 2, G, G]; None if the face is ever lost."""
+    crops = crops_of(video, landmarker, SPEC, frames)
+    if crops is None:
+        return None
+    rows = through_stem(MotionStem(SPEC), crops, SPEC)
+    local, _ = split_stem(torch.from_numpy(rows), SPEC)
+    u, v, cx, cy, _ = (part[:, -1] for part in local.split(len(SPEC.lags), dim=1))
+    return torch.stack([unsquashed(u) * cx, unsquashed(v) * cy], dim=1).numpy()
+
+
+def shares(whole: NDArray[np.float32], there: NDArray[np.float32], at: NDArray[np.int_]) -> list[float]:
+    """How much of the motion float32[n, 2, G, G] of `whole` is in `there` at the rows `at`: least squares."""
+    at = at.clip(0, len(whole) - 1)
+    return [float((there[k] * whole[k]).sum() / (whole[k] ** 2).sum()) for k in at]
+
+
+def _row(left: NDArray[np.float64], large: NDArray[np.bool_]) -> dict[str, Any]:
+    return {
+        "mes": len(left),
+        "left": float(np.median(left)),
+        "large": int(large.sum()),
+        "large_left": float(np.median(left[large])),
+    }

@@ -1,0 +1,75 @@
+"""`python -m benchmarks remains`: all of a movement is left where the film is the same, nothing where it was frozen."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks import remains
+from benchmarks.conditions import smaller
+from benchmarks.same_films import Change
+from engine.evaluation.truth import TruthInterval, TruthVideo, save_truth
+from engine.training.actors import build_actor
+from engine.training.camera import Camera
+from engine.training.encode import FINE, write_video
+from engine.training.film import Film, Setting
+from engine.training.injection import movement
+from engine.training.script import still_script
+from stream.face_model import locate
+from stream.landmarks import Landmarker
+
+CAMERA = Camera(fps=30, dropped=0, resolution=1, noise=0.5, smear=0, codec="none", quality=90, flicker=0, flicker_hz=1)
+TIME_S = np.arange(36) / 30
+SETTING = Setting(320, 240, 120.0, 160.0, 108.0)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    """One film of a face that makes one movement of 3 px."""
+    folder = tmp_path_factory.mktemp("bench")
+    portrait = cv2.imread(str(Path(__file__).parent / "data" / "face.jpg"))
+    landmarks = Landmarker(locate()).find(portrait)[0]
+    actor = build_actor(portrait, landmarks, "composite:f_multi", "face.jpg")
+    script, rng = still_script(list(TIME_S), CAMERA), np.random.default_rng(2)
+    script.light[:, 1:] = 0
+    injection, label = movement("landmarks", script, actor, rng, 0.55, 3.0)
+    write_video(folder / "a.mp4", Film(script, actor, portrait, SETTING, rng, [injection]), TIME_S, FINE)
+    told = (TruthInterval(label.onset_s, label.apex_s, label.offset_s, amplitude_px=3.0),)
+    save_truth(folder / "truth.json", [TruthVideo("a.mp4", "x", 30, 1.2, "test", told, tags={"codec": "none"})])
+    return folder
+
+
+def left(bench, monkeypatch, **changes):
+    monkeypatch.setattr(remains, "CHANGES", changes)
+    rows = remains.run(Namespace(bench=bench, split=None, changes=list(changes)))["rows"]
+    assert all(row["mes"] == row["large"] == 1 and row["left"] == row["large_left"] for row in rows)
+    return [row["left"] for row in rows]
+
+
+def test_all_is_left_of_the_same_film_most_in_a_smaller_one_and_nothing_where_the_picture_froze(bench, monkeypatch):
+    first = []
+
+    def frozen(frame):
+        first.append(frame.image)
+        return first[0]
+
+    same, half, none = left(bench, monkeypatch, same=None, half=smaller(0.5), none=Change(frozen))
+    assert same == 1
+    assert 0.6 < half < 1.2
+    assert abs(none) < 0.05
+
+
+def test_nothing_is_left_where_the_face_is_lost(bench, monkeypatch):
+    assert left(bench, monkeypatch, dark=Change(lambda f: np.zeros_like(f.image))) == [0]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.5])
+def test_a_share_of_the_motion_is_told_as_it_is(share):
+    """Whatever else moves, as long as it is unlike."""
+    whole = np.zeros((4, 2, 6, 6), np.float32)
+    whole[2, 0, 1:3, 1:3] = 0.7
+    there = share * whole
+    there[2, 1] = 3.0
+    assert remains.shares(whole, there, np.array([2])) == pytest.approx([share])
