@@ -2,7 +2,8 @@
 
 So whether it is the picture or the network that lacks what `conditions` does not find. Of every ME of a film that no
 codec spoilt, the motion up to its apex over the stem's longest lag is laid over the same moment of the changed film: 1
-if all of it is still there, 0 if nothing, or if the face is lost.
+if all of it is still there, 0 if nothing, or if the face is lost. And by how many ms the way there and back comes late:
+the shift at which the two courses of that motion are most alike.
 """
 
 import argparse
@@ -29,6 +30,10 @@ from stream.face_model import locate
 from stream.landmarks import Landmarker
 
 SPEC = ModelSpec()
+SHIFTS = range(-6, 7)
+"""Frames that a course may come later."""
+AROUND = (12, 21)
+"""Frames before and after an apex that its course is looked at in: the way there, and over the stem's lag back."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     landmarker, films = Landmarker(locate(None)), same_films.without_codec(args.bench, args.split)
     left: dict[str, list[float]] = defaultdict(list)
+    late: dict[str, list[float]] = defaultdict(list)
     sizes: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         for film in track(films, "films"):
@@ -54,12 +60,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 change = CHANGES[name]
                 path = original if change is None else remade(change, frames, Path(folder))
                 there = motion(path, landmarker, len(whole) + max(SPEC.lags))
-                left[name] += [0.0] * len(at) if there is None else shares(whole, there, at - max(SPEC.lags))
+                rows = at - max(SPEC.lags)
+                left[name] += [0.0] * len(at) if there is None else shares(whole, there, rows)
+                late[name] += [] if there is None else delays_ms(whole, there, rows)
     large = np.array(sizes) >= LARGE_PX
-    rows = [{"change": name, **_row(np.array(left[name]), large)} for name in args.changes]
-    for row in rows:
-        print("{change:44} | left, median {left:.2f} of {mes} | from 1.5 px {large_left:.2f} of {large}".format(**row))
-    return {"films": len(films), "rows": rows}
+    table = [{"change": name, **_row(np.array(left[name]), large, late[name])} for name in args.changes]
+    for row in table:
+        late_ms = "-" if row["late_ms"] is None else f"{row['late_ms']:.0f} ms"
+        print("{change:44} | left, median {left:.2f} of {mes} | from 1.5 px {large_left:.2f} of {large} | late by "
+              "{late}".format(**row, late=late_ms))  # fmt: skip
+    return {"films": len(films), "rows": table}
 
 
 def motion(video: Path, landmarker: Landmarker, frames: int) -> NDArray[np.float32] | None:
@@ -80,10 +90,25 @@ def shares(whole: NDArray[np.float32], there: NDArray[np.float32], at: NDArray[n
     return [float((there[k] * whole[k]).sum() / (whole[k] ** 2).sum()) for k in at]
 
 
-def _row(left: NDArray[np.float64], large: NDArray[np.bool_]) -> dict[str, Any]:
+def delays_ms(whole: NDArray[np.float32], there: NDArray[np.float32], at: NDArray[np.int_]) -> list[float]:
+    """By how much later the courses of the motions of `whole` at the rows `at` come in `there`, to a frame: the shift
+    that leaves the least difference. Of motions of which less than half is there nothing is said."""
+    out = []
+    for k, share in zip(at.clip(0, len(whole) - 1), shares(whole, there, at), strict=True):
+        if share < 0.5:
+            continue
+        before, after = ((motion * whole[k]).sum((1, 2, 3)) for motion in (whole, there))
+        first, last = max(k - AROUND[0], -SHIFTS[0]), min(k + AROUND[1], len(whole) - SHIFTS[-1])
+        off = [((after[first + s : last + s] - before[first:last]) ** 2).sum() for s in SHIFTS]
+        out.append(1000 * SHIFTS[int(np.argmin(off))] / SPEC.fps)
+    return out
+
+
+def _row(left: NDArray[np.float64], large: NDArray[np.bool_], late: list[float]) -> dict[str, Any]:
     return {
         "mes": len(left),
         "left": float(np.median(left)),
         "large": int(large.sum()),
         "large_left": float(np.median(left[large])),
+        "late_ms": float(np.mean(late)) if late else None,
     }

@@ -73,3 +73,12 @@ def test_a_share_of_the_motion_is_told_as_it_is(share):
     there = share * whole
     there[2, 1] = 3.0
     assert remains.shares(whole, there, np.array([2])) == pytest.approx([share])
+
+
+@pytest.mark.parametrize("frames", [-2, 0, 3])
+def test_a_course_that_comes_later_is_told_by_how_much(frames):
+    t = np.arange(60)
+    whole, there = (np.exp(-(((t - at) / 5.0) ** 2)).reshape(-1, 1, 1, 1) for at in (30, 30 + frames))
+    whole, there = (np.tile(c, (1, 2, 3, 3)).astype(np.float32) for c in (whole, there))
+    assert remains.delays_ms(whole, 0.9 * there, np.array([30])) == pytest.approx([frames * 1000 / 30])
+    assert remains.delays_ms(whole, 0.1 * there, np.array([30])) == []
