@@ -2,8 +2,8 @@
 
 So whether it is the picture or the network that lacks what `conditions` does not find. Of every ME of a film that no
 codec spoilt, the motion up to its apex over the stem's longest lag is laid over the same moment of the changed film: 1
-if all of it is still there, 0 if nothing, or if the face is lost. And by how many ms the way there and back comes late:
-the shift at which the two courses of that motion are most alike.
+if all of it is still there, 0 if nothing, or if the face is lost. Beside: the difference of the two, as a share of
+that motion. Late: the shift at which the courses of that motion, there and back, are most alike.
 """
 
 import argparse
@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     landmarker, films = Landmarker(locate(None)), same_films.without_codec(args.bench, args.split)
     left: dict[str, list[float]] = defaultdict(list)
+    beside: dict[str, list[float]] = defaultdict(list)
     late: dict[str, list[float]] = defaultdict(list)
     sizes: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -61,14 +62,20 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 path = original if change is None else remade(change, frames, Path(folder))
                 there = motion(path, landmarker, len(whole) + max(SPEC.lags))
                 rows = at - max(SPEC.lags)
-                left[name] += [0.0] * len(at) if there is None else shares(whole, there, rows)
-                late[name] += [] if there is None else delays_ms(whole, there, rows)
+                if there is None:
+                    there = np.zeros_like(whole)
+                left[name] += shares(whole, there, rows)
+                beside[name] += differences(whole, there, rows)
+                late[name] += delays_ms(whole, there, rows)
     large = np.array(sizes) >= LARGE_PX
-    table = [{"change": name, **_row(np.array(left[name]), large, late[name])} for name in args.changes]
+    table = [
+        {"change": name, **_row(np.array(left[name]), np.array(beside[name]), large, late[name])}
+        for name in args.changes
+    ]
     for row in table:
         late_ms = "-" if row["late_ms"] is None else f"{row['late_ms']:.0f} ms"
-        print("{change:44} | left, median {left:.2f} of {mes} | from 1.5 px {large_left:.2f} of {large} | late by "
-              "{late}".format(**row, late=late_ms))  # fmt: skip
+        print("{change:44} | left, median {left:.2f} of {mes} | from 1.5 px {large_left:.2f} of {large}, beside "
+              "{large_beside:.2f} | late by {late}".format(**row, late=late_ms))  # fmt: skip
     return {"films": len(films), "rows": table}
 
 
@@ -90,6 +97,12 @@ def shares(whole: NDArray[np.float32], there: NDArray[np.float32], at: NDArray[n
     return [float((there[k] * whole[k]).sum() / (whole[k] ** 2).sum()) for k in at]
 
 
+def differences(whole: NDArray[np.float32], there: NDArray[np.float32], at: NDArray[np.int_]) -> list[float]:
+    """How far the motion of `there` at the rows `at` is from that of `whole`, in norms of the latter."""
+    at = at.clip(0, len(whole) - 1)
+    return [float(np.linalg.norm(there[k] - whole[k]) / np.linalg.norm(whole[k])) for k in at]
+
+
 def delays_ms(whole: NDArray[np.float32], there: NDArray[np.float32], at: NDArray[np.int_]) -> list[float]:
     """By how much later the courses of the motions of `whole` at the rows `at` come in `there`, to a frame: the shift
     that leaves the least difference. Of motions of which less than half is there nothing is said."""
@@ -104,11 +117,14 @@ def delays_ms(whole: NDArray[np.float32], there: NDArray[np.float32], at: NDArra
     return out
 
 
-def _row(left: NDArray[np.float64], large: NDArray[np.bool_], late: list[float]) -> dict[str, Any]:
+def _row(
+    left: NDArray[np.float64], beside: NDArray[np.float64], large: NDArray[np.bool_], late: list[float]
+) -> dict[str, Any]:
     return {
         "mes": len(left),
         "left": float(np.median(left)),
         "large": int(large.sum()),
         "large_left": float(np.median(left[large])),
+        "large_beside": float(np.median(beside[large])),
         "late_ms": float(np.mean(late)) if late else None,
     }

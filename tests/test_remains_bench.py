@@ -71,8 +71,9 @@ def test_a_share_of_the_motion_is_told_as_it_is(share):
     whole = np.zeros((4, 2, 6, 6), np.float32)
     whole[2, 0, 1:3, 1:3] = 0.7
     there = share * whole
-    there[2, 1] = 3.0
+    there[2, 1, 4, 4] = 0.7
     assert remains.shares(whole, there, np.array([2])) == pytest.approx([share])
+    assert remains.differences(whole, there, np.array([2])) == pytest.approx([np.hypot(1 - share, 0.5)])
 
 
 @pytest.mark.parametrize("frames", [-2, 0, 3])
