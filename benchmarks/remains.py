@@ -26,6 +26,7 @@ from engine.training.film_pool import crops_of
 from engine.training.injection import read_frames
 from engine.training.pool import through_stem
 from engine.training.stemmed import split_stem, unsquashed
+from stream.errors import UserError
 from stream.face_model import locate
 from stream.landmarks import Landmarker
 
@@ -50,24 +51,27 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         for film in track(films, "films"):
             original = args.bench / film.file
-            apexes = [m for m in film.intervals if m.kind == "micro" and m.apex_s is not None]
-            at = np.array([round(m.apex_s * SPEC.fps) for m in apexes if m.apex_s is not None], int)
-            whole = motion(original, landmarker, round(film.duration_s * SPEC.fps))
-            if whole is None or not apexes:
+            mes = [
+                (m.apex_s, m.amplitude_px or 0.0) for m in film.intervals if m.kind == "micro" and m.apex_s is not None
+            ]
+            whole = motion(original, landmarker, round(film.duration_s * SPEC.fps)) if mes else None
+            if whole is None:
                 continue
-            sizes += [m.amplitude_px or 0.0 for m in apexes]
+            rows = np.array([round(apex_s * SPEC.fps) for apex_s, _ in mes], int) - max(SPEC.lags)
+            sizes += [size for _, size in mes]
             frames = list(read_frames(str(original)))
             for name in args.changes:
                 change = CHANGES[name]
                 path = original if change is None else remade(change, frames, Path(folder))
                 there = motion(path, landmarker, len(whole) + max(SPEC.lags))
-                rows = at - max(SPEC.lags)
                 if there is None:
                     there = np.zeros_like(whole)
                 left[name] += shares(whole, there, rows)
                 beside[name] += differences(whole, there, rows)
                 late[name] += delays_ms(whole, there, rows)
     large = np.array(sizes) >= LARGE_PX
+    if not large.any():
+        raise UserError(f"--bench {args.bench}: no ME from {LARGE_PX} px in a film without a codec; build a larger one")
     table = [
         {"change": name, **_row(np.array(left[name]), np.array(beside[name]), large, late[name])}
         for name in args.changes

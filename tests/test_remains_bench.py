@@ -17,6 +17,7 @@ from engine.training.encode import FINE, write_video
 from engine.training.film import Film, Setting
 from engine.training.injection import movement
 from engine.training.script import still_script
+from stream.errors import UserError
 from stream.face_model import locate
 from stream.landmarks import Landmarker
 
@@ -63,6 +64,13 @@ def test_all_is_left_of_the_same_film_most_in_a_smaller_one_and_nothing_where_th
 
 def test_nothing_is_left_where_the_face_is_lost(bench, monkeypatch):
     assert left(bench, monkeypatch, dark=Change(lambda f: np.zeros_like(f.image))) == [0]
+
+
+def test_a_bench_that_is_too_small_is_told_in_one_line(bench, tmp_path):
+    (tmp_path / "a.mp4").write_bytes((bench / "a.mp4").read_bytes())
+    save_truth(tmp_path / "truth.json", [TruthVideo("a.mp4", "x", 30, 1.2, "test", tags={"codec": "none"})])
+    with pytest.raises(UserError, match="build a larger one"):
+        remains.run(Namespace(bench=tmp_path, split=None, changes=["as they are"]))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.5])
