@@ -19,11 +19,10 @@ from rich.progress import track
 
 from benchmarks import same_films
 from benchmarks.conditions import CHANGES
-from benchmarks.same_films import LARGE_PX, remade
+from benchmarks.same_films import LARGE_PX
 from engine.mesnet import MotionStem
 from engine.spec import ModelSpec
 from engine.training.film_pool import crops_of
-from engine.training.injection import read_frames
 from engine.training.pool import through_stem
 from engine.training.stemmed import split_stem, unsquashed
 from stream.errors import UserError
@@ -43,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    landmarker, films = Landmarker(locate(None)), same_films.without_codec(args.bench, args.split)
+    landmarker, films = Landmarker(locate()), same_films.without_codec(args.bench, args.split)
+    changes = {name: CHANGES[name] for name in args.changes}
     left: dict[str, list[float]] = defaultdict(list)
     beside: dict[str, list[float]] = defaultdict(list)
     late: dict[str, list[float]] = defaultdict(list)
@@ -58,11 +58,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             if whole is None:
                 continue
             rows = np.array([round(apex_s * SPEC.fps) for apex_s, _ in mes], int) - max(SPEC.lags)
+            rows = rows.clip(0, len(whole) - 1)
             sizes += [size for _, size in mes]
-            frames = list(read_frames(str(original)))
-            for name in args.changes:
-                change = CHANGES[name]
-                path = original if change is None else remade(change, frames, Path(folder))
+            for name, path in same_films.versions(original, changes, Path(folder)):
                 there = motion(path, landmarker, len(whole) + max(SPEC.lags))
                 if there is None:
                     there = np.zeros_like(whole)
@@ -97,13 +95,11 @@ def motion(video: Path, landmarker: Landmarker, frames: int) -> NDArray[np.float
 
 def shares(whole: NDArray[np.float32], there: NDArray[np.float32], at: NDArray[np.int_]) -> list[float]:
     """How much of the motion float32[n, 2, G, G] of `whole` is in `there` at the rows `at`: least squares."""
-    at = at.clip(0, len(whole) - 1)
     return [float((there[k] * whole[k]).sum() / (whole[k] ** 2).sum()) for k in at]
 
 
 def differences(whole: NDArray[np.float32], there: NDArray[np.float32], at: NDArray[np.int_]) -> list[float]:
     """How far the motion of `there` at the rows `at` is from that of `whole`, in norms of the latter."""
-    at = at.clip(0, len(whole) - 1)
     return [float(np.linalg.norm(there[k] - whole[k]) / np.linalg.norm(whole[k])) for k in at]
 
 
@@ -111,7 +107,7 @@ def delays_ms(whole: NDArray[np.float32], there: NDArray[np.float32], at: NDArra
     """By how much later the courses of the motions of `whole` at the rows `at` come in `there`, to a frame: the shift
     that leaves the least difference. Of motions of which less than half is there nothing is said."""
     out = []
-    for k, share in zip(at.clip(0, len(whole) - 1), shares(whole, there, at), strict=True):
+    for k, share in zip(at, shares(whole, there, at), strict=True):
         if share < 0.5:
             continue
         before, after = ((motion * whole[k]).sum((1, 2, 3)) for motion in (whole, there))

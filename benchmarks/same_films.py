@@ -5,7 +5,7 @@ The same MEs in every row, through the live path at the operating point: rows ar
 
 import argparse
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,10 +72,7 @@ def judge(args: argparse.Namespace, column: str, changes: Mapping[str, Change | 
     bits = dict.fromkeys(changes, 0)
     with tempfile.TemporaryDirectory() as folder:
         for film in track(films, "films"):
-            original = args.bench / film.file
-            frames = list(read_frames(str(original)))
-            for name, change in changes.items():
-                path = original if change is None else remade(change, frames, Path(folder))
+            for name, path in versions(args.bench / film.file, changes, Path(folder)):
                 bits[name] += path.stat().st_size * 8
                 said = record_file(path, config).replay(tracker, baselines=True)
                 results[name].append(judged(film, said).result)
@@ -83,6 +80,13 @@ def judge(args: argparse.Namespace, column: str, changes: Mapping[str, Change | 
     rows = [{column: name, "kbit_s": round(bits[name] / seconds / 1000), **_row(results[name])} for name in changes]
     print(f"{len(films)} films, {seconds / 60:.1f} min, threshold {tracker.threshold:.4f}")
     return {"films": len(films), "minutes": seconds / 60, "threshold": tracker.threshold, "rows": rows}
+
+
+def versions(film: Path, changes: Mapping[str, Change | None], folder: Path) -> Iterator[tuple[str, Path]]:
+    """A film after each change, by name, as a file that is there until the next is asked for; None: the film itself."""
+    frames = list(read_frames(str(film)))
+    for name, change in changes.items():
+        yield name, film if change is None else remade(change, frames, folder)
 
 
 def remade(change: Change, frames: list[Frame], folder: Path) -> Path:

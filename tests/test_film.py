@@ -254,11 +254,19 @@ def folders(tmp_path, actor, portrait):
     return bench_data.Folders(tmp_path / "data", tmp_path / "out", tmp_path / "out" / "actors", locate())
 
 
-def test_the_bench_is_the_same_for_the_same_seed_and_knows_its_people(folders):
-    """One video twice, bit for bit; another seed is another video."""
-    ((person, who),) = bench_data.people(folders.data, "test").items()
+@pytest.fixture
+def actors(folders):
+    """That person's."""
+    ((_, who),) = bench_data.people(folders.data, "test").items()
     folders.actors.mkdir()
     build_all([who], folders.data, folders.actors, folders.face_model)
+    return sorted(folders.actors.glob("*.npz"))
+
+
+@pytest.mark.usefixtures("actors")
+def test_the_bench_is_the_same_for_the_same_seed_and_knows_its_people(folders):
+    """One video twice, bit for bit; another seed is another video."""
+    (person,) = bench_data.people(folders.data, "test")
     job = bench_data.Job("nuisance", "test", 0, person, "gaze", 1.5)
     made = []
     for seed in (0, 0, 1):
@@ -357,12 +365,8 @@ def test_scripts_with_an_hour_of_everything_can_be_filmed(actor, portrait):
         assert all(f.shape == (240, 320, 3) and f.dtype == np.uint8 for f in itertools.islice(frames, 3))
 
 
-def test_an_unsteady_camera_changes_the_light_and_not_the_truth(folders, landmarker):
+def test_an_unsteady_camera_changes_the_light_and_not_the_truth(folders, actors, landmarker):
     """The same happenings; the face gets lighter or darker by steps, through codec and aligner."""
-    ((_, who),) = bench_data.people(folders.data, "test").items()
-    folders.actors.mkdir()
-    build_all([who], folders.data, folders.actors, folders.face_model)
-    actors = sorted(folders.actors.glob("*.npz"))
     steady, unsteady = (
         make_sequence(0, 3, actors, folders.data, landmarker, ModelSpec(), change) for change in (None, step_exposure)
     )
@@ -372,12 +376,8 @@ def test_an_unsteady_camera_changes_the_light_and_not_the_truth(folders, landmar
     assert light[1] > light[0] + 8
 
 
-def test_a_small_picture_is_of_the_same_happenings_and_shows_less(folders, landmarker):
+def test_a_small_picture_is_of_the_same_happenings_and_shows_less(folders, actors, landmarker):
     """Through codec and aligner: a crop of the same size, with less detail in it."""
-    ((_, who),) = bench_data.people(folders.data, "test").items()
-    folders.actors.mkdir()
-    build_all([who], folders.data, folders.actors, folders.face_model)
-    actors = sorted(folders.actors.glob("*.npz"))
     large, small = (
         make_sequence(0, 3, actors, folders.data, landmarker, ModelSpec(), small=small) for small in (False, True)
     )
