@@ -83,6 +83,14 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="DIR",
         help="actors whose MEs are put into the pools' clips, anew each time (default with --data: those made)",
     )
+    parser.add_argument(
+        "--errors",
+        type=float,
+        nargs=2,
+        metavar=("FROM", "TO"),
+        help="an encoder makes every place of every imprinted clip err by so many crop px, rms (no more than 0.02 in a "
+        "good picture)",
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--recipe", choices=tuple(RECIPES), default="small")
     parser.add_argument("--sequences", type=int, help="how many sequences to make (default: the recipe's)")
@@ -105,13 +113,18 @@ def main(arguments: list[str] | None = None) -> int:
             raise UserError(f"--device {options.device}: PyTorch sees no CUDA GPU here; give --device cpu", 2)
         if options.pool and not options.tune and not options.dataset:
             raise UserError("--pool needs --tune DIR, a pool of other people to choose by", 2)
+        if options.errors and not 0 < options.errors[0] <= options.errors[1]:
+            raise UserError("--errors FROM TO: above 0, and TO no less than FROM, such as 0.05 0.13", 2)
+        if options.errors and not (options.imprint or options.data):
+            raise UserError("--errors needs --imprint DIR: clips are changed together with what is put into them", 2)
         options.out.mkdir(parents=True, exist_ok=True)
         keep_memory()
         folders, others = prepare_pools(options)
         train, tune = Pool(folders, ModelSpec(), options.device), Pool(others, ModelSpec())
         recipe = RECIPES[options.recipe]
         steps, batch, rate = options.steps or recipe.steps, options.batch or recipe.batch, options.rate or recipe.rate
-        plan = Plan(steps, options.seed, options.device, batch, rate, options.start, options.workers)
+        errors_px = tuple(options.errors) if options.errors else None
+        plan = Plan(steps, options.seed, options.device, batch, rate, options.start, options.workers, errors_px)
         began = time.monotonic()
         actors = options.imprint or (options.out / "actors" if options.data else None)
         imprinter = Imprinter(actors_of(actors, "train"), train.spec) if actors else None

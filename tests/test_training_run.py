@@ -23,6 +23,7 @@ from engine.training.loss import ABSENT, BLINK, MICRO, UNKNOWN
 from engine.training.online import Online, Spotted, Truth, clips_of, figures
 from engine.training.pool import LENGTH, Order, Pool, make_shard, prepare, truth_rows, write_shard
 from engine.training.script import Label
+from engine.training.stemmed import split_stem, unsquashed
 from engine.training.trainer import Plan, Trainer
 from stream.errors import UserError
 from stream.face_model import locate
@@ -185,6 +186,23 @@ def test_a_clip_played_backwards_or_laid_over_another_keeps_its_truth(pool, acto
         )
         assert (clip[inner] > 0.4).all()
         assert (clip[~outer] < 0.4).all()
+
+
+def test_an_encoders_errors_are_seen_where_the_skin_shows_nothing_too(pool, actors):
+    """Unlike a noisier camera's, in place of which they are; in every clip, as large as asked, and they last."""
+    imprinter = Imprinter([actors / "x.npz"], SPEC)
+    imprinter.draw = lambda truth, rng: ([], truth)
+    noisy, erring = (Draws(pool, 3, 16, imprinter, errors_px=px)[7] for px in (None, (0.05, 0.13)))
+    assert not noisy.changes.coded.any()
+    assert not noisy.changes.memory.any()
+    assert erring.changes.coded.all()
+    assert (erring.changes.memory > 0).all()
+    assert ((erring.changes.noise >= 0.05) & (erring.changes.noise <= 0.13)).all()
+    for batch in (noisy, erring):
+        quiet = batch._replace(changes=batch.changes._replace(noise=torch.zeros(16)))
+        (local, _), (before, _) = (split_stem(seen(b, pool, STEM), SPEC) for b in (batch, quiet))
+        off = float((unsquashed(local[:, 0]) - unsquashed(before[:, 0])).abs().median())
+        assert 0.03 < off < 0.2 if batch is erring else off < 0.003
 
 
 def test_another_process_draws_the_same(pool, actors):
@@ -367,6 +385,8 @@ def test_a_run_ends_with_a_model_that_runs(tmp_path, capsys):
     [
         ([], "give --data"),
         (["--pool", "here"], "--pool needs --tune"),
+        (["--errors", "0.1", "0.05"], "TO no less than FROM"),
+        (["--errors", "0.05", "0.1", "--pool", "here", "--tune", "there"], "--errors needs --imprint"),
         (["--pool", "here", "--tune", "there"], "here holds no pool"),
         (["--data", "nowhere"], "engine.training.actors failed"),
     ],

@@ -24,6 +24,8 @@ BACKWARDS = 1 / 3
 """Share of pieces that are played backwards."""
 NOISE_PX = (0.004, 0.04)
 """How much a noisier camera errs, rms; see `augment.shiver`."""
+MEMORY = 0.9
+"""Share of an encoder's error that is there a frame later: up to this."""
 YOUNG = 0.1
 """Share of clips whose beginning is hidden: the face has just been found."""
 
@@ -33,8 +35,9 @@ class Changes(NamedTuple):
 
     `backwards` int64[R]: pieces that are played backwards. `theta` float32[N + M, 2, 3] and `gain` float32[N + M]: see
     `augment.distorted`. `under` int64[M] and `share` float32[M]: which clip each piece beyond the N lies over, and how
-    much of it. `noise` float32[N]: see `augment.shiver`, drawn by `noise_seed`. `courses` [N, K, T, L], `cells`
-    [N, K, 2, G, G]: what is imprinted, see `imprint.together`.
+    much of it. `noise` and `memory` float32[N]: see `augment.shiver`, drawn by `noise_seed`; `coded` bool[N]: an
+    encoder's, the `errors` of `imprint.imprinted`. `courses` [N, K, T, L], `cells` [N, K, 2, G, G]: what is imprinted,
+    see `imprint.together`.
     """
 
     backwards: Tensor
@@ -43,6 +46,8 @@ class Changes(NamedTuple):
     under: Tensor
     share: Tensor
     noise: Tensor
+    memory: Tensor
+    coded: Tensor
     noise_seed: Tensor
     courses: Tensor
     cells: Tensor
@@ -62,11 +67,19 @@ class Batch(NamedTuple):
 class Draws(Dataset[Batch]):
     """Batch `step` of the run that `seed` names: depends on these two and on the pool, not on who draws it.
 
-    `imprinter`: varies the clips and puts movements into them; None leaves them as they are.
+    `imprinter`: varies the clips and puts movements into them; None leaves them as they are. `errors_px`: from and to
+    how much an encoder makes every place err, rms, in place of a noisier camera for half of the clips.
     """
 
-    def __init__(self, pool: Pool, seed: int, size: int, imprinter: Imprinter | None = None) -> None:
-        self.pool, self.seed, self.size, self.imprinter = pool, seed, size, imprinter
+    def __init__(
+        self,
+        pool: Pool,
+        seed: int,
+        size: int,
+        imprinter: Imprinter | None = None,
+        errors_px: tuple[float, float] | None = None,
+    ) -> None:
+        self.pool, self.seed, self.size, self.imprinter, self.errors_px = pool, seed, size, imprinter, errors_px
         self.spec, self._looked = pool.spec, 0
 
     def __getitem__(self, step: int) -> Batch:
@@ -120,16 +133,26 @@ class Draws(Dataset[Batch]):
             torch.tensor(gain),
             torch.tensor(under, dtype=torch.long),
             torch.tensor(shares, dtype=torch.float32),
-            torch.tensor([_noise(rng) for _ in moving], dtype=torch.float32),
+            *_worse(rng, len(moving), self.errors_px),
             torch.tensor(int(rng.integers(2**31))),
             *together(moving, self.spec),
         )
         return pieces, truths, changes
 
 
-def _noise(rng: np.random.Generator) -> float:
-    """Half of the clips come from a noisier camera; a good one errs by some 0.02 px (docs/alignment.md)."""
-    return log_uniform(rng, *NOISE_PX) if rng.random() < 0.5 else 0.0
+def _worse(
+    rng: np.random.Generator, clips: int, errors_px: tuple[float, float] | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`Changes.noise`, `memory`, `coded`. Half of the clips come from a noisier camera; a good one errs by some 0.02 px
+    (docs/alignment.md)."""
+    if errors_px is None:
+        noise = [log_uniform(rng, *NOISE_PX) if rng.random() < 0.5 else 0.0 for _ in range(clips)]
+        memory = np.zeros(clips)
+    else:
+        noise = [log_uniform(rng, *errors_px) for _ in range(clips)]
+        memory = rng.uniform(0, MEMORY, clips)
+    coded = torch.full((clips,), errors_px is not None)
+    return torch.tensor(noise, dtype=torch.float32), torch.as_tensor(memory, dtype=torch.float32), coded
 
 
 @torch.no_grad()
@@ -149,5 +172,7 @@ def seen(batch: Batch, pool: Pool, stem: MotionStem) -> Tensor:
     if len(changes.under):
         laid = overlaid(clips[changes.under], over, changes.share, spec)
         clips = clips.index_copy(0, changes.under, laid)
-    noise = shiver(changes.noise, int(batch.changes.noise_seed), spec)
-    return imprinted(clips, moved_by(changes.courses, changes.cells) + noise, stem, spec)
+    noise = shiver(changes.noise, changes.memory, int(batch.changes.noise_seed), spec)
+    coded = changes.coded[:, None, None, None, None, None]
+    moved = moved_by(changes.courses, changes.cells)
+    return imprinted(clips, moved + noise * ~coded, stem, spec, errors=noise * coded)

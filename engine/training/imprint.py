@@ -193,16 +193,21 @@ def moved_by(courses: Tensor, cells: Tensor) -> Tensor:
     return torch.einsum("nktl,nkcgh->ntlcgh", courses, cells)
 
 
-def imprinted(rows: Tensor, motion: Tensor, stem: MotionStem, spec: ModelSpec) -> Tensor:
-    """Stem rows [N, T, features] with motion [N, T, L, 2, G, G], crop px, added: as the stem would say, nearly."""
+def imprinted(rows: Tensor, motion: Tensor, stem: MotionStem, spec: ModelSpec, errors: Tensor | None = None) -> Tensor:
+    """Stem rows [N, T, features] with motion [N, T, L, 2, G, G], crop px, added: as the stem would say, nearly.
+
+    `errors` [N, T, L, 2, G, G]: of the measurement, whatever the skin lets be seen.
+    """
     local, affine = split_stem(rows, spec)
     lags = len(spec.lags)
-    none = ~motion.flatten(1).any(dim=1)
-    motion = motion.flatten(0, 1)
+    errors = torch.zeros_like(motion) if errors is None else errors
+    none = ~(motion.flatten(1).any(dim=1) | errors.flatten(1).any(dim=1))
+    motion, errors = motion.flatten(0, 1), errors.flatten(0, 1)
     u, v, cx, cy, residual = local.split(lags, dim=1)
     u, v, before = unsquashed(u), unsquashed(v), unsquashed(affine).reshape(len(local), lags, 3, 2)
     common = torch.einsum("bg,tlbc->tlcg", stem.basis, before).reshape(len(local), lags, 2, *u.shape[2:])
-    u, v = u + common[:, :, 0] + cx * motion[:, :, 0], v + common[:, :, 1] + cy * motion[:, :, 1]
+    u = u + common[:, :, 0] + cx * motion[:, :, 0] + errors[:, :, 0]
+    v = v + common[:, :, 1] + cy * motion[:, :, 1] + errors[:, :, 1]
     u, v, after = stem.without_affine(u, v, cx * cy)
     moved = join_stem(torch.cat([squashed(u), squashed(v), cx, cy, residual], dim=1), squashed(after))
     # the affine fit is robust, so not quite idempotent: what nothing was added to stays as it was

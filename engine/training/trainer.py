@@ -31,7 +31,7 @@ from stream.errors import UserError
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How a run goes. `rate`: highest learning rate. `start`: weights to go on from, else from scratch. `workers`:
-    processes that draw what the next steps see; 0: drawn between the steps."""
+    processes that draw what the next steps see; 0: drawn between the steps. `errors_px`: see `batches.Draws`."""
 
     steps: int
     seed: int = 0
@@ -40,6 +40,7 @@ class Plan:
     rate: float = 2e-3
     start: Path | None = None
     workers: int = 0
+    errors_px: tuple[float, float] | None = None
 
 
 @dataclass(slots=True)
@@ -77,7 +78,7 @@ class Trainer:
                 raise UserError(f"{named}: no finished shard; let python -m engine.training.pool end its first", 2)
         self.out, self.train_pool, self.tune_pool, self.plan = out, train, tune, plan
         self.spec, self.device = train.spec, plan.device
-        self.draws = Draws(train, plan.seed, plan.batch, imprinter)
+        self.draws = Draws(train, plan.seed, plan.batch, imprinter, plan.errors_px)
         torch.manual_seed(plan.seed)
         self.net = MESNet(self.spec).to(self.device)
         if plan.start:
