@@ -11,7 +11,7 @@ from benchmarks.measure import machine
 from engine.errors import EngineError
 from stream.errors import UserError
 
-NOT_A_BENCHMARK = {"__main__", "crops", "measure", "parity", "same_films"}
+NOT_A_BENCHMARK = {"__main__", "crops", "measure", "parity", "same_faces", "same_films"}
 
 
 def names() -> list[str]:

@@ -3,7 +3,8 @@
 So whether it is the picture or the network that lacks what `conditions` does not find. Of every ME of a film that no
 codec spoilt, the motion up to its apex over the stem's longest lag is laid over the same moment of the changed film: 1
 if all of it is still there, 0 if nothing, or if the face is lost. Beside: the difference of the two, as a share of
-that motion. Late: the shift at which the courses of that motion, there and back, are most alike.
+that motion. Late: the shift at which the courses of that motion, there and back, are most alike. And how far the motion
+of the whole film errs over the shortest lag, for `errors` tells what that costs.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from rich.progress import track
 
 from benchmarks import same_films
 from benchmarks.conditions import CHANGES
+from benchmarks.same_faces import FACE
 from benchmarks.same_films import LARGE_PX
 from engine.mesnet import MotionStem
 from engine.spec import ModelSpec
@@ -47,6 +49,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     left: dict[str, list[float]] = defaultdict(list)
     beside: dict[str, list[float]] = defaultdict(list)
     late: dict[str, list[float]] = defaultdict(list)
+    errors: dict[str, list[float]] = defaultdict(list)
     sizes: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         for film in track(films, "films"):
@@ -54,16 +57,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             mes = [
                 (m.apex_s, m.amplitude_px or 0.0) for m in film.intervals if m.kind == "micro" and m.apex_s is not None
             ]
-            whole = motion(original, landmarker, round(film.duration_s * SPEC.fps)) if mes else None
-            if whole is None:
+            seen = motion(original, landmarker, round(film.duration_s * SPEC.fps)) if mes else None
+            if seen is None:
                 continue
+            quick, whole = seen
             rows = np.array([round(apex_s * SPEC.fps) for apex_s, _ in mes], int) - max(SPEC.lags)
             rows = rows.clip(0, len(whole) - 1)
             sizes += [size for _, size in mes]
             for name, path in same_films.versions(original, changes, Path(folder)):
-                there = motion(path, landmarker, len(whole) + max(SPEC.lags))
-                if there is None:
-                    there = np.zeros_like(whole)
+                seen = motion(path, landmarker, len(whole) + max(SPEC.lags))
+                if seen is not None:
+                    errors[name].append(error_px(quick, seen[0]))
+                there = np.zeros_like(whole) if seen is None else seen[1]
                 left[name] += shares(whole, there, rows)
                 beside[name] += differences(whole, there, rows)
                 late[name] += delays_ms(whole, there, rows)
@@ -71,26 +76,36 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if not large.any():
         raise UserError(f"--bench {args.bench}: no ME from {LARGE_PX} px in a film without a codec; build a larger one")
     table = [
-        {"change": name, **_row(np.array(left[name]), np.array(beside[name]), large, late[name])}
+        {"change": name, **_row(np.array(left[name]), np.array(beside[name]), large, late[name], errors[name])}
         for name in args.changes
     ]
     for row in table:
-        late_ms = "-" if row["late_ms"] is None else f"{row['late_ms']:.0f} ms"
+        late = "-" if row["late_ms"] is None else f"{row['late_ms']:.0f} ms"
+        errs = "-" if row["error_px"] is None else f"{row['error_px']:.3f} px"
         print("{change:44} | left, median {left:.2f} of {mes} | from 1.5 px {large_left:.2f} of {large}, beside "
-              "{large_beside:.2f} | late by {late}".format(**row, late=late_ms))  # fmt: skip
+              "{large_beside:.2f} | late by {late} | errs by {errs}".format(**row, late=late, errs=errs))  # fmt: skip
     return {"films": len(films), "rows": table}
 
 
-def motion(video: Path, landmarker: Landmarker, frames: int) -> NDArray[np.float32] | None:
-    """Local motion over the longest lag that the network sees of a video's one face, crop px times what the skin lets
-    be seen of it, float32[frames - lag, 2, G, G]; None if the face is ever lost."""
+def motion(video: Path, landmarker: Landmarker, frames: int) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """Local motion that the network sees of a video's one face, crop px, float32[frames - longest lag, 2, G, G] each:
+    over the shortest lag as it is measured, over the longest times what the skin lets be seen of it. None if the face
+    is ever lost."""
     crops = crops_of(video, landmarker, SPEC, frames)
     if crops is None:
         return None
     rows = through_stem(MotionStem(SPEC), crops, SPEC)
     local, _ = split_stem(torch.from_numpy(rows), SPEC)
-    u, v, cx, cy, _ = (part[:, -1] for part in local.split(len(SPEC.lags), dim=1))
-    return torch.stack([unsquashed(u) * cx, unsquashed(v) * cy], dim=1).numpy()
+    u, v, cx, cy, _ = local.split(len(SPEC.lags), dim=1)
+    u, v = unsquashed(u), unsquashed(v)
+    quick = torch.stack([u[:, 0], v[:, 0]], dim=1)
+    return quick.numpy(), torch.stack([u[:, -1] * cx[:, -1], v[:, -1] * cy[:, -1]], dim=1).numpy()
+
+
+def error_px(quick: NDArray[np.float32], there: NDArray[np.float32]) -> float:
+    """How far the motion of `there`, float32[n, 2, G, G] crop px, is from that of `quick`: rms over the face."""
+    off = (there - quick)[..., FACE, FACE]
+    return float(np.sqrt((off * off).sum(axis=1).mean()))
 
 
 def shares(whole: NDArray[np.float32], there: NDArray[np.float32], at: NDArray[np.int_]) -> list[float]:
@@ -118,7 +133,11 @@ def delays_ms(whole: NDArray[np.float32], there: NDArray[np.float32], at: NDArra
 
 
 def _row(
-    left: NDArray[np.float64], beside: NDArray[np.float64], large: NDArray[np.bool_], late: list[float]
+    left: NDArray[np.float64],
+    beside: NDArray[np.float64],
+    large: NDArray[np.bool_],
+    late: list[float],
+    errors: list[float],
 ) -> dict[str, Any]:
     return {
         "mes": len(left),
@@ -127,4 +146,5 @@ def _row(
         "large_left": float(np.median(left[large])),
         "large_beside": float(np.median(beside[large])),
         "late_ms": float(np.mean(late)) if late else None,
+        "error_px": float(np.median(errors)) if errors else None,
     }

@@ -42,11 +42,12 @@ def bench(tmp_path_factory):
     return folder
 
 
-def left(bench, monkeypatch, **changes):
+def told(bench, monkeypatch, **changes):
+    """The rows by the change: what is left, and how far the motion errs."""
     monkeypatch.setattr(remains, "CHANGES", changes)
     rows = remains.run(Namespace(bench=bench, split=None, changes=list(changes)))["rows"]
     assert all(row["mes"] == row["large"] == 1 and row["left"] == row["large_left"] for row in rows)
-    return [row["left"] for row in rows]
+    return [(row["left"], row["error_px"]) for row in rows]
 
 
 def test_all_is_left_of_the_same_film_most_in_a_smaller_one_and_nothing_where_the_picture_froze(bench, monkeypatch):
@@ -56,14 +57,15 @@ def test_all_is_left_of_the_same_film_most_in_a_smaller_one_and_nothing_where_th
         first.append(frame.image)
         return first[0]
 
-    same, half, none = left(bench, monkeypatch, same=None, half=smaller(0.5), none=Change(frozen))
-    assert same == 1
-    assert 0.6 < half < 1.2
-    assert abs(none) < 0.05
+    same, half, none = told(bench, monkeypatch, same=None, half=smaller(0.5), none=Change(frozen))
+    assert same == (1, 0)
+    assert 0.6 < half[0] < 1.2
+    assert abs(none[0]) < 0.05
+    assert 0 < half[1] < none[1]
 
 
 def test_nothing_is_left_where_the_face_is_lost(bench, monkeypatch):
-    assert left(bench, monkeypatch, dark=Change(lambda f: np.zeros_like(f.image))) == [0]
+    assert told(bench, monkeypatch, dark=Change(lambda f: np.zeros_like(f.image))) == [(0, None)]
 
 
 def test_a_bench_that_is_too_small_is_told_in_one_line(bench, tmp_path):
@@ -82,6 +84,14 @@ def test_a_share_of_the_motion_is_told_as_it_is(share):
     there[2, 1, 4, 4] = 0.7
     assert remains.shares(whole, there, np.array([2])) == pytest.approx([share])
     assert remains.differences(whole, there, np.array([2])) == pytest.approx([np.hypot(1 - share, 0.5)])
+
+
+def test_errors_of_the_motion_count_on_the_face_alone_and_in_both_directions():
+    quick = np.random.default_rng(1).normal(0, 1, (5, 2, 16, 16)).astype(np.float32)
+    there = quick + np.array([0.03, 0.04], np.float32)[:, None, None]
+    assert remains.error_px(quick, there) == pytest.approx(0.05, rel=1e-4)
+    there[..., :3, :] += 9
+    assert remains.error_px(quick, there) == pytest.approx(0.05, rel=1e-4)
 
 
 @pytest.mark.parametrize("frames", [-2, 0, 3])

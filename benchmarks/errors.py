@@ -1,0 +1,50 @@
+"""How exactly a picture must show motion before micro-expressions are lost: F1 over errors of the motion, same faces.
+
+On pools of tuning people: their sequences without a micro-expression, of which every other one gets one imprinted, as
+in `liveliness`; then every place of the face errs, whatever the skin's texture: in every frame anew, or for longer.
+What a worse picture errs by, `remains` measures. Judged by the live decisions (`engine.training.online`).
+"""
+
+import argparse
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks import same_faces
+from engine.mesnet import MotionStem
+from engine.spec import ModelSpec
+from engine.training.augment import shiver
+from engine.training.imprint import imprinted
+from stream.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    same_faces.add_arguments(parser)
+    sizes = [0.0, 0.03, 0.06, 0.09, 0.12]
+    parser.add_argument("--errors", type=float, nargs="+", default=sizes, help="rms, crop px of motion in 0.1 s")
+    parser.add_argument("--memory", type=float, default=0.0, help="share of an error that is there a frame later, < 1")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    if not 0 <= args.memory < 1:
+        raise UserError("--memory: a share from 0 to below 1, such as 0.65")
+    faces, rows = same_faces.Faces(args), []
+    for size in args.errors:
+
+        def change(index: int, _: np.random.Generator, size: float = size) -> Tensor:
+            return erring(faces.free[index], size, args.memory, index, faces.net.stem, faces.spec)
+
+        row = {"errors_px": size, **faces.judged(change)}
+        print("errs by {errors_px:.2f} px in 0.1 s | ".format(**row) + same_faces.told(row))
+        rows.append(row)
+    return {"rows": rows}
+
+
+def erring(rows: Tensor, size: float, memory: float, seed: int, stem: MotionStem, spec: ModelSpec) -> Tensor:
+    """Stem rows [1, T, features] whose motion over the shortest lag errs by `size`, crop px, rms."""
+    # a motion errs by both of its ends, as far as they do not err alike, in two directions
+    place = size / 2 / (1 - memory ** min(spec.lags)) ** 0.5
+    errors = shiver(torch.tensor([place]), torch.tensor([memory]), seed, spec)
+    return imprinted(rows, torch.zeros_like(errors), stem, spec, errors)

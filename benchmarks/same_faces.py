@@ -1,0 +1,90 @@
+"""Sequences of pools without a micro-expression (ME), changed behind the motion stem, with an ME in every other one.
+
+The same faces and the same MEs in every row of a table, judged by the live decisions (`engine.training.online`).
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.export import load_network
+from engine.mesnet import MESNet
+from engine.model import load_model
+from engine.spec import ModelSpec
+from engine.training.actors import actors_of
+from engine.training.imprint import Imprinter, imprinted, moved_by, together
+from engine.training.loss import MICRO
+from engine.training.online import Online, Spotted, Truth, figures
+from engine.training.pool import LENGTH, Pool, label_row
+from engine.training.stemmed import split_stem, unsquashed
+from stream.errors import UserError
+
+FACE = slice(3, 13)
+"""Windows of the grid, along either side, that lie on the face."""
+
+Change = Callable[[int, np.random.Generator], Tensor]
+"""Stem rows [1, T, features] of the sequence of that index, changed."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pool", type=Path, nargs="+", required=True, help="pools of tuning people")
+    parser.add_argument("--actors", type=Path, required=True, help="whose MEs are imprinted: those of the tune split")
+    parser.add_argument("--model", type=Path, help="weights other than the shipped ones")
+
+
+class Faces:
+    """What the arguments name. Raises UserError if there is too little."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        torch.set_num_threads(1)
+        self.net: MESNet = load_network(load_model(args.model))
+        self.spec: ModelSpec = replace(self.net.spec, clip_frames=LENGTH)
+        self._online, self._imprinter = Online(self.net), Imprinter(actors_of(args.actors, "tune"), self.spec)
+        pool = Pool(args.pool, self.net.spec)
+        drawn = (pool[index] for index in range(len(pool)))
+        self.free = [torch.as_tensor(rows).float()[None] for rows, truth in drawn if not (truth[:, 0] == MICRO).any()]
+        if len(self.free) < 2:
+            raise UserError("--pool: fewer than two sequences without a micro-expression; give larger ones")
+
+    def judged(self, change: Change) -> dict[str, Any]:
+        """All sequences after a change: `figures`, and how much the faces move, median of `motion_px`."""
+        spotted: list[Spotted] = []
+        truth: list[Truth] = []
+        motion = []
+        for index in range(len(self.free)):
+            rng = np.random.default_rng(index)
+            rows = change(index, rng)
+            motion.append(motion_px(rows, self.spec))
+            if index % 2 == 0:
+                label, movement = self._imprinter.movement(rng, float(rng.uniform(20, LENGTH - 45)), LENGTH)
+                assert label is not None
+                rows = imprinted(rows, moved_by(*together([[movement]], self.spec)), self.net.stem, self.spec)
+                row = label_row(label, self.spec.fps)
+                truth.append(Truth(index, float(row[1]), float(row[3]), float(row[4])))
+            spotted += self._online.spot(index, rows[0])
+        minutes = len(self.free) * LENGTH / self.spec.fps / 60
+        said = {name: round(value, 3) for name, value in figures(spotted, truth, minutes).items()}
+        typical_px = round(float(np.median(motion)), 3)
+        return {"motion_px": typical_px, "mes": len(truth), "minutes": minutes} | said
+
+
+def told(row: dict[str, Any]) -> str:
+    """What was found, in words."""
+    return (
+        "F1 {f1:.3f}, from 1.5 px {f1_large:.3f} | recall at one alarm a minute {recall_at_1_per_min:.3f} | "
+        "{mes} MEs, {minutes:.1f} min"
+    ).format(**row)
+
+
+def motion_px(rows: Tensor, spec: ModelSpec) -> float:
+    """How far the face's windows move over the shortest lag, rms in crop px; what all of the face does is taken out."""
+    local, _ = split_stem(rows, spec)
+    lags = len(spec.lags)
+    motion = unsquashed(local[:, [0, lags], FACE, FACE])
+    return float((motion * motion).sum(dim=1).mean().sqrt())
