@@ -46,5 +46,5 @@ def erring(rows: Tensor, size: float, memory: float, seed: int, stem: MotionStem
     """Stem rows [1, T, features] whose motion over the shortest lag errs by `size`, crop px, rms."""
     # a motion errs by both of its ends, as far as they do not err alike, in two directions
     place = size / 2 / (1 - memory ** min(spec.lags)) ** 0.5
-    errors = shiver(torch.tensor([place]), torch.tensor([memory]), seed, spec)
+    errors = shiver(torch.tensor([place]), seed, spec, torch.tensor([memory]))
     return imprinted(rows, torch.zeros_like(errors), stem, spec, errors)

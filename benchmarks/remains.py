@@ -20,7 +20,7 @@ from rich.progress import track
 
 from benchmarks import same_films
 from benchmarks.conditions import CHANGES
-from benchmarks.same_faces import FACE
+from benchmarks.same_faces import over_face
 from benchmarks.same_films import LARGE_PX
 from engine.mesnet import MotionStem
 from engine.spec import ModelSpec
@@ -104,8 +104,7 @@ def motion(video: Path, landmarker: Landmarker, frames: int) -> tuple[NDArray[np
 
 def error_px(quick: NDArray[np.float32], there: NDArray[np.float32]) -> float:
     """How far the motion of `there`, float32[n, 2, G, G] crop px, is from that of `quick`: rms over the face."""
-    off = (there - quick)[..., FACE, FACE]
-    return float(np.sqrt((off * off).sum(axis=1).mean()))
+    return over_face(torch.from_numpy(there - quick))
 
 
 def shares(whole: NDArray[np.float32], there: NDArray[np.float32], at: NDArray[np.int_]) -> list[float]:

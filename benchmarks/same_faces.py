@@ -86,5 +86,10 @@ def motion_px(rows: Tensor, spec: ModelSpec) -> float:
     """How far the face's windows move over the shortest lag, rms in crop px; what all of the face does is taken out."""
     local, _ = split_stem(rows, spec)
     lags = len(spec.lags)
-    motion = unsquashed(local[:, [0, lags], FACE, FACE])
+    return over_face(unsquashed(local[:, [0, lags]]))
+
+
+def over_face(motion: Tensor) -> float:
+    """Of motion [n, 2, G, G]: rms over the face's windows."""
+    motion = motion[..., FACE, FACE]
     return float((motion * motion).sum(dim=1).mean().sqrt())

@@ -83,7 +83,7 @@ def test_two_micro_expressions_are_not_laid_over_each_other():
 def test_a_noisier_camera_errs_by_as_much_as_is_asked_and_not_twice_alike():
     """A place that errs by s in every frame moves by s times the root of two over any lag; neighbours err alike."""
     sizes = torch.tensor([0.0, 0.01, 0.03])
-    noise = shiver(sizes, torch.zeros(3), 5, SPEC)
+    noise = shiver(sizes, 5, SPEC)
     assert noise.shape == (3, SPEC.clip_frames, LAGS, 2, 16, 16)
     inner = noise[..., 1:-1, 1:-1]
     rms = inner.square().mean(dim=(1, 3, 4, 5)).sqrt()
@@ -92,14 +92,14 @@ def test_a_noisier_camera_errs_by_as_much_as_is_asked_and_not_twice_alike():
     assert 0.5 < beside < 0.8
     # over a lag of 6 = over 3, and over 3 before that
     torch.testing.assert_close(noise[:, 3:, 1], noise[:, 3:, 0] + noise[:, :-3, 0], rtol=0, atol=1e-6)
-    assert torch.equal(noise, shiver(sizes, torch.zeros(3), 5, SPEC))
-    assert not torch.equal(noise, shiver(sizes, torch.zeros(3), 6, SPEC))
+    assert torch.equal(noise, shiver(sizes, 5, SPEC))
+    assert not torch.equal(noise, shiver(sizes, 6, SPEC))
 
 
 def test_of_an_encoders_error_so_much_is_there_a_frame_later_as_is_asked():
     """Places that err by s, a share m of it from before, move by s times the root of 2 (1 - m^lag)."""
     memories = torch.tensor([0.0, 0.5, 0.9])
-    noise = shiver(torch.full((3,), 0.1), memories, 5, SPEC)[..., 1:-1, 1:-1]
+    noise = shiver(torch.full((3,), 0.1), 5, SPEC, memories)[..., 1:-1, 1:-1]
     rms = noise.square().mean(dim=(1, 3, 4, 5)).sqrt()
     expected = [[0.1 * (2 * (1 - float(m) ** lag)) ** 0.5 for lag in SPEC.lags] for m in memories]
     torch.testing.assert_close(rms, torch.tensor(expected), rtol=0.08, atol=0)

@@ -193,9 +193,9 @@ def test_an_encoders_errors_are_seen_where_the_skin_shows_nothing_too(pool, acto
     imprinter = Imprinter([actors / "x.npz"], SPEC)
     imprinter.draw = lambda truth, rng: ([], truth)
     noisy, erring = (Draws(pool, 3, 16, imprinter, errors_px=px)[7] for px in (None, (0.05, 0.13)))
-    assert not noisy.changes.coded.any()
+    assert not noisy.coded
     assert not noisy.changes.memory.any()
-    assert erring.changes.coded.all()
+    assert erring.coded
     assert (erring.changes.memory > 0).all()
     assert ((erring.changes.noise >= 0.05) & (erring.changes.noise <= 0.13)).all()
     for batch in (noisy, erring):

@@ -52,18 +52,18 @@ def overlaid(rows: Tensor, over: Tensor, share: Tensor, spec: ModelSpec) -> Tens
     return join_stem(torch.cat([motion, local[:, 2 * lags :]], dim=1), affine).reshape(rows.shape)
 
 
-def shiver(sizes: Tensor, memories: Tensor, seed: int, spec: ModelSpec) -> Tensor:
+def shiver(sizes: Tensor, seed: int, spec: ModelSpec, memories: Tensor | None = None) -> Tensor:
     """What a worse picture adds to the motion that is measured over each lag, [N, T, L, 2, G, G] crop px.
 
     Every cell's place errs by `sizes` [N] px (rms), neighbours alike, since their windows overlap. `memories` [N] of an
-    error are there a frame later still: 0 of a noisy sensor's, more of an encoder's.
+    error are there a frame later still: of an encoder's; none of a noisy sensor's.
     """
     history, frames, side = max(spec.lags), spec.clip_frames, grid_side(spec)
     chance = torch.Generator(sizes.device).manual_seed(seed)
     shape = (len(sizes), (history + frames) * 2, side, side)
     err = F.avg_pool2d(torch.randn(shape, generator=chance, device=sizes.device), 3, stride=1, padding=1)
     err = (err * 3 * sizes[:, None, None, None]).reshape(len(sizes), -1, 2, side, side)
-    if memories.any():
+    if memories is not None:
         memory = memories[:, None, None, None]
         for k in range(1, err.shape[1]):
             err[:, k] = memory * err[:, k - 1] + (1 - memory * memory).sqrt() * err[:, k]

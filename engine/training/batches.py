@@ -35,9 +35,8 @@ class Changes(NamedTuple):
 
     `backwards` int64[R]: pieces that are played backwards. `theta` float32[N + M, 2, 3] and `gain` float32[N + M]: see
     `augment.distorted`. `under` int64[M] and `share` float32[M]: which clip each piece beyond the N lies over, and how
-    much of it. `noise` and `memory` float32[N]: see `augment.shiver`, drawn by `noise_seed`; `coded` bool[N]: an
-    encoder's, the `errors` of `imprint.imprinted`. `courses` [N, K, T, L], `cells` [N, K, 2, G, G]: what is imprinted,
-    see `imprint.together`.
+    much of it. `noise` and `memory` float32[N]: see `augment.shiver`, drawn by `noise_seed`.
+    `courses` [N, K, T, L], `cells` [N, K, 2, G, G]: what is imprinted, see `imprint.together`.
     """
 
     backwards: Tensor
@@ -47,7 +46,6 @@ class Changes(NamedTuple):
     share: Tensor
     noise: Tensor
     memory: Tensor
-    coded: Tensor
     noise_seed: Tensor
     courses: Tensor
     cells: Tensor
@@ -55,12 +53,14 @@ class Changes(NamedTuple):
 
 class Batch(NamedTuple):
     """`pieces` int64[N + M, 4], see `Pool.rows`: those of the N clips, then what is laid over some of them. `truth`
-    float32[N, ROWS, 9] in frames of the clip, `valid` float32[N, T]. `mirror`: all of it is seen in a mirror."""
+    float32[N, ROWS, 9] in frames of the clip, `valid` float32[N, T]. `mirror`: all of it is seen in a mirror. `coded`:
+    what errs is an encoder, not a noisier camera; see the `errors` of `imprint.imprinted`."""
 
     pieces: Tensor
     truth: Tensor
     valid: Tensor
     mirror: bool
+    coded: bool
     changes: Changes | None
 
 
@@ -98,7 +98,7 @@ class Draws(Dataset[Batch]):
         for row in np.flatnonzero(rng.random(self.size) < YOUNG):
             valid[row, : rng.integers(1, frames - 16)] = 0
         tables = torch.tensor(pieces), torch.as_tensor(np.stack(truths)), torch.as_tensor(valid)
-        return Batch(*tables, bool(rng.random() < 0.5), changes)
+        return Batch(*tables, bool(rng.random() < 0.5), self.errors_px is not None, changes)
 
     def _changed(
         self,
@@ -140,10 +140,8 @@ class Draws(Dataset[Batch]):
         return pieces, truths, changes
 
 
-def _worse(
-    rng: np.random.Generator, clips: int, errors_px: tuple[float, float] | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`Changes.noise`, `memory`, `coded`. Half of the clips come from a noisier camera; a good one errs by some 0.02 px
+def _worse(rng: np.random.Generator, clips: int, errors_px: tuple[float, float] | None) -> tuple[Tensor, Tensor]:
+    """`Changes.noise` and `memory`. Half of the clips come from a noisier camera; a good one errs by some 0.02 px
     (docs/alignment.md)."""
     if errors_px is None:
         noise = [log_uniform(rng, *NOISE_PX) if rng.random() < 0.5 else 0.0 for _ in range(clips)]
@@ -151,8 +149,7 @@ def _worse(
     else:
         noise = [log_uniform(rng, *errors_px) for _ in range(clips)]
         memory = rng.uniform(0, MEMORY, clips)
-    coded = torch.full((clips,), errors_px is not None)
-    return torch.tensor(noise, dtype=torch.float32), torch.as_tensor(memory, dtype=torch.float32), coded
+    return torch.tensor(noise, dtype=torch.float32), torch.as_tensor(memory, dtype=torch.float32)
 
 
 @torch.no_grad()
@@ -172,7 +169,8 @@ def seen(batch: Batch, pool: Pool, stem: MotionStem) -> Tensor:
     if len(changes.under):
         laid = overlaid(clips[changes.under], over, changes.share, spec)
         clips = clips.index_copy(0, changes.under, laid)
-    noise = shiver(changes.noise, changes.memory, int(batch.changes.noise_seed), spec)
-    coded = changes.coded[:, None, None, None, None, None]
+    noise = shiver(changes.noise, int(batch.changes.noise_seed), spec, changes.memory if batch.coded else None)
     moved = moved_by(changes.courses, changes.cells)
-    return imprinted(clips, moved + noise * ~coded, stem, spec, errors=noise * coded)
+    if batch.coded:
+        return imprinted(clips, moved, stem, spec, errors=noise)
+    return imprinted(clips, moved + noise, stem, spec)

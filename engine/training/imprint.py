@@ -200,14 +200,16 @@ def imprinted(rows: Tensor, motion: Tensor, stem: MotionStem, spec: ModelSpec, e
     """
     local, affine = split_stem(rows, spec)
     lags = len(spec.lags)
-    errors = torch.zeros_like(motion) if errors is None else errors
-    none = ~(motion.flatten(1).any(dim=1) | errors.flatten(1).any(dim=1))
-    motion, errors = motion.flatten(0, 1), errors.flatten(0, 1)
+    none = ~motion.flatten(1).any(dim=1)
+    motion = motion.flatten(0, 1)
     u, v, cx, cy, residual = local.split(lags, dim=1)
     u, v, before = unsquashed(u), unsquashed(v), unsquashed(affine).reshape(len(local), lags, 3, 2)
     common = torch.einsum("bg,tlbc->tlcg", stem.basis, before).reshape(len(local), lags, 2, *u.shape[2:])
-    u = u + common[:, :, 0] + cx * motion[:, :, 0] + errors[:, :, 0]
-    v = v + common[:, :, 1] + cy * motion[:, :, 1] + errors[:, :, 1]
+    u, v = u + common[:, :, 0] + cx * motion[:, :, 0], v + common[:, :, 1] + cy * motion[:, :, 1]
+    if errors is not None:
+        none &= ~errors.flatten(1).any(dim=1)
+        errors = errors.flatten(0, 1)
+        u, v = u + errors[:, :, 0], v + errors[:, :, 1]
     u, v, after = stem.without_affine(u, v, cx * cy)
     moved = join_stem(torch.cat([squashed(u), squashed(v), cx, cy, residual], dim=1), squashed(after))
     # the affine fit is robust, so not quite idempotent: what nothing was added to stays as it was
