@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from engine import bench_data
 from engine.evaluation.truth import load_truth
 from engine.spec import CLASSES, ModelSpec
-from engine.training import film_demo, film_pool
+from engine.training import film_coded, film_demo, film_pool
 from engine.training.actors import build_actor, build_all, split_of
 from engine.training.camera import Camera
 from engine.training.curves import there_and_back
@@ -23,9 +23,11 @@ from engine.training.film_pool import crops_of, make_sequence
 from engine.training.film_truth import truth_of
 from engine.training.injection import WAYS, dragged_field, follow, injected, movement, peak, read_frames, warp_frame
 from engine.training.nuisances import NUISANCES, lone_nuisance, step_exposure
+from engine.training.pool import Pool
 from engine.training.scenes import draw_script
 from engine.training.script import Label, Script
 from stream.errors import UserError
+from stream.face_align import extract
 from stream.face_model import locate
 from stream.landmarks import Landmarker
 from stream.sources import open_source
@@ -352,6 +354,11 @@ def test_bad_input_gets_one_line(folders, tmp_path, capsys):
     assert "--minutes 0" in capsys.readouterr().err
     assert main(["--real-aligner", "1", "--data", str(folders.data), "--out", str(tmp_path / "o")]) == 2
     assert "--actors" in capsys.readouterr().err
+    coded = ["--coded", "1", "--data", str(folders.data), "--out", str(tmp_path / "o")]
+    assert main(coded) == 2
+    assert "--coded needs --actors" in capsys.readouterr().err
+    assert main([*coded, "--actors", str(tmp_path), "--lively"]) == 2
+    assert "leave out --small, --lively" in capsys.readouterr().err
     with pytest.raises(UserError, match="m_multi"):
         film_demo.make(tmp_path, tmp_path / "o")
 
@@ -385,6 +392,46 @@ def test_a_small_picture_is_of_the_same_happenings_and_shows_less(folders, actor
     assert large.crops.shape == small.crops.shape
     detail = [np.abs(cv2.Laplacian(one.crops[50].astype(np.float32), -1)).mean() for one in (large, small)]
     assert detail[1] < 0.9 * detail[0]
+
+
+def test_the_true_pose_crops_a_head_that_moves_to_where_it_was(actor, portrait):
+    """What moves, turns and grows in the picture stands still in the crops, to hundredths of a px."""
+    script = still()
+    script.pose[:] = np.linspace(0, 1, 12)[:, None] * (6, -4, 5, 0.06)
+    film = Film(script, actor, portrait, SETTING, np.random.default_rng(0))
+    images = list(film)
+    crops = [extract(image, matrix) for image, matrix in zip(images, film.crop_matrices(), strict=True)]
+    moved, kept = (
+        [np.abs(shift_between(seen[0], one, box)).max() for one in seen]
+        for seen, box in ((images, FACE), ([cv2.merge([c] * 3) for c in crops], (40, 100, 30, 98)))
+    )
+    assert max(moved) > 1
+    assert max(kept) < 0.06
+
+
+def test_coded_films_show_the_same_happenings_worse_and_worse(folders, actors):
+    """As it was, then at three qualities: the same labels and faces in the same place, errors that grow."""
+    fine, *coded = film_coded.make_sequences(1, 3, actors, folders.data, ModelSpec())
+    assert len(coded) == len(film_coded.CRFS)
+    assert all(one.labels == fine.labels and one.crops.shape == fine.crops.shape for one in coded)
+    off = [np.abs(one.crops.astype(float) - fine.crops).mean() for one in coded]
+    assert 0 < off[0] < off[1] < off[2] < 6
+    again = film_coded.make_sequences(1, 3, actors, folders.data, ModelSpec())
+    assert all(np.array_equal(a.crops, b.crops) for a, b in zip([fine, *coded], again, strict=True))
+
+
+def test_coded_films_are_pools_that_know_what_was_before(folders, actors, monkeypatch):
+    """From the command line, by workers of their own: equal truths, and every coded pool leads to the fine one."""
+    monkeypatch.setattr(film_coded, "actors_of", lambda folder, split: actors)
+    out = folders.out / "pools"
+    words = ["--coded", 1, "--data", folders.data, "--actors", folders.actors, "--out", out, "--workers", 1]
+    assert main([str(word) for word in words]) == 0
+    fine = np.load(out / "fine" / "000000.npy")
+    for k in range(len(film_coded.CRFS)):
+        pool = Pool([out / f"coded-{k}"], ModelSpec())
+        assert not np.array_equal(pool[3][0], fine[3])
+        assert np.array_equal(pool.before()[3][0], fine[3])
+        assert np.array_equal(pool.before()[3][1], pool[3][1])
 
 
 @given(st.integers(0, 2**32 - 1))

@@ -2,6 +2,7 @@
 
     python -m engine.training.film --demo --data DIR --out stream/demo              # the clip that is shipped
     python -m engine.training.film --real-aligner 160 --split train --data DIR --actors DIR --out DIR
+    python -m engine.training.film --coded 1104 --split train --data DIR --actors DIR --out DIR  # see `film_coded`
 
 Unlike `engine.training.render`, which goes straight to aligned crops, a film passes through everything of the live
 path: the decoder, the landmark networks, the aligner's own errors, the ring.
@@ -124,14 +125,24 @@ class Film:
 
     def _crop_at(self, pose: NDArray, part: tuple[slice, slice]) -> tuple[Float, Float]:
         """Crop coordinates of the frame's px."""
-        s, unit = self.setting, self._unit
         x, y, follow = self._x[part], self._y[part], self._follow[part]
-        rest = _turn(-s.roll_deg, 1 / unit)
-        posed = _turn(-s.roll_deg - float(pose[2]), float(np.exp(-float(pose[3]))) / unit)
-        shift = (posed @ (-np.asarray(pose[:2], float) * s.face_px / 256)).tolist()
-        r, m = rest.tolist(), (posed - rest).tolist()  # Python's floats leave float32 as it is
+        rest = _turn(-self.setting.roll_deg, 1 / self._unit)
+        posed, moved = self._posed(pose)
+        shift, r, m = moved.tolist(), rest.tolist(), (posed - rest).tolist()  # Python's floats leave float32 as it is
         cx, cy = (CENTRE + x * r[i][0] + y * r[i][1] + follow * (x * m[i][0] + y * m[i][1] + shift[i]) for i in (0, 1))
         return cx, cy
+
+    def _posed(self, pose: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """How px of the frame, from the setting's x and y, become px of the crop, from its centre: turn and shift."""
+        turn = _turn(-self.setting.roll_deg - float(pose[2]), float(np.exp(-float(pose[3]))) / self._unit)
+        return turn, turn @ (-np.asarray(pose[:2], float) * self.setting.face_px / 256)
+
+    def crop_matrices(self) -> Iterator[NDArray[np.float64]]:
+        """For each frame float64[2, 3], px of it to px of the crop: what an aligner without errors would find."""
+        middle = np.array([self.setting.x_px, self.setting.y_px])
+        for pose in self.script.pose:
+            turn, shift = self._posed(pose)
+            yield np.column_stack([turn, CENTRE + shift - turn @ middle])
 
     def _look(self, pose: NDArray, field: Float, whole: bool = False) -> Image:
         x0, y0, x1, y1 = self._box
@@ -232,12 +243,13 @@ def _grain(rng: np.random.Generator, setting: Setting) -> Float:
 
 def main(arguments: list[str] | None = None) -> int:
     """`python -m engine.training.film`: the demo clip, or training sequences through the real aligner."""
-    from engine.training import film_demo, film_pool
+    from engine.training import film_coded, film_demo, film_pool
 
     parser = argparse.ArgumentParser(prog="python -m engine.training.film", description=main.__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--demo", action="store_true", help="the clip that is shipped, with its truth")
     what.add_argument("--real-aligner", type=int, metavar="N", help="N training sequences, as shards of a pool")
+    what.add_argument("--coded", type=int, metavar="N", help="N films before a webcam's H.264 and after it: four pools")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--unsteady", action="store_true", help="N sequences by a camera whose exposure steps")
     kind.add_argument("--lively", action="store_true", help="N sequences of people whose faces never rest")
@@ -253,6 +265,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.demo:
             film_demo.make(options.data, options.out, options.face_model)
+        elif options.coded is not None:
+            film_coded.make(options)
         else:
             film_pool.make(options)
     except UserError as error:

@@ -18,7 +18,7 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -155,13 +155,18 @@ class Pool:
         self.folders, self.spec, self.device = folders, spec, device
         self._truth: dict[Shard, NDArray[np.float32]] = {}
         self._data: dict[Shard, Tensor] = {}
-        for folder in folders:
-            _check(folder, spec)
+        abouts = [_about(folder, spec) for folder in folders]
+        self._before = [f / a["before"] if "before" in a else f for f, a in zip(folders, abouts, strict=True)]
         self.refresh()
 
     def __reduce__(self) -> tuple[type["Pool"], tuple[list[Path], ModelSpec]]:
         """A worker looks into the folders itself, on the CPU."""
         return Pool, (self.folders, self.spec)
+
+    def before(self) -> "Pool":
+        """The same sequences, in the same places, as they were before an encoder; those of which no such version is
+        kept as they are. Raises UserError."""
+        return Pool(self._before, self.spec, self.device)
 
     def refresh(self) -> None:
         """Take in shards that were finished since."""
@@ -216,20 +221,25 @@ class Shard(NamedTuple):
     number: int
 
 
-def _check(folder: Path, spec: ModelSpec) -> None:
+def _about(folder: Path, spec: ModelSpec) -> dict[str, Any]:
+    """What a pool's folder says of itself. Raises UserError where it is none, or of another stem."""
     again = f"python -m engine.training.pool --actors DIR --out {folder}"
     try:
-        stem = json.loads((folder / "pool.json").read_text())["stem"]
+        about = json.loads((folder / "pool.json").read_text())
+        stem = about["stem"]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{folder} holds no pool; make one: {again}", 2) from None
     if stem != fingerprint(spec):
         raise UserError(f"{folder} was made by another motion stem; make it again: {again}", 2)
+    return dict(about)
 
 
-def prepare(folder: Path, spec: ModelSpec) -> None:
-    """Make the folder and say which stem its shards come from."""
+def prepare(folder: Path, spec: ModelSpec, before: str | None = None) -> None:
+    """Make the folder and say which stem its shards come from. `before`: where, seen from the folder, the same
+    sequences lie as they were before an encoder, see `Pool.before`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "pool.json").write_text(json.dumps({"stem": fingerprint(spec), "length": LENGTH}) + "\n")
+    about = {"stem": fingerprint(spec), "length": LENGTH, **({"before": before} if before else {})}
+    (folder / "pool.json").write_text(json.dumps(about) + "\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
