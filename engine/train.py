@@ -91,6 +91,13 @@ def main(arguments: list[str] | None = None) -> int:
         help="an encoder makes every place of every imprinted clip err by so many crop px, rms (no more than 0.02 in a "
         "good picture)",
     )
+    parser.add_argument(
+        "--teacher",
+        type=Path,
+        metavar="WEIGHTS",
+        help="mesnet.safetensors whose word counts beside the truth; it sees clips of engine.training.film --coded as "
+        "they were before the encoder",
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--recipe", choices=tuple(RECIPES), default="small")
     parser.add_argument("--sequences", type=int, help="how many sequences to make (default: the recipe's)")
@@ -124,7 +131,9 @@ def main(arguments: list[str] | None = None) -> int:
         recipe = RECIPES[options.recipe]
         steps, batch, rate = options.steps or recipe.steps, options.batch or recipe.batch, options.rate or recipe.rate
         errors_px = tuple(options.errors) if options.errors else None
-        plan = Plan(steps, options.seed, options.device, batch, rate, options.start, options.workers, errors_px)
+        plan = Plan(
+            steps, options.seed, options.device, batch, rate, options.start, options.workers, errors_px, options.teacher
+        )
         began = time.monotonic()
         actors = options.imprint or (options.out / "actors" if options.data else None)
         imprinter = Imprinter(actors_of(actors, "train"), train.spec) if actors else None

@@ -22,6 +22,7 @@ from engine.training.loss import (
     frame_loss,
     iou,
     proposal_loss,
+    teacher_loss,
     total_loss,
     visible,
 )
@@ -197,3 +198,32 @@ def test_a_frame_is_pulled_to_its_kind():
     loss = frame_loss(logits, table((MACRO, 2, 3), (MICRO, 5, 9)), torch.ones(1, 6))
     up = pull(loss, logits) > 0
     assert up.nonzero().tolist() == [[MICRO, 5], [MACRO, 2], [MACRO, 3]]
+
+
+def test_a_teacher_who_says_the_same_teaches_nothing_and_another_draws_the_network_to_itself():
+    same, wants = raw_heads([[10, 20], [30, 50]]), raw_heads([[10, 20], [30, 50]])
+    valid = torch.ones(1, T)
+    assert all(float(loss.detach()) == pytest.approx(0, abs=1e-6) for loss in teacher_loss(same, wants, valid).values())
+    with torch.no_grad():
+        wants.objectness[0, 0], wants.objectness[0, 1] = 3, -3
+        wants.classes[0, 0, MICRO] = 4
+        wants.frames[0, MICRO, 12] = 2
+    losses = teacher_loss(same, wants, valid)
+    assert all(float(loss.detach()) > 0 for loss in losses.values())
+    pulled = pull(losses["taught_cpn"], same.objectness)
+    assert pulled[0] > 0 > pulled[1]
+    pulled = pull(losses["taught_crn"], same.classes)
+    assert pulled[0, MICRO] > 0 > pulled[0, BLINK]
+    assert (pulled[1].abs() < 1e-6).all(), "of the other candidate both say the same"
+    pulled = pull(losses["taught_frames"], same.frames)
+    assert pulled[MICRO, 12] > 0
+    assert pulled.count_nonzero() == 1
+
+
+def test_a_teacher_is_not_asked_about_frames_before_a_face_was_found():
+    mine, wants = raw_heads([[10, 20]]), raw_heads([[10, 20]])
+    with torch.no_grad():
+        wants.frames[0, MICRO, 5] = 2
+    valid = torch.ones(1, T)
+    valid[0, :8] = 0
+    assert float(teacher_loss(mine, wants, valid)["taught_frames"].detach()) == pytest.approx(0, abs=1e-6)

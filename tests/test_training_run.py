@@ -336,6 +336,48 @@ def test_weights_to_start_from_are_taken_or_refused(trained, pool, tmp_path):
         assert "\n" not in str(error.value)
 
 
+def test_a_pool_before_an_encoder_has_the_same_clips_in_the_same_places(tmp_path):
+    """Piece by piece; a pool of which no such version is kept is its own."""
+    fine, plain = fill(tmp_path / "fine", seed=1), fill(tmp_path / "plain", seed=2)
+    coded = fill(tmp_path / "coded", seed=1)
+    prepare(coded, SPEC, before="../fine")
+    rows = np.load(coded / "000000.npy")
+    write_shard(coded, 0, list(rows + np.float16(0.5)), list(np.load(coded / "000000.truth.npy")))
+    both = Pool([plain, coded], SPEC)
+    pieces = torch.tensor([[0, 0, 1, 7], [1, 0, 2, 9]])
+    seen_after, seen_before = both.rows(pieces, 40), both.before().rows(pieces, 40)
+    assert torch.equal(seen_after[0], seen_before[0])
+    assert torch.equal(seen_before[1], Pool([fine], SPEC).rows(torch.tensor([[0, 0, 2, 9]]), 40)[0])
+    assert (seen_after[1] - seen_before[1]).mean() == pytest.approx(0.5, abs=1e-2)
+
+
+def test_a_teacher_sees_what_was_there_before_the_encoder(tmp_path, monkeypatch):
+    """A network taught by itself hears nothing new of clips as they were, and something of coded ones."""
+    # a batch's own statistics, which the teacher does not take, would be news
+    monkeypatch.setattr(MESNet, "train", lambda self, mode=True: torch.nn.Module.train(self, False))
+    fine = fill(tmp_path / "fine", seed=1)
+    coded = fill(tmp_path / "coded", seed=1)
+    prepare(coded, SPEC, before="../fine")
+    rows = np.load(coded / "000000.npy")
+    write_shard(coded, 0, list(rows * np.float16(0.5)), list(np.load(coded / "000000.truth.npy")))
+    weights = load_model().weights
+    plan = Plan(steps=6, seed=1, batch=2, start=weights, teacher=weights)
+    heard = {}
+    for folder in (fine, coded):
+        run = Trainer(tmp_path / f"run-{folder.name}", Pool([folder], SPEC), Pool([fine], SPEC), plan)
+        losses = run.step(run.draws[0])
+        heard[folder.name] = sum(float(value) for name, value in losses.items() if name.startswith("taught"))
+    assert heard["fine"] == pytest.approx(0, abs=1e-5)
+    assert heard["coded"] > 1e-3
+
+
+def test_a_teacher_that_is_none_is_refused(pool, tmp_path):
+    (tmp_path / "text.safetensors").write_text("no weights")
+    with pytest.raises(UserError, match="--teacher") as error:
+        Trainer(tmp_path, pool, pool, Plan(steps=6, teacher=tmp_path / "text.safetensors"))
+    assert "\n" not in str(error.value)
+
+
 def test_a_pool_without_a_finished_shard_is_refused(pool, tmp_path):
     prepare(tmp_path, SPEC)
     with pytest.raises(UserError, match="no finished shard"):

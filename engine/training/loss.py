@@ -95,6 +95,30 @@ def candidate_loss(raw: RawHeads, truth: Tensor, asked: Tensor) -> dict[str, Ten
     }
 
 
+def teacher_loss(raw: RawHeads, taught: RawHeads, valid: Tensor) -> dict[str, Tensor]:
+    """What keeps a network by what another one says of the same clips, 0 where both say the same: knowledge
+    distillation (Hinton et al. 2015) of the CPN, the CRN's classes and the frames; `taught` without gradients.
+
+    Counts as the losses of truth do, what the teacher takes for a micro-expression in place of what is one.
+    """
+    wanted = torch.sigmoid(taught.objectness)
+    off = (torch.sigmoid(raw.objectness) - wanted).detach().abs()  # as hard as it is wrong, like the focal loss
+    likely = taught.classes.softmax(-1)
+    every = (likely * (taught.classes.log_softmax(-1) - raw.classes.log_softmax(-1))).sum(-1)
+    return {
+        "taught_cpn": 2 * (_beyond(raw.objectness, taught.objectness) * off).sum() / (wanted > 0.3).sum().clamp(min=8),
+        "taught_crn": (every * likely[..., MICRO].clamp(min=0.05)).sum() / (wanted > 0.3).sum().clamp(min=8),
+        "taught_frames": (_beyond(raw.frames, taught.frames).sum(1) * valid).sum() / valid.sum(),
+    }
+
+
+def _beyond(logits: Tensor, taught: Tensor) -> Tensor:
+    """Binary Kullback-Leibler divergence from what is taught, elementwise."""
+    wanted = torch.sigmoid(taught)
+    bce = F.binary_cross_entropy_with_logits
+    return bce(logits, wanted, reduction="none") - bce(taught, wanted, reduction="none")
+
+
 def distance(times: Tensor, wanted: Tensor) -> Tensor:
     """Smooth L1 between times [N, P, k] as shares of the wanted interval (first to last of k), summed -> [N, P]."""
     length = (wanted[..., -1] - wanted[..., 0]).clamp(min=3)[..., None]

@@ -21,7 +21,7 @@ from engine.mesnet import MESNet
 from engine.spec import ModelSpec
 from engine.training.batches import Batch, Draws, seen
 from engine.training.imprint import Imprinter
-from engine.training.loss import total_loss
+from engine.training.loss import teacher_loss, total_loss
 from engine.training.online import Online, judge
 from engine.training.pool import Pool
 from engine.training.stemmed import features_of
@@ -31,7 +31,8 @@ from stream.errors import UserError
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How a run goes. `rate`: highest learning rate. `start`: weights to go on from, else from scratch. `workers`:
-    processes that draw what the next steps see; 0: drawn between the steps. `errors_px`: see `batches.Draws`."""
+    processes that draw what the next steps see; 0: drawn between the steps. `errors_px`: see `batches.Draws`.
+    `teacher`: weights of a network that sees clips as they were before an encoder, and whose word counts too."""
 
     steps: int
     seed: int = 0
@@ -41,6 +42,7 @@ class Plan:
     start: Path | None = None
     workers: int = 0
     errors_px: tuple[float, float] | None = None
+    teacher: Path | None = None
 
 
 @dataclass(slots=True)
@@ -82,7 +84,11 @@ class Trainer:
         torch.manual_seed(plan.seed)
         self.net = MESNet(self.spec).to(self.device)
         if plan.start:
-            self._start_from(plan.start)
+            _load(self.net, plan.start, "--start")
+        self.teacher, self._before = None, None
+        if plan.teacher:
+            self.teacher, self._before = MESNet(self.spec).to(self.device).eval(), train.before()
+            _load(self.teacher, plan.teacher, "--teacher")
         decay = [p for p in self.net.parameters() if p.ndim > 1]
         rest = [p for p in self.net.parameters() if p.ndim <= 1]
         groups = [{"params": decay, "weight_decay": 0.02}, {"params": rest, "weight_decay": 0.0}]
@@ -144,6 +150,11 @@ class Trainer:
             features = features_of(self.net, rows, batch.mirror)
         raw = self.net.raw_heads(features.float(), valid)
         losses = total_loss(raw, truth, valid, self.anchors)
+        if self.teacher is not None and self._before is not None:
+            with torch.no_grad():
+                fine = features_of(self.teacher, seen(batch, self._before, self.net.stem), batch.mirror)
+                taught = self.teacher.raw_heads(fine, valid)
+            losses |= teacher_loss(raw, taught, valid)
         loss = torch.stack(list(losses.values())).sum()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -169,15 +180,6 @@ class Trainer:
         net = MESNet(self.spec.live())
         net.load_state_dict(load_file(self.out / "mesnet.safetensors"))
         save_model(net.eval(), self.out)
-
-    def _start_from(self, path: Path) -> None:
-        try:
-            self.net.load_state_dict(load_file(path))
-        except (OSError, SafetensorError, RuntimeError) as error:
-            why = str(error).splitlines()[0]
-            raise UserError(
-                f"--start {path}: no weights of {self.spec.name} ({why}); leave it out or name others", 2
-            ) from None
 
     def _checkpoint(self) -> None:
         state = {
@@ -215,6 +217,16 @@ class Trainer:
         saved = state["progress"]
         losses = defaultdict(list, saved["losses"])
         self.progress = Progress(losses, saved["judged"], saved["step"], saved["best"])
+
+
+def _load(net: MESNet, path: Path, option: str) -> None:
+    try:
+        net.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        why = str(error).splitlines()[0]
+        raise UserError(
+            f"{option} {path}: no weights of {net.spec.name} ({why}); leave it out or name others", 2
+        ) from None
 
 
 def plot(progress: Progress, path: Path) -> None:
