@@ -420,6 +420,16 @@ def test_coded_films_show_the_same_happenings_worse_and_worse(folders, actors):
     assert all(np.array_equal(a.crops, b.crops) for a, b in zip([fine, *coded], again, strict=True))
 
 
+def test_as_many_pictures_come_back_as_were_recorded(actor, portrait):
+    """Also where the first is stamped before 0, as a camera's jitter has it: a player would leave that out."""
+    script = still()
+    script.time_s[0] = -0.0002
+    images = frames_of(script, actor, portrait)
+    back = film_coded.recorded(images, script, 20)
+    assert len(back) == len(images)
+    assert all(0 < np.abs(a.astype(float) - b).mean() < 4 for a, b in zip(images, back, strict=True))
+
+
 def test_coded_films_are_pools_that_know_what_was_before(folders, actors, monkeypatch):
     """From the command line, by workers of their own: equal truths, and every coded pool leads to the fine one."""
     monkeypatch.setattr(film_coded, "actors_of", lambda folder, split: actors)

@@ -72,10 +72,11 @@ def make_sequences(index: int, seed: int, actors: list[Path], data: Path, spec: 
 
 
 def recorded(images: list[Image], script: Script, crf: int) -> list[Image]:
-    """Pictures at the script's times as a webcam's H.264 leaves them."""
+    """Pictures at the script's times as a webcam's H.264 leaves them, as many."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"
-        write_video(path, images, script.time_s, webcam(crf))
+        from_zero = script.time_s - script.time_s[0]  # a player leaves out what is stamped earlier
+        write_video(path, images, from_zero, webcam(crf))
         source = open_source(str(path), paced=False)
         try:
             return [item.image for item in iter(source.read, None) if isinstance(item, Frame)]
