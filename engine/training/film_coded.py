@@ -23,20 +23,19 @@ from engine.training.actors import actors_of, kept_actor
 from engine.training.curves import log_uniform
 from engine.training.encode import webcam, write_video
 from engine.training.film import Film, Image, draw_setting, portrait_of
-from engine.training.film_pool import PICTURE_PX
-from engine.training.pool import LENGTH, SHARD, Sequence, prepare, store
+from engine.training.film_pool import picture_px
+from engine.training.injection import read_frames
+from engine.training.pool import LENGTH, SHARD, Sequence, missing_shards, prepare, store
 from engine.training.render import on_grid
 from engine.training.scenes import draw_script, enliven
 from engine.training.script import Script
 from stream.errors import UserError
 from stream.face_align import Matrix, extract
-from stream.sources import open_source
-from stream.types import Frame
 
 CRFS = ((17, 21), (21, 25), (25, 31))
 """From, and below, of each coded version."""
 SIZES = (0.42, 1.1)
-"""Shares of `PICTURE_PX`: faces of 46 to 214 px."""
+"""Shares of `film_pool.PICTURE_PX`: faces of 46 to 214 px."""
 LIVELY = 0.2
 """Share of films whose person's face never rests."""
 MICROS = 3
@@ -56,9 +55,8 @@ def make_sequences(index: int, seed: int, actors: list[Path], data: Path, spec: 
     script = draw_script(rng, frames / spec.fps, micros=int(rng.integers(MICROS + 1)))
     if rng.random() < LIVELY:
         enliven(script, rng)
-    share = log_uniform(rng, *SIZES)
-    width, height = (2 * round(side * share / 2) for side in PICTURE_PX)
-    film = Film(script, actor, portrait_of(actor, data), draw_setting(rng, width, height), rng)
+    setting = draw_setting(rng, *picture_px(log_uniform(rng, *SIZES)))
+    film = Film(script, actor, portrait_of(actor, data), setting, rng)
     images = list(film)
     matrices = [np.column_stack([m[:, :2], m[:, 2] + rng.normal(0, JITTER_PX, 2)]) for m in film.crop_matrices()]
     versions = [_cropped(images, matrices, script, spec, frames)]
@@ -77,11 +75,7 @@ def recorded(images: list[Image], script: Script, crf: int) -> list[Image]:
         path = Path(folder) / "film.mp4"
         from_zero = script.time_s - script.time_s[0]  # a player leaves out what is stamped earlier
         write_video(path, images, from_zero, webcam(crf))
-        source = open_source(str(path), paced=False)
-        try:
-            return [item.image for item in iter(source.read, None) if isinstance(item, Frame)]
-        finally:
-            source.close()
+        return [frame.image for frame in read_frames(str(path))]
 
 
 def _cropped(
@@ -126,8 +120,7 @@ def make(options: argparse.Namespace) -> None:
         prepare(folder, spec, before=f"../{fine.name}")
     seed = options.seed + {"train": 11, "tune": 1_000_011}[options.split]
     order = Order(seed, actors, options.data, folders)
-    numbers = range((options.coded + SHARD - 1) // SHARD)
-    jobs = [(n, order) for n in numbers if not (coded[-1] / f"{n:06d}.npy").exists()]
+    jobs = [(n, order) for n in missing_shards(coded[-1], options.coded)]
     with multiprocessing.get_context("spawn").Pool(options.workers) as workers:
         for _ in track(workers.imap_unordered(_make_shard, jobs), "films", total=len(jobs)):
             pass

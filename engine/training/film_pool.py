@@ -21,7 +21,7 @@ from engine.training.curves import log_uniform
 from engine.training.encode import write_film
 from engine.training.film import Film, Image, draw_setting, portrait_of
 from engine.training.nuisances import step_exposure
-from engine.training.pool import LENGTH, SHARD, Sequence, prepare, store
+from engine.training.pool import LENGTH, SHARD, Sequence, missing_shards, prepare, store
 from engine.training.render import on_grid
 from engine.training.scenes import Change, draw_script, enliven
 from engine.training.script import Script
@@ -86,8 +86,8 @@ def make_sequence(
         script = draw_script(rng, frames / spec.fps)
         if change is not None:
             change(script, rng)
-        picture_px = small_picture(script, rng) if small else PICTURE_PX
-        film = Film(script, actor, portrait_of(actor, data), draw_setting(rng, *picture_px), rng)
+        setting = draw_setting(rng, *(small_picture(script, rng) if small else PICTURE_PX))
+        film = Film(script, actor, portrait_of(actor, data), setting, rng)
         crops = filmed(film, script, landmarker, spec, frames)
         if crops is not None:
             return Sequence(crops, [label for label in script.labels if label.kind in CLASSES])
@@ -97,9 +97,13 @@ def make_sequence(
 
 
 def small_picture(script: Script, rng: np.random.Generator) -> tuple[int, int]:
-    """Give the script a webcam that writes H.264; width and height of its picture, even as encoders want them."""
+    """Give the script a webcam that writes H.264; width and height of its picture."""
     script.camera = replace(script.camera, codec="h264", quality=int(rng.integers(*SMALL_CRF)))
-    share = log_uniform(rng, *SMALL)
+    return picture_px(log_uniform(rng, *SMALL))
+
+
+def picture_px(share: float) -> tuple[int, int]:
+    """Width and height of a picture of that share of `PICTURE_PX`, even as encoders want them."""
     width, height = (2 * round(side * share / 2) for side in PICTURE_PX)
     return width, height
 
@@ -128,12 +132,10 @@ def make(options: argparse.Namespace) -> None:
     face_model = locate(options.face_model)
     prepare(options.out, ModelSpec())
     seed = options.seed + {"train": 9, "tune": 1_000_009}[options.split]
-    numbers = range((options.real_aligner + SHARD - 1) // SHARD)
     change = step_exposure if options.unsteady else enliven if options.lively else None
     jobs = [
         (n, seed, actors, options.data, face_model, options.out, change, options.small)
-        for n in numbers
-        if not (options.out / f"{n:06d}.npy").exists()
+        for n in missing_shards(options.out, options.real_aligner)
     ]
     with multiprocessing.get_context("spawn").Pool(options.workers) as workers:
         for _ in track(workers.imap_unordered(_make_shard, jobs), "filmed sequences", total=len(jobs)):

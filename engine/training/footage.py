@@ -31,7 +31,7 @@ from engine.training.curves import log_uniform
 from engine.training.film import CENTRE, Image
 from engine.training.film_pool import filmed
 from engine.training.injection import Injection, follow, movement, read_frames, warp_frame
-from engine.training.pool import LENGTH, SHARD, Sequence, prepare, store
+from engine.training.pool import LENGTH, SHARD, Sequence, missing_shards, prepare, store
 from engine.training.scenes import usual_amplitude
 from engine.training.script import Label, Script, still_script
 from stream.errors import UserError
@@ -230,8 +230,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--face-model", type=Path, help="face_landmarker.task, if it is not to be fetched")
     options = parser.parse_args(arguments)
     seed = options.seed + {"train": 5, "tune": 1_000_005}[options.split]
-    numbers = range((options.sequences + SHARD - 1) // SHARD)
-    missing = [n for n in numbers if not (options.out / f"{n:06d}.npy").exists()]
+    missing = missing_shards(options.out, options.sequences)
     try:
         face_model = locate(options.face_model)
         files_of(options.data, options.split)  # refuse before any worker starts

@@ -105,9 +105,10 @@ def teacher_loss(raw: RawHeads, taught: RawHeads, valid: Tensor) -> dict[str, Te
     off = (torch.sigmoid(raw.objectness) - wanted).detach().abs()  # as hard as it is wrong, like the focal loss
     likely = taught.classes.softmax(-1)
     every = (likely * (taught.classes.log_softmax(-1) - raw.classes.log_softmax(-1))).sum(-1)
+    count = (wanted > 0.3).sum().clamp(min=8)
     return {
-        "taught_cpn": 2 * (_beyond(raw.objectness, taught.objectness) * off).sum() / (wanted > 0.3).sum().clamp(min=8),
-        "taught_crn": (every * likely[..., MICRO].clamp(min=0.05)).sum() / (wanted > 0.3).sum().clamp(min=8),
+        "taught_cpn": 2 * (_beyond(raw.objectness, taught.objectness) * off).sum() / count,
+        "taught_crn": (every * likely[..., MICRO].clamp(min=0.05)).sum() / count,
         "taught_frames": (_beyond(raw.frames, taught.frames).sum(1) * valid).sum() / valid.sum(),
     }
 

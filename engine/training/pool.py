@@ -242,6 +242,12 @@ def prepare(folder: Path, spec: ModelSpec, before: str | None = None) -> None:
     (folder / "pool.json").write_text(json.dumps(about) + "\n")
 
 
+def missing_shards(folder: Path, sequences: int) -> list[int]:
+    """Numbers of the shards, of so many sequences together, that are not in the folder yet."""
+    wanted = range((sequences + SHARD - 1) // SHARD)
+    return [n for n in wanted if not (folder / f"{n:06d}.npy").exists()]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """`python -m engine.training.pool`: make the shards that are not there yet."""
     from rich.progress import Progress
@@ -262,13 +268,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return error.code
     prepare(options.out, ModelSpec())
-    wanted = range((options.sequences + SHARD - 1) // SHARD)
-    missing = [n for n in wanted if not (options.out / f"{n:06d}.npy").exists()]
+    missing, wanted = missing_shards(options.out, options.sequences), -(-options.sequences // SHARD)
     seed = options.seed + {"train": 0, "tune": 1_000_003, "test": 2_000_003}[options.split]
     order = Order(seed, actors, options.out, options.device, SHARD, LENGTH, enliven if options.lively else None)
     with Progress() as progress, multiprocessing.get_context("spawn").Pool(options.workers) as workers:
-        done = (len(wanted) - len(missing)) * SHARD
-        bar = progress.add_task(f"{options.split} sequences", total=len(wanted) * SHARD, completed=done)
+        done = (wanted - len(missing)) * SHARD
+        bar = progress.add_task(f"{options.split} sequences", total=wanted * SHARD, completed=done)
         for _ in workers.imap_unordered(make_shard, [(n, order) for n in missing]):
             progress.advance(bar, SHARD)
     return 0

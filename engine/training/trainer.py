@@ -85,10 +85,10 @@ class Trainer:
         self.net = MESNet(self.spec).to(self.device)
         if plan.start:
             _load(self.net, plan.start, "--start")
-        self.teacher, self._before = None, None
+        self.teacher: tuple[MESNet, Pool] | None = None  # and what it sees
         if plan.teacher:
-            self.teacher, self._before = MESNet(self.spec).to(self.device).eval(), train.before()
-            _load(self.teacher, plan.teacher, "--teacher")
+            self.teacher = MESNet(self.spec).to(self.device).eval(), train.before()
+            _load(self.teacher[0], plan.teacher, "--teacher")
         decay = [p for p in self.net.parameters() if p.ndim > 1]
         rest = [p for p in self.net.parameters() if p.ndim <= 1]
         groups = [{"params": decay, "weight_decay": 0.02}, {"params": rest, "weight_decay": 0.0}]
@@ -150,10 +150,11 @@ class Trainer:
             features = features_of(self.net, rows, batch.mirror)
         raw = self.net.raw_heads(features.float(), valid)
         losses = total_loss(raw, truth, valid, self.anchors)
-        if self.teacher is not None and self._before is not None:
+        if self.teacher is not None:
+            teacher, before = self.teacher
             with torch.no_grad():
-                fine = features_of(self.teacher, seen(batch, self._before, self.net.stem), batch.mirror)
-                taught = self.teacher.raw_heads(fine, valid)
+                fine = features_of(teacher, seen(batch, before, self.net.stem), batch.mirror)
+                taught = teacher.raw_heads(fine, valid)
             losses |= teacher_loss(raw, taught, valid)
         loss = torch.stack(list(losses.values())).sum()
         self.optimiser.zero_grad(set_to_none=True)
