@@ -25,6 +25,7 @@ from stream.errors import UserError
 from stream.live import SourceLost
 from stream.multipart import PartSplitter
 from stream.network import CONNECT_S, dial, why
+from stream.picture import bgr
 from stream.source_info import redact
 
 CHUNK_BYTES = 65536
@@ -105,7 +106,7 @@ class MjpegConnection:
         except av.error.FFmpegError:
             return None
         whole = [picture for picture in pictures if not picture.is_corrupt]
-        return whole[-1].to_ndarray(format="bgr24") if whole else None
+        return bgr(whole[-1]) if whole else None
 
     def _request(self) -> tuple[urllib.request.Request, urllib.request.OpenerDirector]:
         parts = urlsplit(self._url)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stream.errors import UserError
 from stream.live import SourceLost
 from stream.network import CONNECT_S, POLL_S, dial, why
+from stream.picture import bgr
 from stream.source_info import redact
 
 RTSP_OPTIONS = {"rtsp_flags": "prefer_tcp", "timeout": str(int(CONNECT_S * 1e6)), "analyzeduration": "10000"}
@@ -70,7 +71,7 @@ class RtspConnection:
             if not old:
                 self._pictures.extend((arrived_s, picture) for picture in pictures)
         arrived_s, picture = self._pictures.popleft()
-        return None if picture.is_corrupt else (arrived_s, picture.to_ndarray(format="bgr24"))
+        return None if picture.is_corrupt else (arrived_s, bgr(picture))
 
     def interrupt(self) -> None:
         """Make `grab` end within POLL_S; an `open` ends within CONNECT_S at most."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stream.errors import UserError
 from stream.media_clock import DEFAULT_PERIOD_S, MediaClock
+from stream.picture import bgr
 from stream.source_info import SourceInfo
 from stream.types import Frame, SourceGap
 
@@ -215,6 +216,6 @@ def _peek(items: Iterator[Frame | SourceGap]) -> tuple[NDArray[np.uint8], Iterat
 
 def _upright(picture: Any) -> NDArray[np.uint8]:
     """The picture as uint8[H, W, 3] BGR, turned as the container says that it is to be shown."""
-    image: NDArray[np.uint8] = picture.to_ndarray(format="bgr24")
+    image = bgr(picture)
     quarter_turns = round(picture.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image

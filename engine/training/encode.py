@@ -80,7 +80,7 @@ def write_video(path: Path, images: Iterable[NDArray[np.uint8]], time_s: NDArray
         for image, t in zip(images, time_s, strict=True):
             if not video.width or video.width != image.shape[1]:
                 video.height, video.width = image.shape[:2]
-            frame = av.VideoFrame.from_ndarray(image, format="bgr24").reformat(format=video.pix_fmt)
+            frame = av.VideoFrame.from_ndarray(image, format="bgr24").reformat(format=video.pix_fmt, threads=1)
             frame.pts, frame.time_base = round(float(t) / encoder.tick), encoder.tick
             out.mux(video.encode(frame))
         out.mux(video.encode())

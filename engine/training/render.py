@@ -259,7 +259,7 @@ def through_codec(pictures: NDArray[np.uint8], camera: Camera) -> NDArray[np.uin
         out.mux(video.encode())
     buffer.seek(0)
     with av.open(buffer, "r") as file:
-        return np.stack([np.asarray(f.to_ndarray(format="gray"), np.uint8) for f in file.decode(video=0)])
+        return np.stack([np.asarray(f.to_ndarray(format="gray", threads=1), np.uint8) for f in file.decode(video=0)])
 
 
 def align(
