@@ -76,6 +76,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, help="where the data set lies")
     parser.add_argument("--leave-out", default="", metavar="PERSON", help="nobody is trained or tuned on this one")
     parser.add_argument("--pool", type=Path, nargs="+", help="pools to train on, instead of --data")
+    parser.add_argument(
+        "--shares",
+        type=float,
+        nargs="+",
+        metavar="SHARE",
+        help="how often clips are of each pool, in the pools' order and any unit (default: every sequence as often)",
+    )
     parser.add_argument("--tune", type=Path, nargs="+", help="pools to choose by, with --pool")
     parser.add_argument(
         "--imprint",
@@ -127,7 +134,9 @@ def main(arguments: list[str] | None = None) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         keep_memory()
         folders, others = prepare_pools(options)
-        train, tune = Pool(folders, ModelSpec(), options.device), Pool(others, ModelSpec())
+        if options.shares and (len(options.shares) != len(folders) or min(options.shares) <= 0):
+            raise UserError(f"--shares: a number above 0 for each of {len(folders)} pools", 2)
+        train, tune = Pool(folders, ModelSpec(), options.device, options.shares), Pool(others, ModelSpec())
         recipe = RECIPES[options.recipe]
         steps, batch, rate = options.steps or recipe.steps, options.batch or recipe.batch, options.rate or recipe.rate
         errors_px = tuple(options.errors) if options.errors else None

@@ -1,6 +1,7 @@
 """Pools and the run that trains on them: the same whoever makes them, resumed as if never killed, ending in a model."""
 
 import json
+import pickle
 from pathlib import Path
 
 import cv2
@@ -349,6 +350,30 @@ def test_a_pool_before_an_encoder_has_the_same_clips_in_the_same_places(tmp_path
     assert torch.equal(seen_after[0], seen_before[0])
     assert torch.equal(seen_before[1], Pool([fine], SPEC).rows(torch.tensor([[0, 0, 2, 9]]), 40)[0])
     assert (seen_after[1] - seen_before[1]).mean() == pytest.approx(0.5, abs=1e-2)
+
+
+def test_pools_are_drawn_from_by_their_shares(tmp_path):
+    """However many sequences each holds, by workers alike; the share of one that holds none yet falls to the others."""
+    folders = [fill(tmp_path / "large", 12, seed=1), fill(tmp_path / "small", 2, seed=2), tmp_path / "unmade"]
+    prepare(folders[2], SPEC)
+    uneven = Pool(folders, SPEC, shares=[1, 3, 4])
+    rng = np.random.default_rng(0)
+    drawn = [uneven.piece(rng, 40)[0] for _ in range(4000)]
+    assert np.mean([where[0] == 1 for where in drawn]) == pytest.approx(0.75, abs=0.03)
+    of_large = np.bincount([where[2] for where in drawn if where[0] == 0], minlength=12)
+    assert of_large.min() > 50  # of 83 on average
+    theirs, rng = pickle.loads(pickle.dumps(uneven)), np.random.default_rng(0)
+    assert [theirs.piece(rng, 40)[0] for _ in range(50)] == drawn[:50]
+
+
+@pytest.mark.parametrize("shares", [["1"], ["1", "0"], ["1", "-1"], ["1", "1", "1"]])
+def test_shares_that_do_not_fit_the_pools_are_refused_in_one_line(tmp_path, capsys, shares):
+    a, b = str(fill(tmp_path / "a", 2)), str(fill(tmp_path / "b", 2))
+    rest = ["--tune", a, "--out", str(tmp_path / "run"), "--device", "cpu"]
+    assert train.main(["--pool", a, b, "--shares", *shares, *rest]) == 2
+    said = capsys.readouterr().err
+    assert "--shares" in said
+    assert said.count("\n") == 1
 
 
 def test_a_teacher_sees_what_was_there_before_the_encoder(tmp_path, monkeypatch):

@@ -149,19 +149,22 @@ class Pool:
     """The shards of one or more folders that are there by now; `refresh` looks again.
 
     Truth is kept in memory, data is read when it is asked for and stays on `device` once it was, in memory or mapped.
+    `shares`: how often a piece is of each folder, in any unit; without, every sequence is taken as often.
     """
 
-    def __init__(self, folders: list[Path], spec: ModelSpec, device: str = "cpu") -> None:
-        self.folders, self.spec, self.device = folders, spec, device
+    def __init__(
+        self, folders: list[Path], spec: ModelSpec, device: str = "cpu", shares: list[float] | None = None
+    ) -> None:
+        self.folders, self.spec, self.device, self.shares = folders, spec, device, shares
         self._truth: dict[Shard, NDArray[np.float32]] = {}
         self._data: dict[Shard, Tensor] = {}
         abouts = [_about(folder, spec) for folder in folders]
         self._before = [f / a["before"] if "before" in a else f for f, a in zip(folders, abouts, strict=True)]
         self.refresh()
 
-    def __reduce__(self) -> tuple[type["Pool"], tuple[list[Path], ModelSpec]]:
+    def __reduce__(self) -> tuple[type["Pool"], tuple[list[Path], ModelSpec, str, list[float] | None]]:
         """A worker looks into the folders itself, on the CPU."""
-        return Pool, (self.folders, self.spec)
+        return Pool, (self.folders, self.spec, "cpu", self.shares)
 
     def before(self) -> "Pool":
         """The same sequences, in the same places, as they were before an encoder; those of which no such version is
@@ -176,7 +179,12 @@ class Pool:
                 if shard not in self._truth:
                     self._truth[shard] = np.load(path.with_suffix(".truth.npy"))
         self._list = list(self._truth)
-        self._ends = np.cumsum([len(self._truth[shard]) for shard in self._list], dtype=int)
+        sizes = np.array([len(self._truth[shard]) for shard in self._list], int)
+        self._ends = np.cumsum(sizes)
+        if self.shares is not None:
+            of = np.array([shard.folder for shard in self._list], int)
+            held = np.bincount(of, sizes, len(self.folders))
+            self._chances = np.cumsum(np.array(self.shares)[of] * sizes / held[of])
 
     def __len__(self) -> int:
         """Sequences."""
@@ -190,7 +198,7 @@ class Pool:
     def piece(self, rng: np.random.Generator, length: int) -> tuple[tuple[int, ...], NDArray[np.float32]]:
         """Any `length` frames of any sequence: where they lie (see `rows`), and their truth [ROWS, 9] in frames of
         the piece."""
-        shard, at = self._place(int(rng.integers(len(self))))
+        shard, at = self._place(self._any(rng))
         first = int(rng.integers(0, LENGTH - length + 1))
         truth = self._truth[shard][at].copy()
         truth[:, 1:4] -= first
@@ -200,6 +208,13 @@ class Pool:
         """Stem's output float32[N, length, features] of pieces int64[N, 4]: folder, shard, sequence, first frame."""
         places = pieces.tolist()
         return torch.stack([self._shard(Shard(f, n))[at, first : first + length] for f, n, at, first in places]).float()
+
+    def _any(self, rng: np.random.Generator) -> int:
+        """A sequence's index."""
+        if self.shares is None:
+            return int(rng.integers(len(self)))
+        shard = int(np.searchsorted(self._chances, rng.random() * self._chances[-1], side="right"))
+        return int(rng.integers(self._ends[shard - 1] if shard else 0, self._ends[shard]))
 
     def _place(self, index: int) -> tuple["Shard", int]:
         shard = int(np.searchsorted(self._ends, index, side="right"))
