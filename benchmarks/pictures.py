@@ -1,8 +1,7 @@
 """A picture's colours between a codec's and ours: on one thread against FFmpeg's thread per core.
 
 While other processes rest, keep all cores but one busy, and keep all busy: a laptop with a call and a browser open.
-`one thread` is what the program does (`stream.picture`), and where
-training films are encoded.
+`one thread` is what the program does (`stream.picture`), and what encodes training films.
 """
 
 import argparse
@@ -26,26 +25,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict:
-    rows = {}
+    rows, cores = {}, len(os.sched_getaffinity(0))
     for width, height in SIZES:
         grey = np.resize(textured(1, 256)[0], (height, width))
         ours = av.VideoFrame.from_ndarray(np.dstack([grey, 255 - grey, grey // 2]), format="bgr24")
         codecs = ours.reformat(format="yuv420p")
         alone = ours.reformat(format="yuv420p", threads=1)
-        same = all(
-            np.array_equal(a, b)
-            for a, b in (
-                (bgr(codecs), codecs.to_ndarray(format="bgr24")),
-                (alone.to_ndarray(), codecs.to_ndarray()),
-            )
-        )
+        same = np.array_equal(bgr(codecs), codecs.to_ndarray(format="bgr24"))
+        same = same and np.array_equal(alone.to_ndarray(), codecs.to_ndarray())
         calls = {
             "to ours, a thread per core": lambda p=codecs: p.to_ndarray(format="bgr24"),
             "to ours, one thread": lambda p=codecs: bgr(p),
             "to the codec's, a thread per core": lambda p=ours: p.reformat(format="yuv420p"),
             "to the codec's, one thread": lambda p=ours: p.reformat(format="yuv420p", threads=1),
         }
-        cores = len(os.sched_getaffinity(0))
         for busy in sorted({0, cores - 1, cores}):
             with at_work(busy):
                 timed = in_turn(calls, args.runs, time.perf_counter)
