@@ -9,7 +9,6 @@ each: four sequences for the price of one.
 """
 
 import argparse
-import multiprocessing
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from engine.training.encode import webcam, write_video
 from engine.training.film import Film, Image, draw_setting, portrait_of
 from engine.training.film_pool import picture_px
 from engine.training.injection import read_frames
-from engine.training.pool import LENGTH, SHARD, Sequence, missing_shards, prepare, store
+from engine.training.pool import LENGTH, SHARD, Sequence, make_missing, prepare, store
 from engine.training.render import on_grid
 from engine.training.scenes import draw_script, enliven
 from engine.training.script import Script
@@ -107,8 +106,6 @@ def _make_shard(job: tuple[int, Order]) -> None:
 
 def make(options: argparse.Namespace) -> None:
     """The shards that are not there yet. Raises UserError."""
-    from rich.progress import track
-
     if options.actors is None:
         raise UserError("--coded needs --actors: the folder that python -m engine.training.actors wrote", 2)
     if options.small or options.lively or options.unsteady:
@@ -119,8 +116,4 @@ def make(options: argparse.Namespace) -> None:
     for folder in coded:
         prepare(folder, spec, before=f"../{fine.name}")
     seed = options.seed + {"train": 11, "tune": 1_000_011}[options.split]
-    order = Order(seed, actors, options.data, folders)
-    jobs = [(n, order) for n in missing_shards(coded[-1], options.coded)]
-    with multiprocessing.get_context("spawn").Pool(options.workers) as workers:
-        for _ in track(workers.imap_unordered(_make_shard, jobs), "films", total=len(jobs)):
-            pass
+    make_missing(_make_shard, Order(seed, actors, options.data, folders), coded[-1], options.coded, options.workers)

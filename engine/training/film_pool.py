@@ -5,10 +5,9 @@ an addition: a film costs some ten times what the batched renderer asks for the 
 """
 
 import argparse
-import multiprocessing
 import tempfile
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from engine.training.curves import log_uniform
 from engine.training.encode import write_film
 from engine.training.film import Film, Image, draw_setting, portrait_of
 from engine.training.nuisances import step_exposure
-from engine.training.pool import LENGTH, SHARD, Sequence, missing_shards, prepare, store
+from engine.training.pool import LENGTH, SHARD, Sequence, make_missing, prepare, store
 from engine.training.render import on_grid
 from engine.training.scenes import Change, draw_script, enliven
 from engine.training.script import Script
@@ -113,19 +112,30 @@ def _landmarker(face_model: Path) -> Landmarker:
     return Landmarker(face_model)
 
 
-def _make_shard(job: tuple[int, int, list[Path], Path, Path, Path, Change | None, bool]) -> None:
-    number, seed, actors, data, face_model, folder, change, small = job
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Shards as a worker is to make them, see `make_sequence`."""
+
+    seed: int
+    actors: list[Path]
+    data: Path
+    face_model: Path
+    folder: Path
+    change: Change | None
+    small: bool
+
+
+def _make_shard(job: tuple[int, Order]) -> None:
+    number, o = job
     torch.set_num_threads(1)
-    spec, landmarker = ModelSpec(), _landmarker(face_model)
+    spec, landmarker = ModelSpec(), _landmarker(o.face_model)
     indices = range(number * SHARD, (number + 1) * SHARD)
-    made = [make_sequence(i, seed, actors, data, landmarker, spec, change, small) for i in indices]
-    store(folder, number, made, spec)
+    made = [make_sequence(i, o.seed, o.actors, o.data, landmarker, spec, o.change, o.small) for i in indices]
+    store(o.folder, number, made, spec)
 
 
 def make(options: argparse.Namespace) -> None:
     """The shards that are not there yet. Raises UserError."""
-    from rich.progress import track
-
     if options.actors is None:
         raise UserError("--real-aligner needs --actors: the folder that python -m engine.training.actors wrote", 2)
     actors = actors_of(options.actors, options.split)
@@ -133,10 +143,5 @@ def make(options: argparse.Namespace) -> None:
     prepare(options.out, ModelSpec())
     seed = options.seed + {"train": 9, "tune": 1_000_009}[options.split]
     change = step_exposure if options.unsteady else enliven if options.lively else None
-    jobs = [
-        (n, seed, actors, options.data, face_model, options.out, change, options.small)
-        for n in missing_shards(options.out, options.real_aligner)
-    ]
-    with multiprocessing.get_context("spawn").Pool(options.workers) as workers:
-        for _ in track(workers.imap_unordered(_make_shard, jobs), "filmed sequences", total=len(jobs)):
-            pass
+    order = Order(seed, actors, options.data, face_model, options.out, change, options.small)
+    make_missing(_make_shard, order, options.out, options.real_aligner, options.workers)

@@ -11,7 +11,6 @@ People are kept apart by `PEOPLE`, before anything else.
 """
 
 import argparse
-import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
@@ -31,7 +30,7 @@ from engine.training.curves import log_uniform
 from engine.training.film import CENTRE, Image
 from engine.training.film_pool import filmed
 from engine.training.injection import Injection, follow, movement, read_frames, warp_frame
-from engine.training.pool import LENGTH, SHARD, Sequence, missing_shards, prepare, store
+from engine.training.pool import LENGTH, SHARD, Sequence, make_missing, prepare, store
 from engine.training.scenes import usual_amplitude
 from engine.training.script import Label, Script, still_script
 from stream.errors import UserError
@@ -207,19 +206,27 @@ def _landmarker(face_model: Path) -> Landmarker:
     return Landmarker(face_model)
 
 
-def make_shard(job: tuple[int, int, Path, str, Path, Path]) -> None:
-    """One shard of the pool."""
-    number, seed, data, split, face_model, folder = job
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Shards as a worker is to make them."""
+
+    seed: int
+    data: Path
+    split: str
+    face_model: Path
+    folder: Path
+
+
+def _make_shard(job: tuple[int, Order]) -> None:
+    number, o = job
     torch.set_num_threads(1)
-    spec, found, landmarker = ModelSpec(), takes(data, split, face_model), _landmarker(face_model)
-    made = [make_sequence(number * SHARD + i, seed, found, landmarker, spec) for i in range(SHARD)]
-    store(folder, number, made, spec)
+    spec, found, landmarker = ModelSpec(), takes(o.data, o.split, o.face_model), _landmarker(o.face_model)
+    made = [make_sequence(number * SHARD + i, o.seed, found, landmarker, spec) for i in range(SHARD)]
+    store(o.folder, number, made, spec)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """`python -m engine.training.footage`: make the shards that are not there yet."""
-    from rich.progress import track
-
     parser = argparse.ArgumentParser(prog="python -m engine.training.footage", description=main.__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds video/")
     parser.add_argument("--out", type=Path, required=True)
@@ -230,15 +237,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--face-model", type=Path, help="face_landmarker.task, if it is not to be fetched")
     options = parser.parse_args(arguments)
     seed = options.seed + {"train": 5, "tune": 1_000_005}[options.split]
-    missing = missing_shards(options.out, options.sequences)
     try:
         face_model = locate(options.face_model)
         files_of(options.data, options.split)  # refuse before any worker starts
         prepare(options.out, ModelSpec())
-        jobs = [(n, seed, options.data, options.split, face_model, options.out) for n in missing]
-        with multiprocessing.get_context("spawn").Pool(options.workers) as workers:
-            for _ in track(workers.imap_unordered(make_shard, jobs), "sequences of real video", total=len(jobs)):
-                pass
+        order = Order(seed, options.data, options.split, face_model, options.out)
+        make_missing(_make_shard, order, options.out, options.sequences, options.workers)
     except UserError as error:
         print(error, file=sys.stderr)
         return error.code

@@ -16,9 +16,10 @@ import multiprocessing
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -38,6 +39,8 @@ LENGTH = 128
 """Frames of a sequence, the stem's history not counted; training cuts clips out of it."""
 ROWS = 24
 SHARD = 16
+
+What = TypeVar("What")
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,10 +266,23 @@ def missing_shards(folder: Path, sequences: int) -> list[int]:
     return [n for n in wanted if not (folder / f"{n:06d}.npy").exists()]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """`python -m engine.training.pool`: make the shards that are not there yet."""
+def make_missing(
+    make: Callable[[tuple[int, What]], None], order: What, folder: Path, sequences: int, workers: int
+) -> None:
+    """Call `make((number, order))` for each of the `missing_shards`, in so many processes, under a progress bar. What
+    it raises ends the work and comes back."""
     from rich.progress import Progress
 
+    jobs = [(n, order) for n in missing_shards(folder, sequences)]
+    wanted = -(-sequences // SHARD)
+    with Progress() as progress, multiprocessing.get_context("spawn").Pool(workers) as pool:
+        bar = progress.add_task("sequences", total=wanted * SHARD, completed=(wanted - len(jobs)) * SHARD)
+        for _ in pool.imap_unordered(make, jobs):
+            progress.advance(bar, SHARD)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m engine.training.pool`: make the shards that are not there yet."""
     parser = argparse.ArgumentParser(prog="python -m engine.training.pool", description=main.__doc__)
     parser.add_argument("--actors", type=Path, required=True, help="folder that python -m engine.training.actors wrote")
     parser.add_argument("--out", type=Path, required=True)
@@ -283,14 +299,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return error.code
     prepare(options.out, ModelSpec())
-    missing, wanted = missing_shards(options.out, options.sequences), -(-options.sequences // SHARD)
     seed = options.seed + {"train": 0, "tune": 1_000_003, "test": 2_000_003}[options.split]
     order = Order(seed, actors, options.out, options.device, SHARD, LENGTH, enliven if options.lively else None)
-    with Progress() as progress, multiprocessing.get_context("spawn").Pool(options.workers) as workers:
-        done = (wanted - len(missing)) * SHARD
-        bar = progress.add_task(f"{options.split} sequences", total=wanted * SHARD, completed=done)
-        for _ in workers.imap_unordered(make_shard, [(n, order) for n in missing]):
-            progress.advance(bar, SHARD)
+    make_missing(make_shard, order, options.out, options.sequences, options.workers)
     return 0
 
 
