@@ -57,15 +57,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             mes = [
                 (m.apex_s, m.amplitude_px or 0.0) for m in film.intervals if m.kind == "micro" and m.apex_s is not None
             ]
-            seen = motion(original, landmarker, round(film.duration_s * SPEC.fps)) if mes else None
-            if seen is None:
+            as_it_is = motion(original, landmarker, round(film.duration_s * SPEC.fps)) if mes else None
+            if as_it_is is None:
                 continue
-            quick, whole = seen
+            quick, whole = as_it_is
             rows = np.array([round(apex_s * SPEC.fps) for apex_s, _ in mes], int) - max(SPEC.lags)
             rows = rows.clip(0, len(whole) - 1)
             sizes += [size for _, size in mes]
             for name, path in same_films.versions(original, changes, Path(folder)):
-                seen = motion(path, landmarker, len(whole) + max(SPEC.lags))
+                seen = as_it_is if path == original else motion(path, landmarker, len(whole) + max(SPEC.lags))
                 if seen is not None:
                     errors[name].append(error_px(quick, seen[0]))
                 there = np.zeros_like(whole) if seen is None else seen[1]
