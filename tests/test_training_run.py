@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from pathlib import Path
 
 import cv2
@@ -421,6 +422,12 @@ def test_the_best_weights_are_the_averaged_ones_and_are_drawn(trained):
         assert torch.equal(saved.crn.mix.weight, trained.average.module.crn.mix.weight)
     rows = torch.as_tensor(np.array(trained.tune_pool[0][0]))
     assert all(s.onset <= s.offset for s in Online(saved.eval()).spot(0, rows))
+
+
+def test_a_run_whose_output_is_a_file_says_how_far_it_is(pool, tmp_path, capsys):
+    """A progress bar is drawn there at the very end only."""
+    Trainer(tmp_path, pool, pool, Plan(steps=50, batch=1)).run()
+    assert re.search(r"^step 50 of 50: loss \d+\.\d+$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_a_run_ends_with_a_model_that_runs(tmp_path, capsys):

@@ -119,7 +119,10 @@ class Trainer:
                     said = {name: float(value) for name, value in losses.items()}
                     for name, value in said.items():
                         self.progress.losses[name].append((self.progress.step, value))
-                    bar.update(task, completed=self.progress.step, description=f"loss {sum(said.values()):.3f}")
+                    loss = f"loss {sum(said.values()):.3f}"
+                    bar.update(task, completed=self.progress.step, description=loss)
+                    if not bar.console.is_terminal:  # a bar is drawn in a file but once, at the end
+                        bar.console.print(f"step {self.progress.step} of {self.plan.steps}: {loss}")
                 if self.progress.step % judge_every == 0 or self.progress.step == self.plan.steps:
                     self.judge()
                     bar.console.print(json.dumps({k: round(v, 4) for k, v in self.progress.judged[-1].items()}))
