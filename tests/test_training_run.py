@@ -353,6 +353,21 @@ def test_a_pool_before_an_encoder_has_the_same_clips_in_the_same_places(tmp_path
     assert (seen_after[1] - seen_before[1]).mean() == pytest.approx(0.5, abs=1e-2)
 
 
+def test_what_several_pools_were_coded_from_is_read_once(tmp_path, monkeypatch):
+    """Though it is also a pool beside them."""
+    fine, one, two = (fill(tmp_path / name, seed=1) for name in ("fine", "one", "two"))
+    for folder in (one, two):
+        prepare(folder, SPEC, before="../fine")
+    pool, read, load = Pool([fine, one, two], SPEC), [], np.load
+    monkeypatch.setattr(np, "load", lambda path, **how: read.append(path) or load(path, **how))
+    before = pool.before()
+    read.clear()  # truth
+    pieces = torch.tensor([[folder, 0, 1, 5] for folder in range(3)])
+    for which in (pool, before):
+        assert torch.equal(*which.rows(pieces, 40)[1:])
+    assert sorted(path.parent.name for path in read) == ["fine", "one", "two"]
+
+
 def test_pools_are_drawn_from_by_their_shares(tmp_path):
     """However many sequences each holds, by workers alike; the share of one that holds none yet falls to the others."""
     folders = [fill(tmp_path / "large", 12, seed=1), fill(tmp_path / "small", 2, seed=2), tmp_path / "unmade"]
