@@ -160,7 +160,8 @@ class Pool:
     ) -> None:
         self.folders, self.spec, self.device, self.shares = folders, spec, device, shares
         self._truth: dict[Shard, NDArray[np.float32]] = {}
-        self._data: dict[Path, Tensor] = {}
+        self._data: dict[Shard, Tensor] = {}
+        self._read: dict[Path, Tensor] = {}
         abouts = [_about(folder, spec) for folder in folders]
         self._before = [f / a["before"] if "before" in a else f for f, a in zip(folders, abouts, strict=True)]
         self.refresh()
@@ -173,7 +174,7 @@ class Pool:
         """The same sequences, in the same places, as they were before an encoder; those of which no such version is
         kept as they are. Raises UserError."""
         pool = Pool(self._before, self.spec, self.device)
-        pool._data = self._data  # what four pools were coded from is in memory once
+        pool._read = self._read  # what four pools were coded from is in memory once
         return pool
 
     def refresh(self) -> None:
@@ -226,12 +227,14 @@ class Pool:
         return self._list[shard], index - (int(self._ends[shard - 1]) if shard else 0)
 
     def _shard(self, shard: "Shard") -> Tensor:
-        path = (self.folders[shard.folder] / f"{shard.number:06d}.npy").resolve()  # a/../fine is fine
-        if path not in self._data:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nobody writes to it
-                self._data[path] = torch.from_numpy(np.load(path, mmap_mode="r")).to(self.device)
-        return self._data[path]
+        if shard not in self._data:
+            path = (self.folders[shard.folder] / f"{shard.number:06d}.npy").resolve()  # a/../fine is fine
+            if path not in self._read:
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nobody writes to it
+                    self._read[path] = torch.from_numpy(np.load(path, mmap_mode="r")).to(self.device)
+            self._data[shard] = self._read[path]
+        return self._data[shard]
 
 
 class Shard(NamedTuple):
