@@ -116,4 +116,5 @@ def make(options: argparse.Namespace) -> None:
     for folder in coded:
         prepare(folder, spec, before=f"../{fine.name}")
     seed = options.seed + {"train": 11, "tune": 1_000_011}[options.split]
-    make_missing(_make_shard, Order(seed, actors, options.data, folders), coded[-1], options.coded, options.workers)
+    order = Order(seed, actors, options.data, folders)
+    make_missing(_make_shard, order, coded[-1], options.coded, options.workers, "films")

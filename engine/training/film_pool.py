@@ -108,7 +108,8 @@ def picture_px(share: float) -> tuple[int, int]:
 
 
 @cache
-def _landmarker(face_model: Path) -> Landmarker:
+def kept_landmarker(face_model: Path) -> Landmarker:
+    """One per process."""
     return Landmarker(face_model)
 
 
@@ -128,7 +129,7 @@ class Order:
 def _make_shard(job: tuple[int, Order]) -> None:
     number, o = job
     torch.set_num_threads(1)
-    spec, landmarker = ModelSpec(), _landmarker(o.face_model)
+    spec, landmarker = ModelSpec(), kept_landmarker(o.face_model)
     indices = range(number * SHARD, (number + 1) * SHARD)
     made = [make_sequence(i, o.seed, o.actors, o.data, landmarker, spec, o.change, o.small) for i in indices]
     store(o.folder, number, made, spec)
@@ -144,4 +145,4 @@ def make(options: argparse.Namespace) -> None:
     seed = options.seed + {"train": 9, "tune": 1_000_009}[options.split]
     change = step_exposure if options.unsteady else enliven if options.lively else None
     order = Order(seed, actors, options.data, face_model, options.out, change, options.small)
-    make_missing(_make_shard, order, options.out, options.real_aligner, options.workers)
+    make_missing(_make_shard, order, options.out, options.real_aligner, options.workers, "filmed sequences")

@@ -28,7 +28,7 @@ from engine.training.actors import Actor, build_actor
 from engine.training.camera import draw_camera
 from engine.training.curves import log_uniform
 from engine.training.film import CENTRE, Image
-from engine.training.film_pool import filmed
+from engine.training.film_pool import filmed, kept_landmarker
 from engine.training.injection import Injection, follow, movement, read_frames, warp_frame
 from engine.training.pool import LENGTH, SHARD, Sequence, make_missing, prepare, store
 from engine.training.scenes import usual_amplitude
@@ -120,7 +120,7 @@ def takes(data: Path, split: str, face_model: Path) -> list[Take]:
     """Every take of the split's people. Raises UserError if there is none."""
     found: list[Take] = []
     for name in files_of(data, split):
-        found += takes_of(data / "video" / name, name, _landmarker(face_model))
+        found += takes_of(data / "video" / name, name, kept_landmarker(face_model))
     if not found:
         raise UserError(f"--data {data}: no face in video/ of the {split} split", 2)
     return found
@@ -201,11 +201,6 @@ def _pictures(
         yield np.clip(np.rint(lit + grain[y : y + size[1], x : x + size[0]]), 0, 255).astype(np.uint8)
 
 
-@cache
-def _landmarker(face_model: Path) -> Landmarker:
-    return Landmarker(face_model)
-
-
 @dataclass(frozen=True, slots=True)
 class Order:
     """Shards as a worker is to make them."""
@@ -220,7 +215,7 @@ class Order:
 def _make_shard(job: tuple[int, Order]) -> None:
     number, o = job
     torch.set_num_threads(1)
-    spec, found, landmarker = ModelSpec(), takes(o.data, o.split, o.face_model), _landmarker(o.face_model)
+    spec, found, landmarker = ModelSpec(), takes(o.data, o.split, o.face_model), kept_landmarker(o.face_model)
     made = [make_sequence(number * SHARD + i, o.seed, found, landmarker, spec) for i in range(SHARD)]
     store(o.folder, number, made, spec)
 
@@ -242,7 +237,7 @@ def main(arguments: list[str] | None = None) -> int:
         files_of(options.data, options.split)  # refuse before any worker starts
         prepare(options.out, ModelSpec())
         order = Order(seed, options.data, options.split, face_model, options.out)
-        make_missing(_make_shard, order, options.out, options.sequences, options.workers)
+        make_missing(_make_shard, order, options.out, options.sequences, options.workers, "sequences of real video")
     except UserError as error:
         print(error, file=sys.stderr)
         return error.code

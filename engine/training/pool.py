@@ -160,8 +160,8 @@ class Pool:
     ) -> None:
         self.folders, self.spec, self.device, self.shares = folders, spec, device, shares
         self._truth: dict[Shard, NDArray[np.float32]] = {}
-        self._data: dict[Shard, Tensor] = {}
-        self._read: dict[Path, Tensor] = {}
+        self._homes = [folder.resolve() for folder in folders]  # a/../fine is fine
+        self._data: dict[tuple[Path, int], Tensor] = {}
         abouts = [_about(folder, spec) for folder in folders]
         self._before = [f / a["before"] if "before" in a else f for f, a in zip(folders, abouts, strict=True)]
         self.refresh()
@@ -174,7 +174,7 @@ class Pool:
         """The same sequences, in the same places, as they were before an encoder; those of which no such version is
         kept as they are. Raises UserError."""
         pool = Pool(self._before, self.spec, self.device)
-        pool._read = self._read  # what four pools were coded from is in memory once
+        pool._data = self._data  # what four pools were coded from is in memory once
         return pool
 
     def refresh(self) -> None:
@@ -227,14 +227,13 @@ class Pool:
         return self._list[shard], index - (int(self._ends[shard - 1]) if shard else 0)
 
     def _shard(self, shard: "Shard") -> Tensor:
-        if shard not in self._data:
-            path = (self.folders[shard.folder] / f"{shard.number:06d}.npy").resolve()  # a/../fine is fine
-            if path not in self._read:
-                with warnings.catch_warnings():
-                    warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nobody writes to it
-                    self._read[path] = torch.from_numpy(np.load(path, mmap_mode="r")).to(self.device)
-            self._data[shard] = self._read[path]
-        return self._data[shard]
+        folder, number = key = self._homes[shard.folder], shard.number
+        if key not in self._data:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nobody writes to it
+                data = np.load(folder / f"{number:06d}.npy", mmap_mode="r")
+                self._data[key] = torch.from_numpy(data).to(self.device)
+        return self._data[key]
 
 
 class Shard(NamedTuple):
@@ -272,16 +271,16 @@ def missing_shards(folder: Path, sequences: int) -> list[int]:
 
 
 def make_missing(
-    make: Callable[[tuple[int, What]], None], order: What, folder: Path, sequences: int, workers: int
+    make: Callable[[tuple[int, What]], None], order: What, folder: Path, sequences: int, workers: int, said: str
 ) -> None:
-    """Call `make((number, order))` for each of the `missing_shards`, in so many processes, under a progress bar. What
-    it raises ends the work and comes back."""
+    """Call `make((number, order))` for each of the `missing_shards`, in so many processes, under a progress bar that
+    says what they are. What it raises ends the work and comes back."""
     from rich.progress import Progress
 
     jobs = [(n, order) for n in missing_shards(folder, sequences)]
     wanted = -(-sequences // SHARD)
     with Progress() as progress, multiprocessing.get_context("spawn").Pool(workers) as pool:
-        bar = progress.add_task("sequences", total=wanted * SHARD, completed=(wanted - len(jobs)) * SHARD)
+        bar = progress.add_task(said, total=wanted * SHARD, completed=(wanted - len(jobs)) * SHARD)
         for _ in pool.imap_unordered(make, jobs):
             progress.advance(bar, SHARD)
 
@@ -306,7 +305,7 @@ def main(arguments: list[str] | None = None) -> int:
     prepare(options.out, ModelSpec())
     seed = options.seed + {"train": 0, "tune": 1_000_003, "test": 2_000_003}[options.split]
     order = Order(seed, actors, options.out, options.device, SHARD, LENGTH, enliven if options.lively else None)
-    make_missing(make_shard, order, options.out, options.sequences, options.workers)
+    make_missing(make_shard, order, options.out, options.sequences, options.workers, f"{options.split} sequences")
     return 0
 
 
