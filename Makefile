@@ -15,6 +15,7 @@ lint: $(VENV)/test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
 
 lock:  ## the newest versions that fit pyproject.toml, from a new environment; commit it once the suite passes with it
 	python3 -m venv --clear $(VENV)-lock

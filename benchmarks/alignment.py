@@ -11,12 +11,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from stream import face_model
 from stream.errors import UserError
-from stream.face import Faces
-from stream.face_align import crop_matrix, extract, face_width_px, quality
-from stream.face_steady import Steady
-from stream.landmarks import Landmarker, roi_of
+from stream.faces import model_file
+from stream.faces.align import crop_matrix, extract, face_width_px, quality
+from stream.faces.finder import Faces
+from stream.faces.landmarks import Landmarker, roi_of
+from stream.faces.steady import Steady
 from stream.types import CROP_PX, Frame
 
 FPS = 30.0
@@ -266,7 +266,7 @@ def measure_time(path: Path, landmarker: Landmarker, repeats: int = 100) -> dict
 def run(args: argparse.Namespace) -> dict:
     """All figures, after printing them as tables."""
     cv2.setNumThreads(1)
-    landmarker = Landmarker(face_model.locate(args.face_model))
+    landmarker = Landmarker(model_file.locate(args.face_model))
     stills = sorted((args.data / "portraits").glob("*/*neutral.jpg")) or sorted(
         (args.data / "portraits").rglob("*.jpg")
     )

@@ -1,8 +1,8 @@
 """What a face's baseline buys: false alarms and recall with and without, over people and cameras, at one overall rate.
 
-On a pool of tuning people (`engine.training.pool --split tune`): each person is judged by the law that all others give.
-Sequences are short, so a level is the median of the sequence's hops away from what is judged, not the live one of a
-minute. Cameras are told by drawing each sequence's script again.
+On a pool of tuning people (`engine.training.pools.pool --split tune`): each person is judged by the law that all
+others give. Sequences are short, so a level is the median of the sequence's hops away from what is judged, not the
+live one of a minute. Cameras are told by drawing each sequence's script again.
 """
 
 import argparse
@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 
 from calibration.law import fit_law
-from calibration.matching import VideoResult
-from calibration.metrics import count
 from calibration.stretches import Stretch, from_pools
 from calibration.threshold import alarms
+from engine.evaluation.matching import VideoResult
+from engine.evaluation.metrics import count
 from engine.model import load_model
-from engine.training.actors import load_actor
-from engine.training.camera import Camera, draw_camera
-from stream.baseline import BaselineLaw
+from engine.training.generator.actors import load_actor
+from engine.training.generator.camera import Camera, draw_camera
+from stream.decide.baseline import BaselineLaw
 from stream.errors import UserError
 
 TUNE_SEED = 1_000_003
-"""What `engine.training.pool` adds to the seed for tuning people."""
+"""What `engine.training.pools.pool` adds to the seed for tuning people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,9 @@ def _scenes(stretches: Sequence[Stretch], folder: Path) -> list[Scene]:
     actors = [(p, load_actor(p)) for p in sorted(folder.glob("*.npz"))]
     tuning = [actor.identity for _, actor in actors if actor.split == "tune"]
     if not tuning:
-        raise UserError(f"--actors {folder}: no actor of the tune split; python -m engine.training.actors makes them")
+        raise UserError(
+            f"--actors {folder}: no actor of the tune split; python -m engine.training.generator.actors makes them"
+        )
     drawn = []
     for index, stretch in enumerate(stretches):
         rng = np.random.default_rng([TUNE_SEED, index])

@@ -8,8 +8,8 @@ from typing import Any
 
 from benchmarks import same_films
 from benchmarks.same_films import Change
-from engine.training.encode import COARSE_TICK, Encoder, mjpeg, webcam
-from stream import record
+from engine.training.film.encode import COARSE_TICK, Encoder, mjpeg, webcam
+from stream.sinks import record
 
 CALL = {"deadline": "realtime", "cpu-used": "4"}
 ENCODERS: dict[str, Encoder | None] = {

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks import same_films
 from benchmarks.same_films import Change
-from engine.training.encode import webcam
+from engine.training.film.encode import webcam
 from stream.types import Frame
 
 

@@ -6,10 +6,10 @@ import numpy as np
 
 from engine.spec import ModelSpec
 from stream.errors import UserError
-from stream.face import Faces
-from stream.face_model import locate
-from stream.face_stage import FaceStage
-from stream.landmarks import Landmarker
+from stream.faces.finder import Faces
+from stream.faces.landmarks import Landmarker
+from stream.faces.model_file import locate
+from stream.faces.stage import FaceStage
 from stream.sources import open_source
 
 SUFFIXES = (".mp4", ".mkv", ".mpg", ".avi")

@@ -2,7 +2,7 @@
 
 On pools of tuning people: their sequences without a micro-expression, of which every other one gets one imprinted, as
 in `liveliness`; then every place of the face errs, whatever the skin's texture: in every frame anew, or for longer.
-What a worse picture errs by, `remains` measures. Judged by the live decisions (`engine.training.online`).
+What a worse picture errs by, `remains` measures. Judged by the live decisions (`engine.training.learn.online`).
 """
 
 import argparse
@@ -15,8 +15,8 @@ from torch import Tensor
 from benchmarks import same_faces
 from engine.mesnet import MotionStem
 from engine.spec import ModelSpec
-from engine.training.augment import shiver
-from engine.training.imprint import imprinted
+from engine.training.learn.augment import shiver
+from engine.training.learn.imprint import imprinted
 from stream.errors import UserError
 
 

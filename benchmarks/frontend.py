@@ -17,7 +17,7 @@ import onnxruntime
 
 from benchmarks.measure import in_turn, table, textured
 from engine.model import Model, load_model
-from engine.scorer import with_lags
+from engine.rings import with_lags
 
 FRAMES = 8
 

@@ -1,8 +1,8 @@
 """How much a face may move of itself before micro-expressions are lost in it: F1 over liveliness, same faces, same MEs.
 
-On pools of tuning people (`engine.training.pool --split tune`, `film`, `footage`): their sequences without an ME are
-made so many times as lively behind the motion stem, from twice on with most of another one's motion on top; then an ME
-is imprinted into every other one. Judged by the live decisions (`engine.training.online`).
+On pools of tuning people (`engine.training.pools.pool --split tune`, `film`, `footage`): their sequences without an
+ME are made so many times as lively behind the motion stem, from twice on with most of another one's motion on top;
+then an ME is imprinted into every other one. Judged by the live decisions (`engine.training.learn.online`).
 """
 
 import argparse
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks import same_faces
 from engine.spec import ModelSpec
-from engine.training.augment import distorted, overlaid
+from engine.training.learn.augment import distorted, overlaid
 
 ON_TOP = 0.7
 """Share of the other sequence's motion."""

@@ -1,7 +1,7 @@
 """What a person's baseline buys on faces that never rest: false alarms and recall with and without it.
 
 Films of tuning people, half a minute each, every third of a calm person, the others of lively ones
-(`engine.training.scenes.enliven`), through the live path at the operating point.
+(`engine.training.generator.scenes.enliven`), through the live path at the operating point.
 """
 
 import argparse
@@ -15,21 +15,21 @@ import cv2
 import numpy as np
 from rich.progress import track
 
-from calibration.matching import Detection, Truth, VideoResult
-from calibration.metrics import pairs
 from calibration.threshold import is_alarm
 from engine.evaluation.events import judged
 from engine.evaluation.live import record_file
+from engine.evaluation.matching import Detection, Truth, VideoResult
+from engine.evaluation.metrics import pairs
 from engine.model import load_model
-from engine.training.actors import actors_of, kept_actor
-from engine.training.encode import write_film
-from engine.training.film import Film, draw_setting, portrait_of
-from engine.training.film_pool import PICTURE_PX
-from engine.training.film_truth import truth_of
-from engine.training.scenes import draw_script, enliven
-from stream.baseline import CALIBRATING_S
+from engine.training.film.aligned import PICTURE_PX
+from engine.training.film.encode import write_film
+from engine.training.film.film import Film, draw_setting, portrait_of
+from engine.training.film.truth import truth_of
+from engine.training.generator.actors import actors_of, kept_actor
+from engine.training.generator.scenes import draw_script, enliven
 from stream.config import Config
-from stream.decision import decision
+from stream.decide.baseline import CALIBRATING_S
+from stream.decide.policy import decision
 
 SEED = 4242
 DURATION_S = 32.0
@@ -56,7 +56,9 @@ class Seen(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds portraits/")
-    parser.add_argument("--actors", type=Path, required=True, help="folder that python -m engine.training.actors wrote")
+    parser.add_argument(
+        "--actors", type=Path, required=True, help="folder that python -m engine.training.generator.actors wrote"
+    )
     parser.add_argument("--model", type=Path, help="weights other than the shipped ones")
     parser.add_argument("--films", type=int, default=24)
     parser.add_argument("--workers", type=int, default=2)

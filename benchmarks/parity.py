@@ -11,19 +11,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.matching import Detection, Truth, by_score, match
-from engine.evaluation.truth import TruthVideo, load_truth
+from engine.datasets.truth import TruthVideo, load_truth
+from engine.evaluation.matching import Detection, Truth, by_score, match
 from engine.model import Model
 from engine.runtimes import Runtime
 from engine.scorer import Scorer
 from stream.config import Config
-from stream.decision import decision
-from stream.emission import Emitter, OfflineEdge
+from stream.decide.emission import Emitter, OfflineEdge
+from stream.decide.policy import decision
+from stream.decide.stage import ScoreStage
 from stream.errors import UserError
-from stream.face import Faces
-from stream.face_stage import FaceStage, Hop
-from stream.landmarks import Landmarker
-from stream.score_stage import ScoreStage
+from stream.faces.finder import Faces
+from stream.faces.landmarks import Landmarker
+from stream.faces.stage import FaceStage, Hop
 from stream.sources import open_source
 from stream.types import Event
 

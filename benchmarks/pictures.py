@@ -1,7 +1,7 @@
 """A picture's colours between a codec's and ours: on one thread against FFmpeg's thread per core.
 
 While other processes rest, keep all cores but one busy, and keep all busy: a laptop with a call and a browser open.
-`one thread` is what the program does (`stream.picture`), and what encodes training films.
+`one thread` is what the program does (`stream.sources.picture`), and what encodes training films.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import av
 import numpy as np
 
 from benchmarks.measure import in_turn, table, textured
-from stream.picture import bgr
+from stream.sources.picture import bgr
 
 SIZES = ((640, 480), (1920, 1080))
 

@@ -24,12 +24,12 @@ from benchmarks.same_faces import over_face
 from benchmarks.same_films import LARGE_PX
 from engine.mesnet import MotionStem
 from engine.spec import ModelSpec
-from engine.training.film_pool import crops_of
-from engine.training.pool import through_stem
-from engine.training.stemmed import split_stem, unsquashed
+from engine.training.film.aligned import crops_of
+from engine.training.pools.pool import through_stem
+from engine.training.pools.stemmed import split_stem, unsquashed
 from stream.errors import UserError
-from stream.face_model import locate
-from stream.landmarks import Landmarker
+from stream.faces.landmarks import Landmarker
+from stream.faces.model_file import locate
 
 SPEC = ModelSpec()
 SHIFTS = range(-6, 7)

@@ -18,16 +18,16 @@ from benchmarks.crops import videos
 from benchmarks.measure import Timing, clock_for, in_turn, table, textured
 from benchmarks.parity import Watched, agreement, bench_videos, ends_of, watch
 from engine import build
+from engine.datasets.truth import TruthVideo
 from engine.decode import Proposal, decode, temporal_iou
 from engine.errors import EngineError
-from engine.evaluation.truth import TruthVideo
 from engine.model import Model, load_model
 from engine.ranges import load_ranges, observe_ranges
 from engine.runtimes import Runtime
 from engine.runtimes.onnx import OnnxRuntime
 from engine.scorer import Scorer
-from stream.face_model import locate
-from stream.landmarks import Landmarker
+from stream.faces.landmarks import Landmarker
+from stream.faces.model_file import locate
 
 SAME_IOU = 0.9
 SHORTEST = 24

@@ -1,6 +1,6 @@
 """Sequences of pools without a micro-expression (ME), changed behind the motion stem, with an ME in every other one.
 
-The same faces and the same MEs in every row of a table, judged by the live decisions (`engine.training.online`).
+The same faces and the same MEs in every row of a table, judged by the live decisions (`engine.training.learn.online`).
 """
 
 import argparse
@@ -17,12 +17,12 @@ from engine.export import load_network
 from engine.mesnet import MESNet
 from engine.model import load_model
 from engine.spec import ModelSpec
-from engine.training.actors import actors_of
-from engine.training.imprint import Imprinter, imprinted, moved_by, together
-from engine.training.loss import MICRO
-from engine.training.online import Online, Spotted, Truth, figures
-from engine.training.pool import LENGTH, Pool, label_row
-from engine.training.stemmed import split_stem, unsquashed
+from engine.training.generator.actors import actors_of
+from engine.training.learn.imprint import Imprinter, imprinted, moved_by, together
+from engine.training.learn.online import Online, Spotted, Truth, figures
+from engine.training.pools.pool import LENGTH, Pool, label_row
+from engine.training.pools.stemmed import split_stem, unsquashed
+from engine.training.pools.truth import MICRO
 from stream.errors import UserError
 
 FACE = slice(3, 13)

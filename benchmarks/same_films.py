@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from calibration.matching import VideoResult
-from calibration.metrics import count, count_from_size
+from engine.datasets.truth import TruthVideo, load_truth
 from engine.evaluation.events import judged
 from engine.evaluation.live import record_file
-from engine.evaluation.truth import TruthVideo, load_truth
+from engine.evaluation.matching import VideoResult
+from engine.evaluation.metrics import count, count_from_size
 from engine.model import load_model
-from engine.training.encode import FINE, Encoder, write_video
-from engine.training.injection import read_frames
+from engine.training.film.encode import FINE, Encoder, write_video
+from engine.training.film.injection import read_frames
 from stream.config import Config
-from stream.decision import decision
+from stream.decide.policy import decision
 from stream.errors import UserError
 from stream.types import Frame
 

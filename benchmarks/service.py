@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
-from stream.listen import ServerConfig
-from stream.messages import encode, event_message
-from stream.server import EventServer
-from stream.session import Limits
+from stream.protocol.messages import encode, event_message
+from stream.server.listen import ServerConfig
+from stream.server.service import EventServer
+from stream.server.session import Limits
 from stream.types import Event, Phase
 
 HELLO = {

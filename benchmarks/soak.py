@@ -25,7 +25,7 @@ from benchmarks.crops import videos
 from stream.app import assemble
 from stream.config import Config
 from stream.errors import UserError
-from stream.pipeline import LivePipeline
+from stream.live.pipeline import LivePipeline
 from stream.sources import open_source
 from stream.workers import Worker
 

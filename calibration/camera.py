@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.look import Look
-from stream.face_align import FACE_EDGES
-from stream.face_template import RIGID, TEMPLATE
+from stream.faces.align import FACE_EDGES
+from stream.faces.template import RIGID, TEMPLATE
 
 _EDGES = [TEMPLATE[int(np.flatnonzero(edge == RIGID)[0]), :2] for edge in FACE_EDGES]
 FACE_CROP_PX = float(np.hypot(*(_EDGES[1] - _EDGES[0])))

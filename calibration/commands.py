@@ -12,15 +12,15 @@ from calibration.answer import Answer
 from calibration.camera import measure
 from calibration.law import fit_law
 from calibration.look import Followed, follow, look, opened
-from calibration.matching import VideoResult
-from calibration.metrics import sweep
 from calibration.stretches import Stretch, from_bench, from_pools
 from calibration.verdicts import GRADES, verdicts
+from engine.evaluation.matching import VideoResult
+from engine.evaluation.metrics import sweep
 from engine.model import Model, load_model
-from stream.baseline import CALIBRATING_S, BaselineLaw, State
 from stream.config import Config
+from stream.decide.baseline import CALIBRATING_S, BaselineLaw, State
+from stream.decide.operating_point import VERSION, Fitted, OperatingPoint, fitted_fields, load
 from stream.errors import UserError
-from stream.operating_point import VERSION, Fitted, OperatingPoint, fitted_fields, load
 
 
 def threshold(options: argparse.Namespace) -> Answer:
@@ -168,7 +168,7 @@ def int8(options: argparse.Namespace) -> Answer:
     """Ranges for INT8 from pools of real crops, and what INT8 costs in F1 on the tuning people."""
     from calibration import int8 as quantising
     from engine.export import load_network
-    from engine.training.pool import Pool
+    from engine.training.pools.pool import Pool
 
     model = load_model(options.model)
     net = load_network(model)

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from engine.mesnet import MESNet
-from engine.training.online import Online, clips_of, judge
-from engine.training.pool import Pool
-from engine.training.stemmed import features_of
+from engine.training.learn.online import Online, clips_of, judge
+from engine.training.pools.pool import Pool
+from engine.training.pools.stemmed import features_of
 
 MOST_LOST = 0.01
 LEVELS = 127

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.metrics import pairs
 from calibration.stretches import Stretch
 from calibration.threshold import LEAST_ALARMS, RATES_PER_HOUR, is_alarm
-from stream.baseline import BaselineLaw
-from stream.odds import log_odds
+from engine.evaluation.metrics import pairs
+from stream.decide.baseline import BaselineLaw
+from stream.decide.odds import log_odds
 
 GAINS = (0.25, 0.5, 0.75, 1.0)
 LOWESTS = (0.0, -1.0)

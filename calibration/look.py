@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.app import assemble, open_named_source
-from stream.baseline import Baseline, BaselineLaw, Conditions, State
 from stream.config import Config
+from stream.decide.baseline import Baseline, BaselineLaw, Conditions, State
+from stream.decide.odds import log_odds
 from stream.errors import UserError
-from stream.face import Faces, LandmarkSource, open_landmarker
-from stream.face_model import locate
-from stream.face_template import RIGID
-from stream.landmarks import Image, Points, Roi
-from stream.odds import log_odds
-from stream.source_info import Source, SourceInfo
+from stream.faces.finder import Faces, LandmarkSource, open_landmarker
+from stream.faces.landmarks import Image, Points, Roi
+from stream.faces.model_file import locate
+from stream.faces.template import RIGID
+from stream.sources.info import Source, SourceInfo
 from stream.types import FaceCrop, Frame, Quality
 
 ROWS = 64

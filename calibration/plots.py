@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from calibration.probability import FittedProbability
 from calibration.visible import visible_px
+from stream.decide.operating_point import OperatingPoint
 from stream.errors import UserError
-from stream.operating_point import OperatingPoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.matching import VideoResult
-from calibration.metrics import pairs
-from stream.odds import log_odds
-from stream.operating_point import ProbabilityMap
+from engine.evaluation.matching import VideoResult
+from engine.evaluation.metrics import pairs
+from stream.decide.odds import log_odds
+from stream.decide.operating_point import ProbabilityMap
 
 BINS = 10
 ENDS = (-7.0, 7.0)
@@ -35,7 +35,7 @@ class Sample:
 
 
 def sample(videos: Sequence[VideoResult]) -> Sample:
-    """Every detection of these videos; right is a true positive by the rule of `calibration.metrics`."""
+    """Every detection of these videos; right is a true positive by the rule of `engine.evaluation.metrics`."""
     found = [(log_odds(d.score), t is not None, v.subject) for v in videos for d, t in pairs(v, 0.0)]
     odds, right, groups = zip(*found, strict=True) if found else ((), (), ())
     return Sample(np.array(odds, float), np.array(right, bool), np.array(groups, str))

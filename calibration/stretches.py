@@ -1,7 +1,7 @@
 """What the fits rest on: stretches of watched faces, what was true in them, what was spotted, how high a face scored.
 
-From pools of clips of tuning people (`engine.training.pool`), through the live decisions without video, or from a bench
-of videos (`engine.bench_data`), through the whole live path.
+From pools of clips of tuning people (`engine.training.pools.pool`), through the live decisions without video, or from
+a bench of videos (`engine.bench_data`), through the whole live path.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.matching import Detection, Truth, VideoResult
 from engine.decode import Proposal, decode, score_covering
+from engine.evaluation.matching import Detection, Truth, VideoResult
 from engine.model import Model
 from engine.spec import CLASSES, ModelSpec
-from stream.baseline import BaselineLaw
+from stream.decide.baseline import BaselineLaw
+from stream.decide.odds import log_odds, probability
+from stream.decide.tracker import IntervalTracker
+from stream.decide.tracker_config import TrackerConfig
 from stream.errors import UserError
-from stream.odds import log_odds, probability
-from stream.tracker import IntervalTracker
-from stream.tracker_config import TrackerConfig
 from stream.types import Phase, ScoredInterval, TrackerEvent
 
 MICRO = CLASSES.index("micro")
@@ -62,9 +62,9 @@ def from_pools(folders: Sequence[Path], model: Model) -> list[Stretch]:
     import torch
 
     from engine.export import load_network
-    from engine.training.online import clips_of
-    from engine.training.pool import SHARD, Pool
-    from engine.training.stemmed import features_of
+    from engine.training.learn.online import clips_of
+    from engine.training.pools.pool import SHARD, Pool
+    from engine.training.pools.stemmed import features_of
 
     net, stretches = load_network(model), []
     for number, folder in enumerate(folders):
@@ -125,9 +125,9 @@ def from_bench(bench: Path, model: Model, split: str = "tune") -> Iterator[Stret
 
     Raises UserError where the bench has no video of the split.
     """
+    from engine.datasets.truth import load_truth
     from engine.evaluation.events import judged
     from engine.evaluation.live import record_file
-    from engine.evaluation.truth import load_truth
     from stream.config import Config
 
     videos = [v for v in load_truth(bench / "truth.json") if v.split == split]

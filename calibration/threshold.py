@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.matching import Detection, VideoResult
-from calibration.metrics import Curve, poisson_interval, sweep
 from calibration.stretches import FLOOR
-from stream.odds import HIGHEST, log_odds, probability
-from stream.operating_point import OperatingPoint
+from engine.evaluation.matching import Detection, VideoResult
+from engine.evaluation.metrics import Curve, poisson_interval, sweep
+from stream.decide.odds import HIGHEST, log_odds, probability
+from stream.decide.operating_point import OperatingPoint
 
 CONFIDENCE = 0.95
 LEAST_ALARMS = 3.0

@@ -1,14 +1,15 @@
 """A verdict on each thing that was measured of a camera, in words, with what to do about it.
 
-Where the live program refuses to spot (`stream.condition`, `stream.face.Limits`), the verdict is bad by the same limit.
+Where the live program refuses to spot (`stream.faces.condition`, `stream.faces.finder.Limits`), the verdict is bad by
+the same limit.
 """
 
 import math
 from dataclasses import dataclass
 
 from calibration.camera import Measures
-from stream.condition import MAX_BLUR, MIN_FPS, MIN_LIGHT
-from stream.face import Limits
+from stream.faces.condition import MAX_BLUR, MIN_FPS, MIN_LIGHT
+from stream.faces.finder import Limits
 
 GRADES = ("good", "fair", "bad")
 LIGHT_FIRST = "more light, or a fixed exposure: in dim light a camera exposes longer and slows down"

@@ -54,8 +54,8 @@ def _motion(crops: NDArray[np.uint8]) -> tuple[NDArray, NDArray, NDArray[np.bool
         import torch
 
         from engine.mesnet import STEM_CHANNELS, MotionStem
-        from engine.training.pool import through_stem
-        from engine.training.stemmed import split_stem, unsquashed
+        from engine.training.pools.pool import through_stem
+        from engine.training.pools.stemmed import split_stem, unsquashed
     except ImportError:
         raise UserError("measuring what can be seen needs torch; run: pip install mestream[train]", 2) from None
     spec = ModelSpec()
@@ -69,7 +69,7 @@ def _motion(crops: NDArray[np.uint8]) -> tuple[NDArray, NDArray, NDArray[np.bool
 
 def on_grid(seen: Look) -> NDArray[np.uint8]:
     """The crops of the longest time without a hole, on the model's time grid, uint8[n, S, S]."""
-    from engine.training.render import on_grid as resampled
+    from engine.training.generator.render import on_grid as resampled
 
     time_s, spec = np.array(seen.face_s), ModelSpec()
     holes = np.flatnonzero(np.diff(time_s) > HOLE_S) + 1

@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration import metrics
-from calibration.matching import VideoResult
-from engine.baseline_signals import BLINK, GAZE, NEUTRAL, REGIONS, Signals, signals_of
+from engine.datasets.truth import TruthVideo, load_truth
+from engine.evaluation import metrics
+from engine.evaluation.baseline_signals import BLINK, GAZE, NEUTRAL, REGIONS, Signals, signals_of
 from engine.evaluation.events import Said, judged
-from engine.evaluation.truth import TruthVideo, load_truth
+from engine.evaluation.matching import VideoResult
 from stream.errors import UserError
 
 GRID_FPS = 30.0

@@ -21,21 +21,21 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.evaluation.truth import SPLITS, TruthVideo, save_truth
-from engine.training.actors import build_actor, build_all, kept_actor, portraits, split_of
-from engine.training.camera import Camera
-from engine.training.encode import write_film
-from engine.training.film import Film, Injection, draw_setting, portrait_of
-from engine.training.film_truth import truth_of
-from engine.training.footage import PEOPLE
-from engine.training.injection import WAYS, follow, injected, movement
-from engine.training.nuisances import NUISANCES, lone_nuisance
-from engine.training.scenes import draw_script
-from engine.training.script import Script, still_script
+from engine.datasets.truth import SPLITS, TruthVideo, save_truth
+from engine.training.film.encode import write_film
+from engine.training.film.film import Film, Injection, draw_setting, portrait_of
+from engine.training.film.footage import PEOPLE
+from engine.training.film.injection import WAYS, follow, injected, movement
+from engine.training.film.truth import truth_of
+from engine.training.generator.actors import build_actor, build_all, kept_actor, portraits, split_of
+from engine.training.generator.camera import Camera
+from engine.training.generator.nuisances import NUISANCES, lone_nuisance
+from engine.training.generator.scenes import draw_script
+from engine.training.generator.script import Script, still_script
 from stream.errors import UserError
-from stream.face_align import face_width_px
-from stream.face_model import locate
-from stream.landmarks import Landmarker
+from stream.faces.align import face_width_px
+from stream.faces.landmarks import Landmarker
+from stream.faces.model_file import locate
 
 VERSION = 2
 DRAWS = 1

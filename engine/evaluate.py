@@ -22,22 +22,22 @@ from rich.console import Console
 from rich.progress import track
 
 from engine.datasets import LOADERS, PUBLISHED, DatasetError, Video, loso
+from engine.datasets.truth import TruthInterval, TruthVideo, load_truth
 from engine.errors import EngineError
 from engine.evaluation import live
 from engine.evaluation.events import Judged, events_of, judged
 from engine.evaluation.figures import Decided, at_threshold, figures
 from engine.evaluation.folds import train_folds
 from engine.evaluation.protocol import PROTOCOLS, At, decide
-from engine.evaluation.truth import TruthInterval, TruthVideo, load_truth
+from engine.evaluation.report import headline, write_report
 from engine.model import load_model
-from engine.report import headline, write_report
 from stream.config import Config
-from stream.decision import decision
+from stream.decide.policy import decision
+from stream.decide.tracker_config import TrackerConfig
 from stream.errors import UserError
-from stream.tracker_config import TrackerConfig
 
 FLOOR = TrackerConfig().floor_score
-"""Runs are swept from here on: the decision at any higher threshold is a filter on it (`stream.tracker`)."""
+"""Runs are swept from here on: the decision at any higher threshold is a filter on it (`stream.decide.tracker`)."""
 FRAMES_FPS = 60.0
 """Image folders are thinned to this before the live path puts them on the model's time grid."""
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from engine.errors import EngineError
 from engine.model import HALVES, Model
 from engine.precision import quantised_inputs
-from engine.scorer import with_lags
+from engine.rings import with_lags
 
 REMEDY = "run: python -m calibration int8"
 

@@ -86,3 +86,9 @@ class Rings:
             clip_read=clip_read,
             valid=valid.astype(np.float32),
         )
+
+
+def with_lags(crops: NDArray[np.uint8], lags: tuple[int, ...]) -> NDArray[np.uint8]:
+    """uint8[n, S, S], all crops since a gap -> uint8[n, 1 + L, S, S]: each with its lagged ones, the first repeated."""
+    frame = np.arange(len(crops))[:, None]
+    return crops[np.maximum(frame - np.array((0, *lags)), 0)]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from engine.decode import FLOOR, Proposal, decode
 from engine.errors import EngineError
-from engine.rings import Rings
+from engine.rings import Rings, with_lags
 from engine.runtimes import Runtime
 from engine.spec import ModelSpec
 
@@ -65,12 +65,6 @@ class Scorer(Generic[Face]):
             self._slot_of[face] = self._free.pop()
             self._rings.reset(self._slot_of[face])
         return self._slot_of[face]
-
-
-def with_lags(crops: NDArray[np.uint8], lags: tuple[int, ...]) -> NDArray[np.uint8]:
-    """uint8[n, S, S], all crops since a gap -> uint8[n, 1 + L, S, S]: each with its lagged ones, the first repeated."""
-    frame = np.arange(len(crops))[:, None]
-    return crops[np.maximum(frame - np.array((0, *lags)), 0)]
 
 
 def score_afresh(runtime: Runtime, spec: ModelSpec, crops: NDArray[np.uint8]) -> NDArray[np.float32]:

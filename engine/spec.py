@@ -3,9 +3,11 @@
 from dataclasses import dataclass, replace
 
 CLASSES = ("micro", "blink", "macro", "speech", "head", "none")
-"""Order of the classification head. The first five are `stream.types.KINDS`."""
-
+"""Order of the classification head."""
+KINDS = CLASSES[:-1]
+"""What a facial movement can be. Everything but `micro` is a nuisance, and a reason to suppress."""
 REGIONS = ("brows", "eyes", "cheeks", "mouth")
+"""Parts of the face that a movement is attributed to."""
 
 
 @dataclass(frozen=True, slots=True)

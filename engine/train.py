@@ -1,8 +1,8 @@
 """Train MESNet: `python -m engine.train --data DIR --out DIR` (portraits in, a model directory out).
 
 Makes what it needs on the way: actors from portraits, pools of clips from actors. Other pools (of
-`engine.training.footage`, `engine.training.film`) are named by --pool. A run continues from its newest checkpoint after
-a kill. `OUT/curves.png` shows how it goes; the model is the best on the tuning people.
+`engine.training.film.footage`, `engine.training.film.film`) are named by --pool. A run continues from its newest
+checkpoint after a kill. `OUT/curves.png` shows how it goes; the model is the best on the tuning people.
 """
 
 import argparse
@@ -17,11 +17,11 @@ import torch
 
 from engine.datasets import LOADERS, DatasetError
 from engine.spec import ModelSpec
-from engine.training.actors import actors_of
-from engine.training.dataset_pool import pools_of
-from engine.training.imprint import Imprinter
-from engine.training.pool import Pool
-from engine.training.trainer import Plan, Trainer, keep_memory
+from engine.training.generator.actors import actors_of
+from engine.training.learn.imprint import Imprinter
+from engine.training.learn.trainer import Plan, Trainer, keep_memory
+from engine.training.pools.dataset import pools_of
+from engine.training.pools.pool import Pool
 from stream.errors import UserError
 
 
@@ -60,11 +60,11 @@ def prepare_pools(options: argparse.Namespace) -> tuple[list[Path], list[Path]]:
         )
     actors, train, tune = (options.out / name for name in ("actors", "pool-train", "pool-tune"))
     if not any(actors.glob("*.npz")):
-        make("engine.training.actors", "--data", str(options.data), "--out", str(actors))
+        make("engine.training.generator.actors", "--data", str(options.data), "--out", str(actors))
     count = options.sequences or RECIPES[options.recipe].sequences
     for split, folder, n in (("tune", tune, max(64, count // 25)), ("train", train, count)):
         asked = {"actors": actors, "out": folder, "split": split, "sequences": n, "device": options.device}
-        make("engine.training.pool", *(word for k, v in asked.items() for word in (f"--{k}", str(v))))
+        make("engine.training.pools.pool", *(word for k, v in asked.items() for word in (f"--{k}", str(v))))
     return [train], [tune]
 
 

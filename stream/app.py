@@ -3,7 +3,7 @@
     read -> faces -> crops on the time grid -> hop -> score -> intervals -> decisions -> events -> journal -> clients
 
 Offline one loop does all of it. Live there are four kinds of threads: capture (inside the source), face, scoring, and
-the server's own; see `stream.pipeline` and docs/pipeline.md.
+the server's own; see `stream.live.pipeline` and docs/pipeline.md.
 """
 
 import logging
@@ -18,18 +18,18 @@ from engine.model import load_model
 from engine.runtimes import select
 from engine.scorer import Scorer
 from stream.config import Config
-from stream.decision import decision
-from stream.emission import Emitter, LiveEdge, OfflineEdge
+from stream.decide.emission import Emitter, LiveEdge, OfflineEdge
+from stream.decide.policy import decision
+from stream.decide.stage import ScoreStage
 from stream.errors import UserError
-from stream.events_file import EventsFile
-from stream.face import Faces, open_landmarker
-from stream.face_model import locate
-from stream.face_stage import FaceStage
-from stream.pipeline import CPU_RUNTIME, LivePipeline, Parts
-from stream.score_stage import ScoreStage
+from stream.faces.finder import Faces, open_landmarker
+from stream.faces.model_file import locate
+from stream.faces.stage import FaceStage
+from stream.live.pipeline import CPU_RUNTIME, LivePipeline, Parts
+from stream.protocol.ulid import ulid_of
+from stream.sinks.events_file import EventsFile
 from stream.sources import Source, open_source
 from stream.types import Event
-from stream.ulid import ulid_of
 
 log = logging.getLogger("stream")
 

@@ -19,10 +19,12 @@ from rich.table import Table
 from engine.errors import EngineError
 from engine.model import load_model
 from engine.runtimes import survey
-from stream import cameras, face_model, journal
-from stream.condition import MIN_FPS, RateMeter
 from stream.config import Config
 from stream.errors import UserError
+from stream.faces import model_file
+from stream.faces.condition import MIN_FPS, RateMeter
+from stream.server import journal
+from stream.sources import cameras
 from stream.types import Frame
 
 PACKAGES = ("numpy", "opencv-python", "av", "ai-edge-litert", "onnxruntime", "websockets", "prometheus-client")
@@ -81,12 +83,12 @@ def _packages(config: Config) -> Iterator[Finding]:
 
 
 def _face_model(config: Config) -> Iterator[Finding]:
-    path = config.face_model or Path(user_cache_dir("mestream", appauthor=False)) / face_model.NAME
+    path = config.face_model or Path(user_cache_dir("mestream", appauthor=False)) / model_file.NAME
     if config.face_model is None and not path.is_file():
         yield Finding("face model", False, f"fetched into {path.parent} at the first start (3.8 MB, once)")
         return
     try:
-        yield Finding("face model", True, str(face_model.locate(path)), needed=True)
+        yield Finding("face model", True, str(model_file.locate(path)), needed=True)
     except UserError as error:
         yield Finding("face model", False, str(error), needed=True)
 

@@ -6,12 +6,10 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.spec import KINDS, REGIONS
+
 CROP_PX = 128
 """Side of an aligned face crop, in px. The outer eye corners are CROP_PX / 2 apart, so the face is ~3/4 of it wide."""
-
-REGIONS = ("brows", "eyes", "cheeks", "mouth")
-KINDS = ("micro", "blink", "macro", "speech", "head")
-"""What a facial-movement interval can be. Everything but `micro` is a nuisance and a reason to suppress."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from websockets.sync.client import connect
 from engine.model import Model
 from stream.app import assemble, open_named_source
 from stream.config import Config
-from stream.pipeline import LivePipeline, Parts
+from stream.live.pipeline import LivePipeline, Parts
 from stream.workers import Worker
 
 LIMIT_S = 30.0

@@ -9,9 +9,9 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-from stream.listen import ServerConfig
-from stream.messages import event_message
-from stream.server import EventServer
+from stream.protocol.messages import event_message
+from stream.server.listen import ServerConfig
+from stream.server.service import EventServer
 from stream.types import Event, Phase
 
 HELLO = {

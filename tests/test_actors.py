@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from engine.spec import REGIONS
-from engine.training import actions, actors, warps
-from engine.training.actors import Actor
-from stream import face_model
-from stream.face_align import extract
-from stream.face_template import RIGID
-from stream.landmarks import Landmarker
+from engine.training.generator import actions, actors, warps
+from engine.training.generator.actors import Actor
+from stream.faces import model_file
+from stream.faces.align import extract
+from stream.faces.landmarks import Landmarker
+from stream.faces.template import RIGID
 
 FACE = Path(__file__).parent / "data" / "face.jpg"
 LIDS = {"L": (386, 374), "R": (159, 145)}
@@ -21,7 +21,7 @@ LIDS = {"L": (386, 374), "R": (159, 145)}
 
 @pytest.fixture(scope="module")
 def landmarker() -> Landmarker:
-    return Landmarker(face_model.locate())
+    return Landmarker(model_file.locate())
 
 
 @pytest.fixture(scope="module")

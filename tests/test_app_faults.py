@@ -13,10 +13,10 @@ from live_program import Running, live
 from servers import MjpegCamera
 
 from engine.scorer import Scorer
+from stream.decide.tracker import EPSILON_S, State
 from stream.errors import UserError
-from stream.overload import Level
-from stream.pipeline import Parts
-from stream.tracker import EPSILON_S, State
+from stream.live.overload import Level
+from stream.live.pipeline import Parts
 
 
 @pytest.fixture

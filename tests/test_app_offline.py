@@ -10,7 +10,7 @@ from program import lines_of_json, run, said
 from videos import write_video
 
 from engine.model import Model
-from stream.messages import VERSION
+from stream.protocol.messages import VERSION
 
 
 def spot(folder: Path, source: Path, model: Model, name: str = "events.jsonl", **more: str) -> tuple[list[dict], str]:

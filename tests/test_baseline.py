@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.baseline import (
+from stream.decide.baseline import (
     CALIBRATING_S,
     DECIDES_S,
     ONGOING_S,
@@ -18,7 +18,7 @@ from stream.baseline import (
     KnownBaseline,
     State,
 )
-from stream.odds import HIGHEST, LOWEST, log_odds, probability
+from stream.decide.odds import HIGHEST, LOWEST, log_odds, probability
 
 HOP_S = 4 / 30
 LAW = BaselineLaw(gain=1.0, usual=-5.0, lowest=-1.0, highest=3.0, ongoing=0.0)

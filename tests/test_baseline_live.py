@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from engine.spec import CLASSES, HEAD_FIELDS, ModelSpec
-from stream.baseline import CALIBRATING_S, DECIDES_S, Baseline, BaselineLaw, Conditions, KnownBaseline, State
-from stream.condition import Condition
-from stream.emission import Emitter, OfflineEdge
-from stream.face_stage import FaceHop, FaceStage, Hop
-from stream.odds import log_odds, probability
-from stream.operating_point import ProbabilityMap
-from stream.score_stage import ScoreStage
-from stream.tracker_config import TrackerConfig
+from stream.decide.baseline import CALIBRATING_S, DECIDES_S, Baseline, BaselineLaw, Conditions, KnownBaseline, State
+from stream.decide.emission import Emitter, OfflineEdge
+from stream.decide.odds import log_odds, probability
+from stream.decide.operating_point import ProbabilityMap
+from stream.decide.stage import ScoreStage
+from stream.decide.tracker_config import TrackerConfig
+from stream.faces.condition import Condition
+from stream.faces.stage import FaceHop, FaceStage, Hop
 from stream.types import FaceGap, Phase, Quality
 
 SPEC = ModelSpec()

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from engine import baselines
-from engine.baseline_signals import BLENDSHAPES, BLINK, GAZE, REGIONS, Blendshapes, Signals, flow, signals_of
-from engine.evaluation.truth import TruthInterval, TruthVideo, save_truth
-from engine.training.actors import build_actor
-from engine.training.camera import Camera
-from engine.training.encode import encoder_of, write_video
-from engine.training.film import Film, Setting
-from engine.training.script import Script
-from stream.face_model import locate
-from stream.landmarks import Landmarker
+from engine.datasets.truth import TruthInterval, TruthVideo, save_truth
+from engine.evaluation.baseline_signals import BLENDSHAPES, BLINK, GAZE, REGIONS, Blendshapes, Signals, flow, signals_of
+from engine.training.film.encode import encoder_of, write_video
+from engine.training.film.film import Film, Setting
+from engine.training.generator.actors import build_actor
+from engine.training.generator.camera import Camera
+from engine.training.generator.script import Script
+from stream.faces.landmarks import Landmarker
+from stream.faces.model_file import locate
 
 PORTRAIT = Path(__file__).parent / "data" / "face.jpg"
 JAW_OPEN, BROW_INNER_UP = 25, 3

@@ -17,18 +17,18 @@ from scipy.optimize import isotonic_regression
 from calibration import probability as probabilities
 from calibration.__main__ import main
 from calibration.law import fit_law
-from calibration.matching import Detection, Truth, VideoResult
 from calibration.probability import Sample
 from calibration.stretches import Stretch
 from calibration.threshold import Alarms, alarms, default_rate, table
+from engine.evaluation.matching import Detection, Truth, VideoResult
 from engine.mesnet import MESNet, MotionStem
 from engine.model import Model, save_description
 from engine.spec import ModelSpec
-from engine.training.pool import LENGTH, prepare, through_stem, write_shard
-from stream.baseline import BaselineLaw
+from engine.training.pools.pool import LENGTH, prepare, through_stem, write_shard
 from stream.config import Config
-from stream.decision import decision
-from stream.odds import probability
+from stream.decide.baseline import BaselineLaw
+from stream.decide.odds import probability
+from stream.decide.policy import decision
 
 FPS = 30.0
 

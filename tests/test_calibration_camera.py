@@ -14,8 +14,8 @@ from calibration.__main__ import main
 from calibration.camera import Flicker, Measures, alias_hz
 from calibration.look import Look, blockiness
 from calibration.verdicts import verdicts
-from stream.condition import MIN_FPS, MIN_LIGHT
-from stream.source_info import SourceInfo
+from stream.faces.condition import MIN_FPS, MIN_LIGHT
+from stream.sources.info import SourceInfo
 from stream.types import Quality
 
 INFO = SourceInfo("camera:0", True, 640, 480, 30.0, "test", 0.01)

@@ -9,9 +9,9 @@ import pytest
 
 from benchmarks import codecs
 from benchmarks.same_films import Change, remade
-from engine.evaluation.truth import TruthInterval, TruthVideo, save_truth
-from engine.training.encode import webcam, write_video
-from engine.training.injection import read_frames
+from engine.datasets.truth import TruthInterval, TruthVideo, save_truth
+from engine.training.film.encode import webcam, write_video
+from engine.training.film.injection import read_frames
 from stream.errors import UserError
 from stream.sources import open_source
 

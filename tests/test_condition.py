@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.condition import MAX_BLUR, MIN_FPS, MIN_LIGHT, Condition, RateMeter
+from stream.faces.condition import MAX_BLUR, MIN_FPS, MIN_LIGHT, Condition, RateMeter
 from stream.types import Quality
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from benchmarks import conditions, same_films
-from engine.evaluation.truth import TruthInterval, TruthVideo, save_truth
-from engine.training.encode import FINE, write_video
-from engine.training.injection import read_frames
+from engine.datasets.truth import TruthInterval, TruthVideo, save_truth
+from engine.training.film.encode import FINE, write_video
+from engine.training.film.injection import read_frames
 
 TIME_S = np.arange(15) / 30 + 1e-4
 

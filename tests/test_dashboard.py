@@ -20,7 +20,7 @@ from serving import STATUS, event, serving
 from stream.types import Phase
 
 CHROMIUM = os.environ.get("CHROMIUM") or which("chromium") or which("chromium-browser") or which("google-chrome")
-DASHBOARD = Path(__file__).parent.parent / "stream" / "dashboard"
+DASHBOARD = Path(__file__).parent.parent / "stream" / "server" / "dashboard"
 FLAGS = [
     "--headless",
     "--no-sandbox",

@@ -14,9 +14,9 @@ from engine.evaluation.folds import train_folds
 from engine.model import load_model
 from engine.spec import CLASSES, ModelSpec
 from engine.train import main as train_main
-from engine.training.dataset_pool import Stretch, label_of, make_pools, region_shares, split, windows
-from engine.training.loss import ABSENT, UNKNOWN
-from engine.training.pool import LENGTH, Pool
+from engine.training.pools.dataset import Stretch, label_of, make_pools, region_shares, split, windows
+from engine.training.pools.pool import LENGTH, Pool
+from engine.training.pools.truth import ABSENT, UNKNOWN
 from stream.errors import UserError
 
 SPEC = ModelSpec()

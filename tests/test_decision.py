@@ -8,12 +8,12 @@ import pytest
 
 from engine.model import Model
 from engine.spec import ModelSpec
-from stream.baseline import BaselineLaw, State
 from stream.config import Config
-from stream.decision import decision
+from stream.decide.baseline import BaselineLaw, State
+from stream.decide.operating_point import Fitted, OperatingPoint, ProbabilityMap, fitted_fields
+from stream.decide.policy import decision
+from stream.decide.tracker_config import TrackerConfig
 from stream.errors import UserError
-from stream.operating_point import Fitted, OperatingPoint, ProbabilityMap, fitted_fields
-from stream.tracker_config import TrackerConfig
 
 POINT = OperatingPoint(threshold=0.7, false_alarms_per_hour=9.0, upper_bound=14.0, hours=2.0)
 HIGHER = OperatingPoint(threshold=0.9, false_alarms_per_hour=1.0, upper_bound=3.0, hours=2.0)

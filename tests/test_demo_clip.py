@@ -7,8 +7,8 @@ import av
 import numpy as np
 import pytest
 
-from engine.baseline_signals import REGIONS, signals_of
-from engine.evaluation.truth import load_truth
+from engine.datasets.truth import load_truth
+from engine.evaluation.baseline_signals import REGIONS, signals_of
 
 DEMO = Path(__file__).parent.parent / "stream" / "demo"
 

@@ -11,21 +11,21 @@ import openpyxl
 import pytest
 from clips import face_image, face_video, raised_at
 
-from calibration.matching import Detection, Truth
-from calibration.metrics import count
 from engine.datasets import Video
+from engine.datasets.truth import Nuisance, TruthInterval, TruthVideo, load_truth, save_truth
 from engine.evaluate import main
 from engine.evaluation import live
 from engine.evaluation.events import Said, detections_of, judged, read_events
 from engine.evaluation.figures import at_threshold, figures, wilson
+from engine.evaluation.matching import Detection, Truth
+from engine.evaluation.metrics import count
 from engine.evaluation.protocol import decide
-from engine.evaluation.truth import Nuisance, TruthInterval, TruthVideo, load_truth, save_truth
 from stream.app import assemble, offline_events
 from stream.config import Config
+from stream.decide.odds import log_odds, probability
+from stream.decide.tracker_config import TrackerConfig
 from stream.errors import UserError
-from stream.odds import log_odds, probability
 from stream.sources import open_source
-from stream.tracker_config import TrackerConfig
 
 
 def me(onset_s, length_s=0.4, **more):

@@ -1,4 +1,4 @@
-"""Promises of stream/face.py, with the real networks on videos made of a composite face (no real person)."""
+"""Promises of stream/faces/finder.py, with the real networks on videos made of a composite face (no real person)."""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from stream import face_model
-from stream.face import SEARCH_MORE_S, Faces, Limits, extract
-from stream.landmarks import Landmarker
+from stream.faces import model_file
+from stream.faces.finder import SEARCH_MORE_S, Faces, Limits, extract
+from stream.faces.landmarks import Landmarker
 from stream.types import FaceCrop, FaceGap, Frame
 
 FACE = cv2.imread(str(Path(__file__).parent / "data" / "face.jpg"))
@@ -17,7 +17,7 @@ FPS = 25.0
 
 @pytest.fixture(scope="module")
 def landmarker() -> Landmarker:
-    return Landmarker(face_model.locate())
+    return Landmarker(model_file.locate())
 
 
 def scene(*faces: tuple[float, float, float], size: tuple[int, int] = (480, 640)) -> np.ndarray:

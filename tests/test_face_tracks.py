@@ -1,4 +1,4 @@
-"""Promises of stream/face_tracks.py: which face is which, as arithmetic on places."""
+"""Promises of stream/faces/tracks.py: which face is which, as arithmetic on places."""
 
 import itertools
 
@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from stream.face_tracks import Track, assign, same_face
-from stream.landmarks import Roi
+from stream.faces.landmarks import Roi
+from stream.faces.tracks import Track, assign, same_face
 
 POINTS = np.zeros((478, 3), np.float32)
 

@@ -11,25 +11,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import bench_data
-from engine.evaluation.truth import load_truth
+from engine.datasets.truth import load_truth
 from engine.spec import CLASSES, ModelSpec
-from engine.training import film_coded, film_demo, film_pool
-from engine.training.actors import build_actor, build_all, split_of
-from engine.training.camera import Camera
-from engine.training.curves import there_and_back
-from engine.training.encode import encoder_of, mjpeg, write_video
-from engine.training.film import Film, Setting, main
-from engine.training.film_pool import crops_of, make_sequence
-from engine.training.film_truth import truth_of
-from engine.training.injection import WAYS, dragged_field, follow, injected, movement, peak, read_frames, warp_frame
-from engine.training.nuisances import NUISANCES, lone_nuisance, step_exposure
-from engine.training.pool import Pool
-from engine.training.scenes import draw_script
-from engine.training.script import Label, Script
+from engine.training.film import aligned, coded, demo
+from engine.training.film.__main__ import main
+from engine.training.film.aligned import crops_of, make_sequence
+from engine.training.film.encode import encoder_of, mjpeg, write_video
+from engine.training.film.film import Film, Setting
+from engine.training.film.injection import (
+    WAYS,
+    dragged_field,
+    follow,
+    injected,
+    movement,
+    peak,
+    read_frames,
+    warp_frame,
+)
+from engine.training.film.truth import truth_of
+from engine.training.generator.actors import build_actor, build_all, split_of
+from engine.training.generator.camera import Camera
+from engine.training.generator.curves import there_and_back
+from engine.training.generator.nuisances import NUISANCES, lone_nuisance, step_exposure
+from engine.training.generator.scenes import draw_script
+from engine.training.generator.script import Label, Script
+from engine.training.pools.pool import Pool
 from stream.errors import UserError
-from stream.face_align import extract
-from stream.face_model import locate
-from stream.landmarks import Landmarker
+from stream.faces.align import extract
+from stream.faces.landmarks import Landmarker
+from stream.faces.model_file import locate
 from stream.sources import open_source
 
 PORTRAIT = Path(__file__).parent / "data" / "face.jpg"
@@ -360,7 +370,7 @@ def test_bad_input_gets_one_line(folders, tmp_path, capsys):
     assert main([*coded, "--actors", str(tmp_path), "--lively"]) == 2
     assert "leave out --small, --lively" in capsys.readouterr().err
     with pytest.raises(UserError, match="m_multi"):
-        film_demo.make(tmp_path, tmp_path / "o")
+        demo.make(tmp_path, tmp_path / "o")
 
 
 def test_scripts_with_an_hour_of_everything_can_be_filmed(actor, portrait):
@@ -411,13 +421,13 @@ def test_the_true_pose_crops_a_head_that_moves_to_where_it_was(actor, portrait):
 
 def test_coded_films_show_the_same_happenings_worse_and_worse(folders, actors):
     """As it was, then at three qualities: the same labels and faces in the same place, errors that grow."""
-    fine, *coded = film_coded.make_sequences(1, 3, actors, folders.data, ModelSpec())
-    assert len(coded) == len(film_coded.CRFS)
-    assert all(one.labels == fine.labels and one.crops.shape == fine.crops.shape for one in coded)
-    off = [np.abs(one.crops.astype(float) - fine.crops).mean() for one in coded]
+    fine, *worse = coded.make_sequences(1, 3, actors, folders.data, ModelSpec())
+    assert len(worse) == len(coded.CRFS)
+    assert all(one.labels == fine.labels and one.crops.shape == fine.crops.shape for one in worse)
+    off = [np.abs(one.crops.astype(float) - fine.crops).mean() for one in worse]
     assert 0 < off[0] < off[1] < off[2] < 6
-    again = film_coded.make_sequences(1, 3, actors, folders.data, ModelSpec())
-    assert all(np.array_equal(a.crops, b.crops) for a, b in zip([fine, *coded], again, strict=True))
+    again = coded.make_sequences(1, 3, actors, folders.data, ModelSpec())
+    assert all(np.array_equal(a.crops, b.crops) for a, b in zip([fine, *worse], again, strict=True))
 
 
 def test_as_many_pictures_come_back_as_were_recorded(actor, portrait):
@@ -425,19 +435,19 @@ def test_as_many_pictures_come_back_as_were_recorded(actor, portrait):
     script = still()
     script.time_s[0] = -0.0002
     images = frames_of(script, actor, portrait)
-    back = film_coded.recorded(images, script, 20)
+    back = coded.recorded(images, script, 20)
     assert len(back) == len(images)
     assert all(0 < np.abs(a.astype(float) - b).mean() < 4 for a, b in zip(images, back, strict=True))
 
 
 def test_coded_films_are_pools_that_know_what_was_before(folders, actors, monkeypatch):
     """From the command line, by workers of their own: equal truths, and every coded pool leads to the fine one."""
-    monkeypatch.setattr(film_coded, "actors_of", lambda folder, split: actors)
+    monkeypatch.setattr(coded, "actors_of", lambda folder, split: actors)
     out = folders.out / "pools"
     words = ["--coded", 1, "--data", folders.data, "--actors", folders.actors, "--out", out, "--workers", 1]
     assert main([str(word) for word in words]) == 0
     fine = np.load(out / "fine" / "000000.npy")
-    for k in range(len(film_coded.CRFS)):
+    for k in range(len(coded.CRFS)):
         pool = Pool([out / f"coded-{k}"], ModelSpec())
         assert not np.array_equal(pool[3][0], fine[3])
         assert np.array_equal(pool.before()[3][0], fine[3])
@@ -448,9 +458,9 @@ def test_coded_films_are_pools_that_know_what_was_before(folders, actors, monkey
 def test_a_small_picture_has_sides_that_encoders_take_and_the_shape_of_a_large_one(seed):
     script = draw_script(np.random.default_rng(seed), 0.2)
     fps, times = script.camera.fps, script.time_s
-    width, height = film_pool.small_picture(script, np.random.default_rng(seed))
+    width, height = aligned.small_picture(script, np.random.default_rng(seed))
     assert width % 2 == height % 2 == 0
-    assert 0.41 < width / film_pool.PICTURE_PX[0] < 0.81
+    assert 0.41 < width / aligned.PICTURE_PX[0] < 0.81
     assert width / height == pytest.approx(4 / 3, rel=0.02)
     assert script.camera.codec == "h264"
     assert 15 <= script.camera.quality <= 27

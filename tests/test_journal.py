@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from serving import as_sent, event
 
 from stream.errors import UserError
-from stream.journal import EVERYTHING, Cursor, Entry, Journal, Missing, Retention, with_gaps
-from stream.ulid import is_ulid, new_ulid
+from stream.protocol.ulid import is_ulid, new_ulid
+from stream.server.journal import EVERYTHING, Cursor, Entry, Journal, Missing, Retention, with_gaps
 
 ROOT = Path(__file__).parent.parent
 ENVIRON = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
@@ -108,7 +108,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from serving import event
-from stream.journal import Journal
+from stream.server.journal import Journal
 journal = Journal(Path(sys.argv[1]))
 number = 0
 while True:
@@ -144,7 +144,9 @@ def test_kill_at_any_point_loses_no_sent_event_and_uses_no_number_twice(path):
 
 def test_a_second_process_is_refused_in_one_line_and_the_first_goes_on(path):
     first = Journal(path)
-    command = "import sys; from pathlib import Path; from stream.journal import Journal; Journal(Path(sys.argv[1]))"
+    command = (
+        "import sys; from pathlib import Path; from stream.server.journal import Journal; Journal(Path(sys.argv[1]))"
+    )
     second = subprocess.run([sys.executable, "-c", command, path], capture_output=True, text=True, env=ENVIRON)
     assert second.returncode == 1
     assert second.stderr.splitlines()[-1].startswith(f"stream.errors.UserError: journal {path} is in use by another")
@@ -159,7 +161,7 @@ FULL_DISK = """
 import json, resource, sys
 from pathlib import Path
 from serving import event
-from stream.journal import EVERYTHING, Journal
+from stream.server.journal import EVERYTHING, Journal
 path = Path(sys.argv[1])
 journal = Journal(path)
 journal.append([event(1)])

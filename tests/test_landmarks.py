@@ -1,4 +1,4 @@
-"""Promises of stream/landmarks.py, with the real networks on a composite face (no real person)."""
+"""Promises of stream/faces/landmarks.py, with the real networks on a composite face (no real person)."""
 
 from pathlib import Path
 
@@ -6,15 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
-from stream import face_model
-from stream.landmarks import PRESENT, Landmarker, Roi, roi_of
+from stream.faces import model_file
+from stream.faces.landmarks import PRESENT, Landmarker, Roi, roi_of
 
 FACE = cv2.imread(str(Path(__file__).parent / "data" / "face.jpg"))
 
 
 @pytest.fixture(scope="module")
 def landmarker() -> Landmarker:
-    return Landmarker(face_model.locate())
+    return Landmarker(model_file.locate())
 
 
 def test_finds_the_one_face_with_its_eyes_where_they_are(landmarker):

@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
-from stream import face_model
 from stream.errors import UserError
-from stream.face import Faces, open_landmarker
-from stream.landmarks import Landmarker, roi_of
-from stream.landmarks_mediapipe import MediapipeLandmarker
+from stream.faces import model_file
+from stream.faces.finder import Faces, open_landmarker
+from stream.faces.landmarks import Landmarker, roi_of
+from stream.faces.landmarks_mediapipe import MediapipeLandmarker
 from stream.types import FaceCrop, Frame
 
 FACE = cv2.imread(str(Path(__file__).parent / "data" / "face.jpg"))
@@ -20,12 +20,12 @@ FACE = cv2.imread(str(Path(__file__).parent / "data" / "face.jpg"))
 @pytest.fixture(scope="module")
 def reference() -> MediapipeLandmarker:
     pytest.importorskip("mediapipe", reason="the reference is the mediapipe package: pip install '.[mediapipe]'")
-    return MediapipeLandmarker(face_model.locate())
+    return MediapipeLandmarker(model_file.locate())
 
 
 @pytest.fixture(scope="module")
 def ours() -> Landmarker:
-    return Landmarker(face_model.locate())
+    return Landmarker(model_file.locate())
 
 
 def turned(index: int) -> np.ndarray:
@@ -68,6 +68,6 @@ def test_without_the_extra_one_line_names_it(monkeypatch):
 
 
 def test_the_flag_chooses_which(reference):
-    model = face_model.locate()
+    model = model_file.locate()
     assert isinstance(open_landmarker("mediapipe", model, 1), MediapipeLandmarker)
     assert isinstance(open_landmarker("litert", model, 1), Landmarker)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import lively
-from calibration.matching import Detection, Truth, VideoResult
-from engine.training.actors import actors_of, build_all, split_of
+from engine.evaluation.matching import Detection, Truth, VideoResult
+from engine.training.generator.actors import actors_of, build_all, split_of
 from stream.errors import UserError
-from stream.face_model import locate
+from stream.faces.model_file import locate
 
 FPS = 10
 

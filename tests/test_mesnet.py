@@ -6,8 +6,8 @@ import torch
 
 from engine.mesnet import CPN, CRN, STCN1D, STCN2D, MESNet, MotionStem, asinh, solve3
 from engine.spec import CLASSES, HEAD_FIELDS, ModelSpec
-from engine.training.pool import through_stem
-from engine.training.trainer import anchors_of
+from engine.training.learn.trainer import anchors_of
+from engine.training.pools.pool import through_stem
 
 SPEC = ModelSpec()
 LAGS, GRID, SIDE = len(SPEC.lags), 16, SPEC.crop_px

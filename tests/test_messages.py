@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 from serving import STATUS, as_sent, event
 
-from stream.messages import (
+from stream.protocol.messages import (
     CLIENT_MESSAGES,
     SERVER_MESSAGES,
     TOPICS,
@@ -22,7 +22,7 @@ from stream.messages import (
     encode,
     parse_client,
 )
-from stream.schema import asyncapi_document, json_schema, message_name
+from stream.protocol.schema import asyncapi_document, json_schema, message_name
 from stream.types import Phase
 
 JSON = st.recursive(

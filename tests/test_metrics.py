@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibration.counting import RULES, count_as
-from calibration.matching import Detection, Truth, VideoResult, by_score, iou, match
-from calibration.metrics import (
+from engine.evaluation.counting import RULES, count_as
+from engine.evaluation.matching import Detection, Truth, VideoResult, by_score, iou, match
+from engine.evaluation.metrics import (
     Counts,
     best_threshold,
     bootstrap,

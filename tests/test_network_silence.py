@@ -13,7 +13,7 @@ from videos import write_video
 from websockets.sync.client import connect
 
 from engine.model import Model
-from stream.face_model import locate
+from stream.faces.model_file import locate
 
 pytestmark = pytest.mark.skipif(not supported(), reason="the rule is one of the Linux kernel, on x86_64 and aarch64")
 

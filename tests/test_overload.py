@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.overload import CALM_LIMIT_S, CALM_S, OVERLOADED_S, Level, Load, Overload
+from stream.live.overload import CALM_LIMIT_S, CALM_S, OVERLOADED_S, Level, Load, Overload
 
 FINE = Load(offered_fps=30, done_fps=30, busy=0.5)
 TIGHT = Load(offered_fps=30, done_fps=30, busy=0.9)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.picture import bgr
+from stream.sources.picture import bgr
 
 TASKS = Path("/proc/self/task")
 

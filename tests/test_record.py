@@ -9,9 +9,9 @@ import pytest
 from videos import number_in, numbered
 
 from stream.errors import UserError
-from stream.record import Recorder
+from stream.protocol.ulid import new_ulid
+from stream.sinks.record import Recorder
 from stream.types import Event, Frame, Phase
-from stream.ulid import new_ulid
 
 
 def recorded(folder: Path, frames: list[Frame], event: Event | None = None) -> Path:

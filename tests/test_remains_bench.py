@@ -10,16 +10,16 @@ import pytest
 from benchmarks import remains
 from benchmarks.conditions import smaller
 from benchmarks.same_films import Change
-from engine.evaluation.truth import TruthInterval, TruthVideo, save_truth
-from engine.training.actors import build_actor
-from engine.training.camera import Camera
-from engine.training.encode import FINE, write_video
-from engine.training.film import Film, Setting
-from engine.training.injection import movement
-from engine.training.script import still_script
+from engine.datasets.truth import TruthInterval, TruthVideo, save_truth
+from engine.training.film.encode import FINE, write_video
+from engine.training.film.film import Film, Setting
+from engine.training.film.injection import movement
+from engine.training.generator.actors import build_actor
+from engine.training.generator.camera import Camera
+from engine.training.generator.script import still_script
 from stream.errors import UserError
-from stream.face_model import locate
-from stream.landmarks import Landmarker
+from stream.faces.landmarks import Landmarker
+from stream.faces.model_file import locate
 
 CAMERA = Camera(fps=30, dropped=0, resolution=1, noise=0.5, smear=0, codec="none", quality=90, flicker=0, flicker_hz=1)
 TIME_S = np.arange(36) / 30

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.ring import MAX_GAP_S, FaceRing
+from stream.faces.ring import MAX_GAP_S, FaceRing
 from stream.types import CROP_PX, FaceCrop, Quality
 
 QUALITY = Quality(face_px=100, yaw_deg=0, pitch_deg=0, blur=0, light=120)

@@ -16,9 +16,10 @@ from engine.flavour import gpu_capability
 from engine.model import Model
 from engine.precision import to_half
 from engine.ranges import observe_ranges
+from engine.rings import with_lags
 from engine.runtimes.onnx import OnnxRuntime
 from engine.runtimes.torch_cuda import BATCHES, PART, batches, torch_runtime
-from engine.scorer import Scorer, score_afresh, with_lags
+from engine.scorer import Scorer, score_afresh
 
 
 def test_onnx_equals_torch_in_float32(full_model: Model, moving_crops) -> None:

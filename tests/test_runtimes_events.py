@@ -8,14 +8,14 @@ import torch
 
 from benchmarks.parity import Watched, agreement, ends_of, watch
 from engine import build
-from engine.evaluation.truth import load_truth
+from engine.datasets.truth import load_truth
 from engine.model import Model, load_model
 from engine.precision import PRECISIONS
 from engine.ranges import observe_ranges
 from engine.runtimes.onnx import OnnxRuntime
 from engine.runtimes.torch_cuda import torch_runtime
-from stream.face_model import locate
-from stream.landmarks import Landmarker
+from stream.faces.landmarks import Landmarker
+from stream.faces.model_file import locate
 from stream.types import Event
 
 pytestmark = pytest.mark.timeout(300)  # about 12 s of processor time, more by the wall of a busy machine

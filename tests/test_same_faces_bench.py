@@ -12,12 +12,12 @@ import torch
 from benchmarks import errors, liveliness, same_faces
 from engine.mesnet import MotionStem
 from engine.spec import ModelSpec
-from engine.training.actors import build_actor, split_of
-from engine.training.loss import ABSENT, TRUTH_COLUMNS
-from engine.training.pool import LENGTH, ROWS, prepare, write_shard
+from engine.training.generator.actors import build_actor, split_of
+from engine.training.pools.pool import LENGTH, ROWS, prepare, write_shard
+from engine.training.pools.truth import ABSENT, TRUTH_COLUMNS
 from stream.errors import UserError
-from stream.face_model import locate
-from stream.landmarks import Landmarker
+from stream.faces.landmarks import Landmarker
+from stream.faces.model_file import locate
 
 SPEC = ModelSpec()
 FEATURES = 3 * 5 * 256 + 6 * 3

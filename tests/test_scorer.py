@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from engine.errors import EngineError
 from engine.mesnet import MESNet
 from engine.model import Model
-from engine.rings import Step
+from engine.rings import Step, with_lags
 from engine.runtimes import Runtime
 from engine.runtimes.onnx import OnnxRuntime
 from engine.runtimes.torch_cuda import torch_runtime
-from engine.scorer import Scorer, score_afresh, with_lags
+from engine.scorer import Scorer, score_afresh
 from engine.spec import ModelSpec
 
 FACES = 3

@@ -10,11 +10,11 @@ from jsonschema import Draft7Validator
 from serving import HELLO, STATUS, as_sent, event, http, joined, receive, seqs, serving
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from stream.journal import Retention
-from stream.listen import ServerConfig
-from stream.messages import SERVER_MESSAGES
-from stream.schema import json_schema, message_name
-from stream.server import EventServer
+from stream.protocol.messages import SERVER_MESSAGES
+from stream.protocol.schema import json_schema, message_name
+from stream.server.journal import Retention
+from stream.server.listen import ServerConfig
+from stream.server.service import EventServer
 from stream.types import Phase
 
 STRICT = {message_name(message): Draft7Validator(json_schema(message, strict=True)) for message in SERVER_MESSAGES}

@@ -13,10 +13,10 @@ from serving import HELLO, event, http, joined, receive, serving
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
-from stream.access import FailureLimiter, bearer_token, host_allowed, origin_allowed, token_matches
 from stream.errors import UserError
-from stream.listen import ServerConfig
-from stream.server import EventServer
+from stream.server.access import FailureLimiter, bearer_token, host_allowed, origin_allowed, token_matches
+from stream.server.listen import ServerConfig
+from stream.server.service import EventServer
 
 TOKEN = "correct horse battery"
 

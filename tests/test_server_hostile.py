@@ -16,8 +16,8 @@ import pytest
 from serving import event, http, joined, receive, seqs, serving
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from stream.journal import EVERYTHING, Journal
-from stream.session import Limits
+from stream.server.journal import EVERYTHING, Journal
+from stream.server.session import Limits
 from stream.types import Phase
 
 ROOT = Path(__file__).parent.parent
@@ -233,8 +233,8 @@ SERVICE = """
 import sys, time
 from pathlib import Path
 from serving import HELLO, event
-from stream.listen import ServerConfig
-from stream.server import EventServer
+from stream.server.listen import ServerConfig
+from stream.server.service import EventServer
 server = EventServer(ServerConfig(port=0, journal_path=Path(sys.argv[1])), HELLO)
 server.start()
 print(server.port, flush=True)

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.access import FailureLimiter, Gate, RefusedError
-from stream.event_log import Tail
-from stream.journal import Cursor, Entry
-from stream.messages import MessageError, Subscribe
-from stream.session import Inbound, Limits, Outbox
+from stream.protocol.messages import MessageError, Subscribe
+from stream.server.access import FailureLimiter, Gate, RefusedError
+from stream.server.event_log import Tail
+from stream.server.journal import Cursor, Entry
+from stream.server.session import Inbound, Limits, Outbox
 
 SUBSCRIBE = '{"type":"subscribe","topics":["events","status"]}'
 AUTH = '{"type":"auth","token":"%s"}'

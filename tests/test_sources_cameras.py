@@ -10,10 +10,10 @@ import cv2
 import pytest
 from videos import number_in, write_video
 
-from stream.cameras import Camera, camera_nodes, find_camera, list_cameras
 from stream.errors import UserError
-from stream.live import LiveSource
 from stream.sources import Patience, open_source
+from stream.sources.cameras import Camera, camera_nodes, find_camera, list_cameras
+from stream.sources.live import LiveSource
 from stream.types import Frame, SourceGap
 
 

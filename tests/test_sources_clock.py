@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.media_clock import LONG_GAP_S, SPLICE_S, MediaClock
+from stream.sources.media_clock import LONG_GAP_S, SPLICE_S, MediaClock
 
 PERIOD_S = 1 / 30
 PTS = st.one_of(st.none(), st.floats(-1e5, 1e5, allow_nan=False))

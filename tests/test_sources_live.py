@@ -12,9 +12,9 @@ from servers import MjpegCamera, MuteServer, NetworkCamera, RtspCamera
 from videos import number_in, numbered
 
 from stream.errors import UserError
-from stream.live import Connection, LiveSource, SourceLost
-from stream.network import dial
 from stream.sources import Patience, Source, SourceInfo, open_source
+from stream.sources.live import Connection, LiveSource, SourceLost
+from stream.sources.network import dial
 from stream.types import Frame, SourceGap
 
 SHORT = Patience(silence_s=0.6, first_s=0.05, most_s=0.2, limit_s=2.0)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.multipart import HEADER_LIMIT_BYTES, PART_LIMIT_BYTES, BadMultipart, PartSplitter
+from stream.sources.multipart import HEADER_LIMIT_BYTES, PART_LIMIT_BYTES, BadMultipart, PartSplitter
 
 BODY = st.binary(max_size=60).map(lambda data: b"\xff\xd8" + data.replace(b"-", b"") + b"\xff\xd9")
 

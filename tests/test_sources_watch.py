@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.watch_source import BLACK_AFTER_S, FROZEN_AFTER_S, Look, Patience, SourceWatch, State, look_at
+from stream.sources.watch import BLACK_AFTER_S, FROZEN_AFTER_S, Look, Patience, SourceWatch, State, look_at
 
 FRAME_S = 1 / 30
 VGA = (640, 480)

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from stream.intervals import iou
-from stream.tracker import IntervalTracker, Sign, State, _Hop, _Track
-from stream.tracker_config import TrackerConfig
-from stream.types import KINDS, REGIONS, Phase, ScoredInterval, TrackerEvent
+from engine.spec import KINDS, REGIONS
+from stream.decide.intervals import iou
+from stream.decide.tracker import IntervalTracker, Sign, State, _Hop, _Track
+from stream.decide.tracker_config import TrackerConfig
+from stream.types import Phase, ScoredInterval, TrackerEvent
 
 HOP_S = 4 / 30
 CLIP_S = 64 / 30

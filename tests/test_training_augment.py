@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.spec import ModelSpec
-from engine.training.augment import another_face, distorted, overlaid, shiver, true_of_both
-from engine.training.loss import ABSENT, BLINK, MICRO, UNKNOWN
-from engine.training.stemmed import join_stem, split_stem, unsquashed
+from engine.training.learn.augment import another_face, distorted, overlaid, shiver, true_of_both
+from engine.training.pools.stemmed import join_stem, split_stem, unsquashed
+from engine.training.pools.truth import ABSENT, BLINK, MICRO, UNKNOWN
 
 SPEC = ModelSpec()
 LAGS = len(SPEC.lags)

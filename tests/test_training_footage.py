@@ -9,17 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.spec import ModelSpec
-from engine.training import film_pool, footage
-from engine.training.encode import write_film
-from engine.training.film import CENTRE
-from engine.training.footage import Take, make_sequence, takes_of
-from engine.training.injection import movement
-from engine.training.loss import UNKNOWN
-from engine.training.nuisances import CALM
-from engine.training.pool import LENGTH, truth_rows
+from engine.training.film import aligned, footage
+from engine.training.film.encode import write_film
+from engine.training.film.film import CENTRE
+from engine.training.film.footage import Take, make_sequence, takes_of
+from engine.training.film.injection import movement
+from engine.training.generator.nuisances import CALM
+from engine.training.pools.pool import LENGTH, truth_rows
+from engine.training.pools.truth import UNKNOWN
 from stream.errors import UserError
-from stream.face_model import locate
-from stream.landmarks import Landmarker
+from stream.faces.landmarks import Landmarker
+from stream.faces.model_file import locate
 
 SPEC = ModelSpec()
 FRAMES = LENGTH + max(SPEC.lags)
@@ -64,7 +64,7 @@ def test_every_frame_is_played_once_in_order_and_held_at_the_ends_only(seed, fra
 def test_injected_movements_lie_where_the_truth_says(found, landmarker, monkeypatch):
     """The same sequence with and without them: the crops differ within their intervals and hardly anywhere else."""
     fine = dataclasses.replace(CALM, codec="none")  # a coarse codec carries a movement on into what comes after it
-    monkeypatch.setattr(film_pool, "write_film", lambda *film: write_film(*film[:3], fine))
+    monkeypatch.setattr(aligned, "write_film", lambda *film: write_film(*film[:3], fine))
     monkeypatch.setattr(footage, "usual_amplitude", lambda rng: 5.0)
     index = next(i for i in range(20) if whole_ones(make_sequence(i, 0, found, landmarker, SPEC)))
     moved = make_sequence(index, 0, found, landmarker, SPEC)

@@ -14,8 +14,11 @@ from torch.nn import functional
 
 from engine.mesnet import MotionStem
 from engine.spec import ModelSpec
-from engine.training.actors import build_actor, kept_actor
-from engine.training.imprint import (
+from engine.training.generator.actors import build_actor, kept_actor
+from engine.training.generator.render import individual, push_map
+from engine.training.generator.script import Label, still_script
+from engine.training.generator.warps import EXTENT_PX, MAP_SIZE, MARGIN_PX, to_samples
+from engine.training.learn.imprint import (
     APART,
     STILL,
     Imprinter,
@@ -26,14 +29,11 @@ from engine.training.imprint import (
     reversed_truth,
     together,
 )
-from engine.training.loss import ABSENT, BLINK, HEAD, MACRO, MICRO, SPEECH
-from engine.training.pool import through_stem, truth_rows
-from engine.training.render import individual, push_map
-from engine.training.script import Label, still_script
-from engine.training.stemmed import unsquashed
-from engine.training.warps import EXTENT_PX, MAP_SIZE, MARGIN_PX, to_samples
-from stream.face_model import locate
-from stream.landmarks import Landmarker
+from engine.training.pools.pool import through_stem, truth_rows
+from engine.training.pools.stemmed import unsquashed
+from engine.training.pools.truth import ABSENT, BLINK, HEAD, MACRO, MICRO, SPEECH
+from stream.faces.landmarks import Landmarker
+from stream.faces.model_file import locate
 
 SPEC = ModelSpec()
 HISTORY, FRAMES, LAGS = max(SPEC.lags), 40, len(SPEC.lags)
@@ -106,9 +106,9 @@ def test_a_small_movement_is_added_as_the_stem_would_have_measured_it(path, impr
 
         return noted
 
-    monkeypatch.setattr("engine.training.render.individual", kept(individual))
-    monkeypatch.setattr("engine.training.render.push_map", kept(push_map))
-    monkeypatch.setattr("engine.training.imprint.usual_amplitude", lambda rng: 2.0)
+    monkeypatch.setattr("engine.training.generator.render.individual", kept(individual))
+    monkeypatch.setattr("engine.training.generator.render.push_map", kept(push_map))
+    monkeypatch.setattr("engine.training.learn.imprint.usual_amplitude", lambda rng: 2.0)
     curves = []
     parts = imprinter._parts
     monkeypatch.setattr(imprinter, "_parts", lambda *args: curves.append(parts(*args)) or curves[-1])

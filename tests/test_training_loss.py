@@ -8,15 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.mesnet import RawHeads
-from engine.training.loss import (
-    ABSENT,
-    BLINK,
-    HEAD,
-    MACRO,
-    MICRO,
-    NONE,
-    SPEECH,
-    UNKNOWN,
+from engine.training.learn.loss import (
     candidate_loss,
     distance,
     frame_loss,
@@ -26,6 +18,7 @@ from engine.training.loss import (
     total_loss,
     visible,
 )
+from engine.training.pools.truth import ABSENT, BLINK, HEAD, MACRO, MICRO, NONE, SPEECH, UNKNOWN
 
 T = 64
 LN2 = math.log(2)

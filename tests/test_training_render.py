@@ -10,14 +10,14 @@ import torch
 
 from engine.mesnet import MotionStem
 from engine.spec import ModelSpec
-from engine.training.actors import build_actor
-from engine.training.camera import Camera
-from engine.training.render import fields_of, on_grid, render, through_codec
-from engine.training.script import Push, Script
-from engine.training.stemmed import mirrored
-from engine.training.warps import EXTENT_PX, MAP_SIZE, MARGIN_PX, to_samples
-from stream.face_model import locate
-from stream.landmarks import Landmarker
+from engine.training.generator.actors import build_actor
+from engine.training.generator.camera import Camera
+from engine.training.generator.render import fields_of, on_grid, render, through_codec
+from engine.training.generator.script import Push, Script
+from engine.training.generator.warps import EXTENT_PX, MAP_SIZE, MARGIN_PX, to_samples
+from engine.training.pools.stemmed import mirrored
+from stream.faces.landmarks import Landmarker
+from stream.faces.model_file import locate
 
 GOOD = Camera(fps=30, dropped=0, resolution=1.5, noise=0.5, smear=0, codec="none", quality=90, flicker=0, flicker_hz=1)
 BROW_L, BROW_R, CHIN = 336, 107, 152

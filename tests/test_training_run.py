@@ -17,19 +17,19 @@ from engine.mesnet import MESNet, MotionStem
 from engine.model import load_model
 from engine.runtimes.onnx import OnnxRuntime
 from engine.spec import HEAD_FIELDS, ModelSpec
-from engine.training import pool as pools
-from engine.training.actors import build_actor
-from engine.training.batches import Draws, seen
-from engine.training.imprint import Imprinter
-from engine.training.loss import ABSENT, BLINK, MICRO, UNKNOWN
-from engine.training.online import Online, Spotted, Truth, clips_of, figures
-from engine.training.pool import LENGTH, Order, Pool, make_shard, prepare, truth_rows, write_shard
-from engine.training.script import Label
-from engine.training.stemmed import split_stem, unsquashed
-from engine.training.trainer import Plan, Trainer
+from engine.training.generator.actors import build_actor
+from engine.training.generator.script import Label
+from engine.training.learn.batches import Draws, seen
+from engine.training.learn.imprint import Imprinter
+from engine.training.learn.online import Online, Spotted, Truth, clips_of, figures
+from engine.training.learn.trainer import Plan, Trainer
+from engine.training.pools import pool as pools
+from engine.training.pools.pool import LENGTH, Order, Pool, make_shard, prepare, truth_rows, write_shard
+from engine.training.pools.stemmed import split_stem, unsquashed
+from engine.training.pools.truth import ABSENT, BLINK, MICRO, UNKNOWN
 from stream.errors import UserError
-from stream.face_model import locate
-from stream.landmarks import Landmarker
+from stream.faces.landmarks import Landmarker
+from stream.faces.model_file import locate
 
 SPEC = ModelSpec()
 HISTORY, LAGS = max(SPEC.lags), len(SPEC.lags)
@@ -479,7 +479,7 @@ def test_a_run_ends_with_a_model_that_runs(tmp_path, capsys):
         (["--errors", "0.1", "0.05"], "TO no less than FROM"),
         (["--errors", "0.05", "0.1", "--pool", "here", "--tune", "there"], "--errors needs --imprint"),
         (["--pool", "here", "--tune", "there"], "here holds no pool"),
-        (["--data", "nowhere"], "engine.training.actors failed"),
+        (["--data", "nowhere"], "engine.training.generator.actors failed"),
     ],
 )
 def test_a_run_that_cannot_be_is_refused_in_one_line(tmp_path, capsys, words, why):

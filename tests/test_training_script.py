@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.training.camera import Camera, draw_camera, draw_light, draw_times
-from engine.training.curves import min_jerk, raised_cosine, ramp, there_and_back, wander
-from engine.training.decoys import SHORTEST_S, add_decoy
-from engine.training.happenings import add_blink, add_head, add_macro, add_micro, add_speech
-from engine.training.repertoire import ME_UNITS, MIRROR, PUSH_AT, RESTLESS_SHAPES, UNIT_REGION
-from engine.training.scenes import draw_script, enliven
-from engine.training.script import Script
+from engine.training.generator.camera import Camera, draw_camera, draw_light, draw_times
+from engine.training.generator.curves import min_jerk, raised_cosine, ramp, there_and_back, wander
+from engine.training.generator.decoys import SHORTEST_S, add_decoy
+from engine.training.generator.happenings import add_blink, add_head, add_macro, add_micro, add_speech
+from engine.training.generator.repertoire import ME_UNITS, MIRROR, PUSH_AT, RESTLESS_SHAPES, UNIT_REGION
+from engine.training.generator.scenes import draw_script, enliven
+from engine.training.generator.script import Script
 
 DURATION_S = 4.6
 CAMERA = Camera(30, 0, 1, 1, 0, "none", 90, 0, 1)

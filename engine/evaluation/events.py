@@ -7,12 +7,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from calibration.matching import Detection, Truth, VideoResult
-from engine.evaluation.truth import Nuisance, TruthVideo
+from engine.datasets.truth import Nuisance, TruthVideo
+from engine.evaluation.matching import Detection, Truth, VideoResult
 from stream.errors import UserError
 
 YEAR_OF_MEDIA_TIME = 1970
-"""Offline, `time` is 1970-01-01 plus the media time of emission (`stream.emission`); live it is the wall clock."""
+"""Offline, `time` is 1970-01-01 plus the media time of emission (`stream.decide.emission`); live, the wall clock."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration import metrics
-from calibration.counting import RULES, count_as
-from calibration.matching import Detection, Truth, VideoResult
-from calibration.metrics import Counts
+from engine.evaluation import metrics
+from engine.evaluation.counting import RULES, count_as
 from engine.evaluation.events import Judged
+from engine.evaluation.matching import Detection, Truth, VideoResult
+from engine.evaluation.metrics import Counts
 
 SIZES_PX = (0.0, 0.8, 1.0, 1.5, 2.0, 3.0, math.inf)
 LENGTHS_S = (0.0, 0.2, 0.3, 0.4, 0.5, 0.7, math.inf)

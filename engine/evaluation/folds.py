@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.datasets import Video, loso
-from engine.training.dataset_pool import make_pools, split
+from engine.training.pools.dataset import make_pools, split
 from stream.errors import UserError
 
 

@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from engine.datasets import DatasetError, Video
 from engine.evaluation.events import Said
 from stream.app import assemble, offline_events
-from stream.baseline import Baseline, BaselineLaw
 from stream.config import Config
+from stream.decide.baseline import Baseline, BaselineLaw
+from stream.decide.odds import log_odds, probability
+from stream.decide.stage import score_at
+from stream.decide.tracker import IntervalTracker
+from stream.decide.tracker_config import TrackerConfig
 from stream.errors import UserError
-from stream.odds import log_odds, probability
-from stream.score_stage import score_at
-from stream.source_info import Source, SourceInfo
 from stream.sources import open_source
-from stream.tracker import IntervalTracker
-from stream.tracker_config import TrackerConfig
+from stream.sources.info import Source, SourceInfo
 from stream.types import Frame, ScoredInterval, SourceGap, TrackerEvent
 
 VERSION = 1
@@ -38,7 +38,7 @@ VERSION = 1
 class Step:
     """One call of a tracker: proposals at `now_s`, or a flush (`reason` set).
 
-    `shift`: what the face's baseline added to the log-odds of the threshold at that moment (`stream.baseline`).
+    `shift`: what the face's baseline added to the log-odds of the threshold at that moment (`stream.decide.baseline`).
     """
 
     now_s: float
@@ -119,7 +119,7 @@ class _RecordingTracker(IntervalTracker):
 
 
 class FolderSource:
-    """A data set's video as a source: images with times by its own frame numbers. See `stream.source_info.Source`."""
+    """A data set's video as a source: images with times by its own frame numbers. See `stream.sources.info.Source`."""
 
     def __init__(self, video: Video, fps: float) -> None:
         self.dropped = self.corrupt = 0

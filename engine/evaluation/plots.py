@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calibration import metrics
-from calibration.matching import VideoResult
+from engine.evaluation import metrics
 from engine.evaluation.events import Judged
 from engine.evaluation.figures import found_mes
+from engine.evaluation.matching import VideoResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

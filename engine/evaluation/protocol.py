@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-from calibration import metrics
-from calibration.matching import VideoResult
+from engine.evaluation import metrics
 from engine.evaluation.events import Judged
 from engine.evaluation.figures import Decided
+from engine.evaluation.matching import VideoResult
 
 PROTOCOLS = ("fixed", "split", "loso")
 HIGHEST = 0.999

@@ -1,0 +1,1 @@
+"""Made-up clips: people who can be moved, what happens to them, and the renderer."""

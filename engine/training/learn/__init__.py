@@ -1,0 +1,1 @@
+"""The training run: batches, losses, judgements, checkpoints."""

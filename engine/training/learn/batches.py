@@ -1,0 +1,184 @@
+"""What a training step sees: drawn by workers from small tables alone, made of the pool's rows on the device.
+
+Drawing is numpy and takes milliseconds a clip, on as many cores as there are; what is drawn says which pieces of a pool
+are taken and what is done to them, some ten kilobytes a clip. The doing is torch, whole batches at a time.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from engine.mesnet import MotionStem
+from engine.training.generator.curves import log_uniform
+from engine.training.learn.augment import another_face, distorted, overlaid, shiver, true_of_both
+from engine.training.learn.imprint import (
+    Imprinter,
+    Movement,
+    imprinted,
+    moved_by,
+    reversed_rows,
+    reversed_truth,
+    together,
+)
+from engine.training.pools.pool import Pool
+
+SECOND = 0.5
+"""Share of clips that another one's motion is laid over."""
+BACKWARDS = 1 / 3
+"""Share of pieces that are played backwards."""
+NOISE_PX = (0.004, 0.04)
+"""How much a noisier camera errs, rms; see `augment.shiver`."""
+MEMORY = 0.9
+"""Share of an encoder's error that is there a frame later: up to this."""
+YOUNG = 0.1
+"""Share of clips whose beginning is hidden: the face has just been found."""
+
+
+class Changes(NamedTuple):
+    """What is done to the pieces of a batch; each of the N + M pieces gets another face's geometry and liveliness.
+
+    `backwards` int64[R]: pieces that are played backwards. `theta` float32[N + M, 2, 3] and `gain` float32[N + M]: see
+    `augment.distorted`. `under` int64[M] and `share` float32[M]: which clip each piece beyond the N lies over, and how
+    much of it. `noise` and `memory` float32[N]: see `augment.shiver`, drawn by `noise_seed`.
+    `courses` [N, K, T, L], `cells` [N, K, 2, G, G]: what is imprinted, see `imprint.together`.
+    """
+
+    backwards: Tensor
+    theta: Tensor
+    gain: Tensor
+    under: Tensor
+    share: Tensor
+    noise: Tensor
+    memory: Tensor
+    noise_seed: Tensor
+    courses: Tensor
+    cells: Tensor
+
+
+class Batch(NamedTuple):
+    """`pieces` int64[N + M, 4], see `Pool.rows`: those of the N clips, then what is laid over some of them. `truth`
+    float32[N, ROWS, 9] in frames of the clip, `valid` float32[N, T]. `mirror`: all of it is seen in a mirror. `coded`:
+    what errs is an encoder, not a noisier camera; see the `errors` of `imprint.imprinted`."""
+
+    pieces: Tensor
+    truth: Tensor
+    valid: Tensor
+    mirror: bool
+    coded: bool
+    changes: Changes | None
+
+
+class Draws(Dataset[Batch]):
+    """Batch `step` of the run that `seed` names: depends on these two and on the pool, not on who draws it.
+
+    `imprinter`: varies the clips and puts movements into them; None leaves them as they are. `errors_px`: from and to
+    how much an encoder makes every place err, rms, in place of a noisier camera for half of the clips.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        seed: int,
+        size: int,
+        imprinter: Imprinter | None = None,
+        errors_px: tuple[float, float] | None = None,
+    ) -> None:
+        self.pool, self.seed, self.size, self.imprinter, self.errors_px = pool, seed, size, imprinter, errors_px
+        self.spec, self._looked = pool.spec, 0
+
+    def __getitem__(self, step: int) -> Batch:
+        """As the class says."""
+        if step // 100 != self._looked:
+            self._looked = step // 100
+            self.pool.refresh()
+        rng = np.random.default_rng([self.seed, step])
+        frames, length = self.spec.clip_frames, self.spec.clip_frames + max(self.spec.lags)
+        drawn = [self.pool.piece(rng, length) for _ in range(self.size)]
+        pieces, truths = [where for where, _ in drawn], [truth for _, truth in drawn]
+        changes = None
+        if self.imprinter is not None:
+            pieces, truths, changes = self._changed(pieces, truths, self.imprinter, rng)
+        valid = np.ones((self.size, frames), np.float32)
+        for row in np.flatnonzero(rng.random(self.size) < YOUNG):
+            valid[row, : rng.integers(1, frames - 16)] = 0
+        tables = torch.tensor(pieces), torch.as_tensor(np.stack(truths)), torch.as_tensor(valid)
+        return Batch(*tables, bool(rng.random() < 0.5), self.errors_px is not None, changes)
+
+    def _changed(
+        self,
+        pieces: list[tuple[int, ...]],
+        truths: list[NDArray[np.float32]],
+        imprinter: Imprinter,
+        rng: np.random.Generator,
+    ) -> tuple[list[tuple[int, ...]], list[NDArray[np.float32]], Changes]:
+        frames, history = self.spec.clip_frames, max(self.spec.lags)
+        pieces, under, shares = list(pieces), [], []
+        turned = [rng.random() < BACKWARDS for _ in pieces]
+        truths = [reversed_truth(t, frames - 1) if back else t for t, back in zip(truths, turned, strict=True)]
+        for clip in map(int, np.flatnonzero(rng.random(self.size) < SECOND)):
+            where, theirs = self.pool.piece(rng, frames + history)
+            share, back = float(rng.uniform(0.5, 1.0)), rng.random() < BACKWARDS
+            both = true_of_both(truths[clip], reversed_truth(theirs, frames - 1) if back else theirs, share)
+            if both is None:
+                continue
+            truths[clip] = both
+            pieces.append(where)
+            turned.append(back)
+            under.append(clip)
+            shares.append(share)
+        moving: list[list[Movement]] = []
+        for i, truth in enumerate(truths):
+            more, truths[i] = imprinter.draw(truth, rng)
+            moving.append(more)
+        theta, gain = zip(*(another_face(rng, self.spec) for _ in pieces), strict=True)
+        changes = Changes(
+            torch.as_tensor(np.flatnonzero(turned)),
+            torch.as_tensor(np.stack(theta)),
+            torch.tensor(gain),
+            torch.tensor(under, dtype=torch.long),
+            torch.tensor(shares, dtype=torch.float32),
+            *_worse(rng, len(moving), self.errors_px),
+            torch.tensor(int(rng.integers(2**31))),
+            *together(moving, self.spec),
+        )
+        return pieces, truths, changes
+
+
+def _worse(rng: np.random.Generator, clips: int, errors_px: tuple[float, float] | None) -> tuple[Tensor, Tensor]:
+    """`Changes.noise` and `memory`. Half of the clips come from a noisier camera; a good one errs by some 0.02 px
+    (docs/alignment.md)."""
+    if errors_px is None:
+        noise = [log_uniform(rng, *NOISE_PX) if rng.random() < 0.5 else 0.0 for _ in range(clips)]
+        memory = np.zeros(clips)
+    else:
+        noise = [log_uniform(rng, *errors_px) for _ in range(clips)]
+        memory = rng.uniform(0, MEMORY, clips)
+    return torch.tensor(noise, dtype=torch.float32), torch.as_tensor(memory, dtype=torch.float32)
+
+
+@torch.no_grad()
+def seen(batch: Batch, pool: Pool, stem: MotionStem) -> Tensor:
+    """The clips of a batch, float32[N, T, features], on the pool's device, which the stem is on too."""
+    spec = pool.spec
+    rows = pool.rows(batch.pieces, spec.clip_frames + max(spec.lags))
+    clips = rows[:, : spec.clip_frames]
+    if batch.changes is None:
+        return clips
+    changes = Changes(*(table.to(pool.device, non_blocking=True) for table in batch.changes))
+    if len(changes.backwards):
+        clips = clips.index_copy(0, changes.backwards, reversed_rows(rows[changes.backwards], spec))
+    clips = distorted(clips, changes.theta, changes.gain, spec)
+    count = len(batch.truth)
+    clips, over = clips[:count], clips[count:]
+    if len(changes.under):
+        laid = overlaid(clips[changes.under], over, changes.share, spec)
+        clips = clips.index_copy(0, changes.under, laid)
+    noise = shiver(changes.noise, int(batch.changes.noise_seed), spec, changes.memory if batch.coded else None)
+    moved = moved_by(changes.courses, changes.cells)
+    if batch.coded:
+        return imprinted(clips, moved, stem, spec, errors=noise)
+    return imprinted(clips, moved + noise, stem, spec)

@@ -1,0 +1,145 @@
+"""Judging a network on pooled sequences by the live program's own decisions: clips every hop, decode, tracker."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engine.decode import Proposal, decode
+from engine.mesnet import MESNet
+from engine.spec import ModelSpec
+from engine.training.pools.pool import LENGTH, Pool
+from engine.training.pools.stemmed import features_of
+from engine.training.pools.truth import MICRO
+from stream.decide.tracker import IntervalTracker
+from stream.decide.tracker_config import TrackerConfig
+from stream.types import Phase, ScoredInterval, TrackerEvent
+
+SWEEP = TrackerConfig().at(0.1)
+"""Low enough that every threshold of interest can be read off one run (see `stream.decide.tracker`)."""
+TAIL = 12
+"""Frames: a micro-expression that ends later than this before the end of its sequence gets no verdict in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spotted:
+    """An `end` event of sequence `index`, times in frames of the sequence."""
+
+    index: int
+    onset: float
+    offset: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """A micro-expression of sequence `index`, frames of the sequence; `weight` as in `engine.training.pools.truth`."""
+
+    index: int
+    onset: float
+    offset: float
+    weight: float
+
+
+class Online:
+    """A network run over sequences of features as the live program runs it over faces."""
+
+    def __init__(self, net: MESNet, device: str = "cpu") -> None:
+        self.net, self.device, self.spec = net, device, net.spec
+
+    @torch.no_grad()
+    def spot(self, index: int, rows: Tensor) -> list[Spotted]:
+        """All `end` events of one sequence of stem rows [LENGTH, features]."""
+        feats = features_of(self.net, rows.to(self.device)[None])[0]
+        heads, fps = self.net.heads(*clips_of(feats, self.spec)).cpu().numpy(), self.spec.fps
+        tracker = IntervalTracker(SWEEP)
+        out: list[TrackerEvent] = []
+        for k, clip in enumerate(heads):
+            now = (k + 1) * self.spec.hop_frames - 1
+            scored = [_in_time(p, now, fps) for p in decode(clip, self.spec.clip_frames)]
+            out += tracker.update(scored, now / fps)
+        out += tracker.flush((len(feats) - 1) / fps, "end")
+        out = [e for e in out if e.phase is Phase.END]
+        return [Spotted(index, e.onset_s * fps, e.offset_s * fps, e.score) for e in out if e.offset_s is not None]
+
+
+def clips_of(feats: Tensor, spec: ModelSpec) -> tuple[Tensor, Tensor]:
+    """Features [n, C] of a sequence -> the clips that end at every hop [H, T, C], valid float32[H, T]."""
+    padded = torch.cat([feats.new_zeros(spec.clip_frames, feats.shape[1]), feats])
+    ends = torch.arange(spec.hop_frames, len(feats) + 1, spec.hop_frames, device=feats.device)
+    at = ends[:, None] + torch.arange(spec.clip_frames, device=feats.device)
+    return padded[at], (at >= spec.clip_frames).float()
+
+
+def _in_time(p: Proposal, now: int, fps: int) -> ScoredInterval:
+    onset_s, apex_s, offset_s = ((now + frame) / fps for frame in (p.start_frame, p.apex_frame, p.end_frame))
+    return ScoredInterval(onset_s, apex_s, offset_s, p.score, p.kinds, p.regions)
+
+
+def judge(online: Online, pool: Pool, limit: int = 400) -> dict[str, float]:
+    """The network's `figures` on the first `limit` sequences of a pool."""
+    spotted: list[Spotted] = []
+    truth: list[Truth] = []
+    count = min(len(pool), limit)
+    for index in range(count):
+        rows, table = pool[index]
+        spotted += online.spot(index, torch.as_tensor(np.array(rows)))
+        truth += [Truth(index, float(r[1]), float(r[3]), float(r[4])) for r in table[table[:, 0] == MICRO]]
+    return figures(spotted, truth, count * LENGTH / online.spec.fps / 60)
+
+
+def figures(spotted: list[Spotted], truth: list[Truth], minutes: float) -> dict[str, float]:
+    """Best F1 over thresholds (all sizes, and from 1.5 px on a 256-px face) and recall at one false alarm a minute.
+
+    What a sequence's end cuts off can't be asked for; it still excuses what is spotted there.
+    """
+    whole = [t for t in truth if t.onset >= 0 and t.offset <= LENGTH - TAIL]
+    cut = [t for t in truth if t not in whole]
+    hits = matches(spotted, whole)
+    found = [(s.score, whole[hit]) for s, hit in zip(spotted, hits, strict=True) if hit is not None]
+    alarms = [s for s, hit in zip(spotted, hits, strict=True) if hit is None and not any(_shared(s, t) for t in cut)]
+    hit_scores, alarm_scores = np.array([score for score, _ in found]), np.array([s.score for s in alarms])
+    large_scores = np.array([score for score, t in found if t.weight >= 1])
+    large = sum(t.weight >= 1 for t in whole)
+
+    def f1(threshold: float, scores: NDArray[np.float64], wanted: int) -> float:
+        tp, fp = (scores >= threshold).sum(), (alarm_scores >= threshold).sum()
+        return float(2 * tp / max(tp + fp + wanted, 1))
+
+    said = [s.score for s in spotted] or [0.5]
+    thresholds = np.unique(np.quantile(said, np.linspace(0, 1, 60)))
+    best = max(thresholds, key=lambda t: f1(t, hit_scores, len(whole)))
+    quiet = next((t for t in thresholds if (alarm_scores >= t).sum() <= minutes), np.inf)
+    return {
+        "f1": f1(best, hit_scores, len(whole)),
+        "f1_large": max(f1(t, large_scores, large) for t in thresholds),
+        "threshold": float(best),
+        "alarms_per_min": float((alarm_scores >= best).sum() / minutes),
+        "recall": float((hit_scores >= best).sum() / max(len(whole), 1)),
+        "recall_at_1_per_min": float((hit_scores >= quiet).sum() / max(len(whole), 1)),
+        "recall_large_at_1_per_min": float((large_scores >= quiet).sum() / max(large, 1)),
+    }
+
+
+def matches(spotted: list[Spotted], truth: list[Truth]) -> list[int | None]:
+    """Index of the truth that each event hits at IoU >= 0.5, one to one, best scores first."""
+    free: dict[int, list[int]] = {}
+    for i, t in enumerate(truth):
+        free.setdefault(t.index, []).append(i)
+    hits: list[int | None] = [None] * len(spotted)
+    for k in sorted(range(len(spotted)), key=lambda k: -spotted[k].score):
+        here = free.get(spotted[k].index, [])
+        near = [(_shared(spotted[k], truth[i]), i) for i in here]
+        overlap, i = max(near, default=(0.0, -1))
+        if overlap >= 0.5:
+            hits[k] = i
+            here.remove(i)
+    return hits
+
+
+def _shared(s: Spotted, t: Truth) -> float:
+    """IoU, 0 in different sequences."""
+    shared = min(s.offset, t.offset) - max(s.onset, t.onset) if s.index == t.index else 0.0
+    return max(shared, 0.0) / (max(s.offset, t.offset) - min(s.onset, t.onset))

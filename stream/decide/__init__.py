@@ -1,0 +1,1 @@
+"""Scores in, intervals and decisions out. Knows no clock, thread or socket."""

@@ -1,0 +1,57 @@
+"""What an interval tracker believes, and when it speaks; what moving its threshold means for the rest."""
+
+from dataclasses import dataclass, replace
+
+from stream.decide.odds import log_odds, probability
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerConfig:
+    """What an interval tracker believes, and when it speaks. Scores are probabilities, times are seconds.
+
+    `threshold`: an `end` needs this score. `start_threshold`: one proposal this high starts an interval; lower, since a
+    `start` is provisional and must be early. `hold_threshold`: a started one below it for `fade_s` is retracted.
+    `floor_score`: below it nothing is tracked. `min_s`, `max_s`: how long an ME can be. `latency_s`: from an offset to
+    the verdict. `vote_s`: older votes no longer count. `score_votes`: the score is the mean of that many best votes,
+    missing ones counted as 0. `nuisance_ratio`: a nuisance wins when its evidence reaches this multiple of the ME's.
+    `update_s`: smallest move of a boundary worth an `update`. `nms_iou`: from here on two overlapping intervals are
+    one; below, the later is clipped. `memory_s`: how long a closed interval absorbs late proposals: a clip's length.
+    """
+
+    threshold: float = 0.5
+    start_threshold: float = 0.4
+    hold_threshold: float = 0.25
+    floor_score: float = 0.1
+    min_s: float = 0.1
+    max_s: float = 0.8
+    latency_s: float = 0.3
+    vote_s: float = 0.8
+    score_votes: int = 2
+    nuisance_ratio: float = 2.0
+    fade_s: float = 0.3
+    update_s: float = 0.1
+    nms_iou: float = 0.2
+    memory_s: float = 2.3
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.floor_score <= self.threshold <= 1:
+            raise ValueError(f"threshold {self.threshold} must lie between floor_score {self.floor_score} and 1")
+        if not 0 <= self.hold_threshold <= self.start_threshold <= 1:
+            raise ValueError(
+                f"hold_threshold {self.hold_threshold} must not exceed start_threshold {self.start_threshold}"
+            )
+        if not 0 < self.min_s < self.max_s:
+            raise ValueError(f"min_s {self.min_s} must lie between 0 and max_s {self.max_s}")
+        if self.score_votes < 1:
+            raise ValueError(f"score_votes {self.score_votes} must be at least 1")
+        if not (0 <= self.latency_s <= self.vote_s <= self.memory_s and self.fade_s > 0 and self.update_s > 0):
+            raise ValueError("latency_s <= vote_s <= memory_s must hold, and fade_s and update_s be positive")
+
+    def at(self, threshold: float) -> "TrackerConfig":
+        """The same tracker at another threshold in (0, 1): start and hold move with it, keeping their ratio in odds."""
+        if not 0 < threshold < 1:
+            raise ValueError(f"threshold {threshold} must lie strictly between 0 and 1")
+        shift = log_odds(threshold) - log_odds(self.threshold)
+        start, hold = (probability(log_odds(p) + shift) for p in (self.start_threshold, self.hold_threshold))
+        floor = min(self.floor_score, threshold)
+        return replace(self, threshold=threshold, start_threshold=start, hold_threshold=hold, floor_score=floor)

@@ -1,0 +1,190 @@
+"""Frames in, one aligned crop per face out: detection, landmarks, identity, alignment."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from stream.faces.align import crop_matrix, extract, face_width_px, head_pose_deg, quality
+from stream.faces.landmarks import PRESENT, Image, Landmarker, Points, Roi, roi_of
+from stream.faces.tracks import MEMORY_S, Track, assign, same_face
+from stream.types import FaceCrop, FaceGap, Frame
+
+__all__ = ["Faces", "LandmarkSource", "Limits", "crop_matrix", "extract", "open_landmarker"]
+
+SEARCH_S = 0.2
+SEARCH_MORE_S = 0.5
+"""How often the detector looks for a face that was not there a moment ago: while nobody is there, while somebody is."""
+BACK = 0.9
+"""A limit once passed must be passed back by this much: a face at the limit does not flicker."""
+
+
+class LandmarkSource(Protocol):
+    """What finds faces and their landmarks: `stream.faces.landmarks.Landmarker`, or MediaPipe's own."""
+
+    def detect(self, image: Image, wanted: int = 1) -> list[Roi]:
+        """Where faces are, best first; a closer look is taken when fewer than `wanted` are found at once."""
+
+    def track(self, image: Image, roi: Roi) -> tuple[Points, float]:
+        """Landmarks of the face within `roi` (float32[478, 3], px) and the probability that there is one."""
+
+
+def open_landmarker(kind: str, face_model: Path, max_faces: int) -> LandmarkSource:
+    """What `--landmarks` names: `litert` (our own running of the networks) or `mediapipe` (the package, an extra).
+
+    Raises UserError: the model file is not one, or the extra is not there.
+    """
+    if kind == "mediapipe":
+        from stream.faces.landmarks_mediapipe import MediapipeLandmarker  # only for those who installed it
+
+        return MediapipeLandmarker(face_model, max_faces)
+    return Landmarker(face_model)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Beyond these a face is followed but not watched."""
+
+    max_yaw_deg: float = 35.0
+    max_pitch_deg: float = 30.0
+    min_face_px: float = 48.0
+
+
+class Faces:
+    """Follows up to `max_faces` faces and gives each frame's aligned crops. Not to be shared between threads.
+
+    A number belongs to a face while it moves, crosses another, or is lost for up to MEMORY_S; then it is spent.
+    The detector runs when fewer than `max_faces` are followed: on every frame while one is lost, else every
+    SEARCH_S while nobody is there, and every SEARCH_MORE_S while somebody is.
+    """
+
+    def __init__(self, landmarker: LandmarkSource, max_faces: int = 1, limits: Limits | None = None) -> None:
+        if max_faces < 1:
+            raise ValueError(f"max_faces must be at least 1, not {max_faces}")
+        self._landmarker = landmarker
+        self._max_faces = max_faces
+        self._limits = limits or Limits()
+        self._tracks: list[Track] = []
+        self._next_id = 1
+        self._searched_s: float | None = None
+
+    def update(self, frame: Frame) -> list[FaceCrop | FaceGap]:
+        """One crop per face that can be watched; one gap per face that from now on cannot. In order of face number."""
+        self._follow(frame)
+        self._part_collapsed(frame.time_s)
+        if self._search_due(frame.time_s):
+            self._search(frame)
+        return self._report(frame)
+
+    def gap(self, time_s: float, reason: str) -> list[FaceGap]:
+        """The source gave nothing from `time_s` on: every watched face has a gap, and is to be found again."""
+        gaps = [FaceGap(track.face_id, time_s, reason) for track in self._tracks if track.gap is None]
+        for track in self._tracks:
+            track.lose()
+            track.steady.reset()
+            track.gap = track.gap or reason
+        self._searched_s = None
+        return gaps
+
+    def limit(self, max_faces: int, time_s: float) -> list[FaceGap]:
+        """Follow no more than that many from now on; the latest numbers beyond it are spent."""
+        self._max_faces = max_faces
+        gone, self._tracks = self._tracks[max_faces:], self._tracks[:max_faces]
+        return [FaceGap(track.face_id, time_s, "overload", final=True) for track in gone]
+
+    def close(self, time_s: float) -> list[FaceGap]:
+        """The source ended: every number is spent."""
+        gaps = [FaceGap(track.face_id, time_s, "closed", final=True) for track in self._tracks]
+        self._tracks.clear()
+        return gaps
+
+    def _follow(self, frame: Frame) -> None:
+        for track in self._tracks:
+            if track.lost:
+                continue
+            points, presence = self._landmarker.track(frame.image, track.roi_at(frame.time_s))
+            roi = roi_of(points)
+            if presence >= PRESENT and track.reaches(roi, frame.time_s):
+                track.see(points, roi, frame.time_s)
+            else:
+                track.lose()
+
+    def _part_collapsed(self, time_s: float) -> None:
+        """Two tracks upon one face: it is the one's whose course it fits; the other is lost behind it."""
+        live = sorted((track for track in self._tracks if not track.lost), key=lambda track: track.surprised)
+        for i, track in enumerate(live):
+            if any(not other.lost and same_face(track.roi, other.roi) for other in live[:i]):
+                track.lose(unsee=True)
+
+    def _search_due(self, time_s: float) -> bool:
+        if sum(not track.lost for track in self._tracks) >= self._max_faces:
+            return False
+        if self._searched_s is None or any(track.lost for track in self._tracks):
+            return True
+        return not 0 <= time_s - self._searched_s < (SEARCH_MORE_S if self._tracks else SEARCH_S)
+
+    def _search(self, frame: Frame) -> None:
+        self._searched_s = frame.time_s
+        live = [track.roi for track in self._tracks if not track.lost]
+        found: list[tuple[Points, Roi]] = []
+        for detected in self._landmarker.detect(frame.image, wanted=self._max_faces):
+            taken = live + [roi for _, roi in found]
+            if len(taken) >= self._max_faces:
+                break
+            if any(same_face(detected, roi) for roi in taken):
+                continue
+            points, presence = self._landmarker.track(frame.image, detected)
+            if presence < PRESENT:
+                continue
+            points, presence = self._landmarker.track(frame.image, roi_of(points))
+            roi = roi_of(points)
+            if presence >= PRESENT and not any(same_face(roi, other) for other in taken):
+                found.append((points, roi))
+        self._recognise_places(found, frame.time_s)
+
+    def _recognise_places(self, found: list[tuple[Points, Roi]], time_s: float) -> None:
+        """Give what was found to the lost faces by least surprise; what no lost face can be is a new one."""
+        lost = [track for track in self._tracks if track.lost and 0 <= time_s - track.seen_s <= MEMORY_S]
+        cost = np.full((len(lost), len(found)), np.inf)
+        for i, track in enumerate(lost):
+            for j, (_, roi) in enumerate(found):
+                if track.reaches(roi, time_s):
+                    cost[i, j] = track.surprise(roi, time_s)
+        pairs = assign(cost)
+        for i, j in pairs:
+            lost[i].see(*found[j], time_s)
+        for j in sorted(set(range(len(found))) - {j for _, j in pairs}):
+            points, roi = found[j]
+            self._tracks.append(Track(self._next_id, roi, time_s, points))
+            self._next_id += 1
+
+    def _report(self, frame: Frame) -> list[FaceCrop | FaceGap]:
+        out: list[FaceCrop | FaceGap] = []
+        for track in list(self._tracks):
+            if track.lost and not 0 <= frame.time_s - track.seen_s <= MEMORY_S:
+                out.append(FaceGap(track.face_id, frame.time_s, track.gap or "lost", final=True))
+                self._tracks.remove(track)
+                continue
+            reason = self._reason(track)
+            if reason is None and track.points is not None:
+                _, crop = track.steady.crop(frame.image, crop_matrix(track.points), frame.time_s)
+                out.append(FaceCrop(track.face_id, frame.time_s, crop, quality(track.points, crop)))
+            else:
+                track.steady.reset()
+                if track.gap is None:
+                    out.append(FaceGap(track.face_id, frame.time_s, reason or "lost"))
+            track.gap = reason
+        return out
+
+    def _reason(self, track: Track) -> str | None:
+        """Why the face cannot be watched now, if so."""
+        if track.points is None:
+            return "lost"
+        limits, slack = self._limits, 1.0 if track.gap is None else BACK
+        yaw_deg, pitch_deg = head_pose_deg(track.points)
+        if abs(yaw_deg) > limits.max_yaw_deg * slack or abs(pitch_deg) > limits.max_pitch_deg * slack:
+            return "turned_away"
+        if face_width_px(track.points) < limits.min_face_px / slack:
+            return "too_small"
+        return None

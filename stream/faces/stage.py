@@ -1,0 +1,220 @@
+"""First step of the pipeline: frame in, hops out. A plain object without thread, queue or clock.
+
+Live, the face thread calls it; offline, a loop. There is no other implementation.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.spec import ModelSpec
+from stream.faces.condition import MIN_FPS, Condition, RateMeter
+from stream.faces.ring import FaceRing
+from stream.types import FaceCrop, FaceGap, Frame, Quality, SourceGap
+
+log = logging.getLogger("stream")
+
+
+class FaceFinder(Protocol):
+    """`stream.faces.finder.Faces`, as far as the pipeline needs it."""
+
+    def update(self, frame: Frame) -> list[FaceCrop | FaceGap]:
+        """Faces of one frame."""
+
+    def gap(self, time_s: float, reason: str) -> list[FaceGap]:
+        """The source has a gap."""
+
+    def close(self, time_s: float) -> list[FaceGap]:
+        """The source has ended."""
+
+    def limit(self, max_faces: int, time_s: float) -> list[FaceGap]:
+        """Follow no more than that many from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaceHop:
+    """What is new of one face: `crops` uint8[n, S, S], the last at grid index `newest`; then the gap, if any.
+
+    `first`: grid index of the face's first crop since its last gap.
+    """
+
+    face_id: int
+    first: int
+    newest: int
+    crops: NDArray[np.uint8]
+    quality: Quality
+    gap: FaceGap | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """What is scored as one batch. `captured_s`: monotonic time at which its newest frame was captured."""
+
+    faces: tuple[FaceHop, ...]
+    captured_s: float
+    fps: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FaceState:
+    """What is done with a face, as the status says it."""
+
+    face_id: int
+    state: str
+    reason: str | None
+
+
+@dataclass(slots=True)
+class _Followed:
+    """A face that has a number now."""
+
+    ring: FaceRing
+    condition: Condition = field(default_factory=Condition)
+    quality: Quality | None = None
+    scored: int = -1
+    """Grid index of the newest crop that has gone into a hop."""
+    lost: str | None = None
+    """Why there are no crops of it just now."""
+
+
+class FaceStage:
+    """Frame in, hops out: faces found, crops aligned, put on the time grid, and every hop handed on as one batch.
+
+    `hop_frames` and `max_faces` may be set from another thread at any time (overload). `on_crop` sees every crop
+    (preview).
+    """
+
+    def __init__(self, faces: FaceFinder, spec: ModelSpec, max_faces: int) -> None:
+        self.hop_frames = spec.hop_frames
+        self.max_faces = max_faces
+        self.on_crop: Callable[[FaceCrop], None] = lambda crop: None
+        self.rate = RateMeter()
+        self.frames = 0
+        self.faces_seen = 0
+        self._faces = faces
+        self._limit = max_faces
+        self._spec = spec
+        self._followed: dict[int, _Followed] = {}
+        self._last_hop = -1
+        self._first_s = self._time_s = math.nan
+
+    @property
+    def media_s(self) -> float:
+        """From the first to the newest frame, on the source's clock."""
+        return 0.0 if math.isnan(self._first_s) else self._time_s - self._first_s
+
+    def step(self, item: Frame | SourceGap, captured_s: float) -> list[Hop]:
+        """Take the next frame or gap of the source; return what is to be scored now, in order."""
+        if isinstance(item, SourceGap):
+            self.rate.clear()
+            log.info("the source has a gap at %.2f s: %s", item.time_s, item.reason)
+            return self._cut_all(self._faces.gap(item.time_s, item.reason), captured_s)
+        self._time_s = item.time_s
+        if self.frames == 0:
+            self._first_s = item.time_s
+        self.frames += 1
+        self.rate.add(item.time_s)
+        hops: list[Hop] = []
+        if (limit := self.max_faces) != self._limit:
+            self._limit = limit
+            hops += self._cut_all(self._faces.limit(limit, item.time_s), captured_s)
+        for found in self._faces.update(item):
+            if isinstance(found, FaceGap):
+                hops += self._cut_all([found], captured_s)
+            elif (gap := self._take(found)) is not None:
+                hops += self._cut_all([gap], captured_s)
+                if gap.reason == "frames_missing":
+                    self._take(found)
+        return hops + self._due(captured_s)
+
+    def end(self, captured_s: float) -> list[Hop]:
+        """The source is over: what is open is closed."""
+        return self._cut_all(self._faces.close(self._time_s), captured_s)
+
+    def states(self, calibrating: Collection[int] = ()) -> list[FaceState]:
+        """Every face that has a number now; `calibrating`: those whose baseline is still being measured."""
+        out = []
+        for face_id, followed in self._followed.items():
+            reason = followed.lost or followed.condition.reason
+            watched = "calibrating" if face_id in calibrating else "watching"
+            out.append(FaceState(face_id, "cannot_spot" if reason else watched, reason))
+        return out
+
+    def _take(self, crop: FaceCrop) -> FaceGap | None:
+        """Put a crop on its face's grid; or return the gap that comes before it, or instead of it."""
+        followed = self._follow(crop.face_id)
+        self.on_crop(crop)
+        before = followed.condition.reason
+        reason = followed.condition.update(crop.time_s, crop.quality, self.rate.fps)
+        if reason != before:
+            self._tell(crop, reason)
+        followed.lost, followed.quality = None, crop.quality
+        if reason:
+            if followed.ring.newest is None:
+                return None
+            followed.scored = followed.ring.newest  # what waits was no better
+            return FaceGap(crop.face_id, crop.time_s, reason)
+        if followed.ring.is_gap(crop.time_s):
+            return FaceGap(crop.face_id, crop.time_s, "frames_missing")
+        followed.ring.push(crop)
+        return None
+
+    def _follow(self, face_id: int) -> _Followed:
+        if face_id not in self._followed:
+            self.faces_seen += 1
+            self._followed[face_id] = _Followed(FaceRing(self._spec.fps, crop_px=self._spec.crop_px))
+        return self._followed[face_id]
+
+    def _tell(self, crop: FaceCrop, reason: str | None) -> None:
+        if reason is None:
+            log.info("face %d: watching again at %.2f s", crop.face_id, crop.time_s)
+        elif reason == "low_fps":
+            fps = self.rate.fps or 0.0
+            log.warning("face %d: cannot spot: low_fps (%.1f fps, %g are needed)", crop.face_id, fps, MIN_FPS)
+        else:
+            log.warning("face %d: cannot spot: %s", crop.face_id, reason)
+
+    def _cut_all(self, gaps: list[FaceGap], captured_s: float) -> list[Hop]:
+        """The hops that end these faces' stretches: their crops not yet scored, then the gap."""
+        hops = []
+        for gap in gaps:
+            followed = self._follow(gap.face_id)
+            if followed.quality is not None:
+                hops.append(
+                    Hop((self._pending(gap.face_id, followed, followed.quality, gap),), captured_s, self.rate.fps)
+                )
+            followed.ring.gap()
+            followed.scored = -1
+            if gap.reason not in ("frames_missing", followed.condition.reason):
+                followed.lost = gap.reason
+            if gap.final:
+                del self._followed[gap.face_id]
+        return hops
+
+    def _due(self, captured_s: float) -> list[Hop]:
+        """One batch of all faces whenever the grid, which is the same for all, has come `hop_frames` further.
+
+        Until the frame rate is known the crops wait in their rings: it may turn out too low to spot anything.
+        """
+        if self.rate.fps is None:
+            return []
+        newest = max((f.ring.newest for f in self._followed.values() if f.ring.newest is not None), default=-1)
+        if newest // self.hop_frames == self._last_hop // self.hop_frames:
+            return []
+        self._last_hop = newest
+        batch = [self._pending(face_id, f, f.quality) for face_id, f in self._followed.items() if f.quality is not None]
+        faces = tuple(face for face in batch if len(face.crops))
+        return [Hop(faces, captured_s, self.rate.fps)] if faces else []
+
+    def _pending(self, face_id: int, followed: _Followed, quality: Quality, gap: FaceGap | None = None) -> FaceHop:
+        ring = followed.ring
+        newest = -1 if ring.newest is None else ring.newest
+        count = min(len(ring), newest - followed.scored)
+        followed.scored = newest
+        # copied, since the ring goes on while the hop waits to be scored
+        return FaceHop(face_id, ring.first, newest, ring.newest_frames(count).copy(), quality, gap)

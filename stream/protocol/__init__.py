@@ -1,0 +1,1 @@
+"""The messages of the event service: the one place where their fields are written down."""

@@ -1,0 +1,1 @@
+"""The event service: sockets, journal, access, metrics and the dashboard."""

@@ -1,0 +1,115 @@
+"""One client of the event service: its socket, and the task that sends it events first, then telemetry."""
+
+import asyncio
+import logging
+import socket
+from dataclasses import dataclass, field
+from typing import Any
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from stream.server.access import RefusedError
+from stream.server.event_log import EventLog, message_of
+from stream.server.journal import Cursor, Entry
+from stream.server.session import Outbox
+
+_log = logging.getLogger("stream.server")
+
+_PAGE = 256
+_SOCKET_BYTES = 131_072  # what the kernel may hold for one client: else megabytes hide that it does not read
+
+
+class Connection(ServerConnection):
+    """One socket, and what its handshake settled. Sockets beyond the limit are dropped before they cost anything."""
+
+    connections: "set[Connection]"
+    connections_max: int
+    authenticated = False
+    after: Cursor | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Join those connected, or be dropped where there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) >= self.connections_max:
+            self.transport.abort()
+        self.connections.add(self)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BYTES)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Leave them."""
+        self.connections.discard(self)
+        super().connection_lost(exc)
+
+
+@dataclass(eq=False, slots=True)
+class Client:
+    """A connection that was let in, and what sends it what `log` and its outbox hold, at its own pace."""
+
+    ws: Connection
+    outbox: Outbox
+    log: EventLog
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    idle: bool = False
+    closing: asyncio.Task[None] | None = None
+
+    def abreast(self, newest: Cursor) -> bool:
+        """Whether it has everything there is, and the kernel has taken all of it."""
+        up_to_date = self.idle and self.outbox.cursor == newest and "events" in self.outbox.topics
+        return up_to_date and self.ws.transport.get_write_buffer_size() == 0
+
+    async def send(self) -> None:
+        """Send until the connection or the task ends."""
+        try:
+            await self._feed()
+        except ConnectionClosed:
+            pass
+        except Exception:
+            _log.exception("a client could not be sent to")
+            self.ws.transport.abort()  # else it would wait for ever; so it can come back and resume
+
+    async def _feed(self) -> None:
+        """Events as long as there are any, then telemetry, then wait for more."""
+        outbox = self.outbox
+        while True:
+            if outbox.behind(self.log.tail):
+                await self._send_events()
+            elif outbox.telemetry:
+                await self._send(outbox.telemetry.popleft()[1])
+            else:
+                outbox.caught_up = True
+                self.wake.clear()
+                self.idle = True
+                await self.wake.wait()
+                self.idle = False
+
+    async def _send_events(self) -> None:
+        outbox = self.outbox
+        items, end = await self.log.read_after(outbox.cursor, _PAGE)
+        for item in items:
+            if not outbox.behind(self.log.tail):  # it unsubscribed meanwhile
+                return
+            await self._send(message_of(item))
+            if isinstance(item, Entry):
+                outbox.cursor = Cursor(item.epoch, item.seq)
+        outbox.cursor = max(outbox.cursor, end)
+
+    async def _send(self, text: str) -> None:
+        self.outbox.sending_since_s = asyncio.get_running_loop().time()
+        await self.ws.send(text)
+        self.outbox.sending_since_s = None
+
+
+async def receive(ws: Connection, fragments_max: int) -> str | bytes:
+    """One message. One in endless (empty) fragments is refused here, since the size limit does not see those."""
+    pieces: list[Any] = []
+    async for piece in ws.recv_streaming():
+        pieces.append(piece)
+        if len(pieces) > fragments_max:
+            raise RefusedError("bad_message", "too many fragments")
+    return (b"" if pieces and isinstance(pieces[0], bytes) else "").join(pieces)
+
+
+def address(ws: Connection) -> str:
+    """Where the peer is, `?` if it is gone already."""
+    return str((ws.remote_address or ("?",))[0])

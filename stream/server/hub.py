@@ -1,0 +1,275 @@
+"""The event server's inside, on its own loop: who is connected, what each is told, when one is sent away.
+
+The rules are in `stream.server.session`, `stream.server.access` and `stream.server.http_routes`; here they are only
+fed and obeyed.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from websockets.asyncio.server import ServerConnection, broadcast, serve
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from stream.protocol.messages import VERSION, MessageError, Subscribe, encode
+from stream.server.access import Gate, RefusedError
+from stream.server.client import Client, Connection, address, receive
+from stream.server.event_log import EventLog
+from stream.server.http_routes import SECURITY_HEADERS, Answer, HttpRequest, Routes
+from stream.server.journal import Entry
+from stream.server.listen import ServerConfig
+from stream.server.metrics import Metrics
+from stream.server.session import Inbound, Outbox
+
+_log = logging.getLogger("stream.server")
+_library_log = logging.getLogger("stream.server.websockets")
+_library_log.setLevel(logging.CRITICAL)  # else every port scan prints a traceback
+
+_SWEEP_S = 0.25
+_CLOSE_S = 1.0
+_POLICY_VIOLATION = 1008
+_GOING_AWAY = 1001
+
+
+class Hub:
+    """The server's inside: everything but `set_status`, `post`, `call` and `wanted` belongs to the loop's thread."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        log: EventLog,
+        gate: Gate,
+        routes: Routes,
+        metrics: Metrics,
+        hello: Callable[[], dict[str, Any]],
+        degraded: Callable[[], list[str]],
+    ) -> None:
+        self.config = config
+        self.log = log
+        self.port = config.port
+        self.wanted: frozenset[str] = frozenset()
+        self.connections: set[Connection] = set()
+        self._clients: set[Client] = set()
+        self._gate = gate
+        self._routes = routes
+        self._metrics = metrics
+        self._hello = hello
+        self._degraded = degraded
+        self._status: dict[str, Any] | None = None
+        self._mail: deque[tuple[str, str]] = deque(maxlen=1024)
+        self._mail_announced = False
+
+    # --- crossings from other threads --------------------------------------------------------------------------------
+
+    def call(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Run a function in the loop soon."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    def set_status(self, status: dict[str, Any]) -> None:
+        """The newest status, which late subscribers get at once."""
+        self._status = status
+        if "status" in self.wanted:
+            self.post("status", self._status_text())
+
+    def post(self, topic: str, text: str) -> None:
+        """Telemetry for those who want it; the oldest is dropped if the loop cannot keep up."""
+        self._mail.append((topic, text))
+        if not self._mail_announced:
+            self._mail_announced = True
+            self.call(self._deliver_mail)
+
+    def announce(self, entries: list[Entry]) -> None:
+        """These events are on disk: everybody may have them."""
+        tail = self.log.tail
+        abreast = {client for client in self._clients if client.abreast(tail.newest)}
+        connections = [client.ws for client in abreast]
+        for entry in entries:
+            tail.append(entry)
+            broadcast(connections, entry.body)  # at once, which is cheap; all others at their own pace
+        for client in self._clients:
+            if client in abreast:
+                client.outbox.cursor = tail.newest
+            else:
+                client.wake.set()
+
+    def _deliver_mail(self) -> None:
+        self._mail_announced = False
+        while self._mail:
+            topic, text = self._mail.popleft()
+            for client in self._clients:
+                if (dropped := client.outbox.offer(topic, text)) is not None:
+                    self._metrics.dropped.labels(dropped).inc()
+                if topic in client.outbox.topics:
+                    client.wake.set()
+
+    # --- the life of the server --------------------------------------------------------------------------------------
+
+    async def run(self, tls: Any, on_started: Callable[[], None]) -> None:
+        """Serve until `stopping` is set. Raises OSError if binding fails, and whatever kills the sweeper."""
+        self._loop = asyncio.get_running_loop()
+        self.stopping = asyncio.Event()
+        config = self.config
+        shared = {"connections": self.connections, "connections_max": config.connections_max}
+        server = await serve(
+            self._handle,
+            # a free port for each of localhost's two addresses would be two ports
+            "127.0.0.1" if (config.host, config.port) == ("localhost", 0) else config.host or None,
+            config.port,
+            ssl=tls,
+            create_connection=type("HubConnection", (Connection,), shared),
+            process_request=self._process_request,
+            compression=None,
+            server_header=None,
+            open_timeout=config.handshake_timeout_s,
+            ping_interval=config.heartbeat_s,
+            ping_timeout=4 * config.heartbeat_s,
+            close_timeout=5 * _CLOSE_S,
+            max_size=config.limits.message_bytes_max,
+            max_queue=8,
+            logger=_library_log,
+            backlog=512,
+        )
+        self.port = server.sockets[0].getsockname()[1]
+        on_started()
+        sweeper = asyncio.create_task(self._sweep())
+        stopped = asyncio.create_task(self.stopping.wait())
+        await asyncio.wait({sweeper, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        server.close(close_connections=False)
+        await self._say_goodbye()
+        if sweeper.done():
+            sweeper.result()
+
+    async def _say_goodbye(self) -> None:
+        """Let those who keep up have the last events, close all politely, then drop who does not answer."""
+        deadline_s = self._loop.time() + 0.2
+        while any(c.outbox.behind(self.log.tail) for c in self._clients) and self._loop.time() < deadline_s:
+            await asyncio.sleep(0.005)
+        closing = [asyncio.create_task(client.ws.close(_GOING_AWAY)) for client in self._clients]
+        if closing:
+            await asyncio.wait(closing, timeout=0.2)
+        for connection in list(self.connections):
+            connection.transport.abort()
+        self.log.close()
+
+    async def _sweep(self) -> None:
+        """Close who is too slow; repeat the status at least every heartbeat."""
+        told_at_s, told = 0.0, self._status
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            now_s = self._loop.time()
+            for client in list(self._clients):
+                if client.closing is None and client.outbox.too_slow(self.log.tail, now_s):
+                    why = RefusedError("too_slow", "events were not taken fast enough; resume with after=EPOCH:SEQ")
+                    client.closing = asyncio.create_task(self._close(client.ws, why))
+            self._metrics.connections.set(len(self.connections))
+            self._metrics.degraded.set(len(self._degraded()))
+            if self._status is not told:
+                told_at_s, told = now_s, self._status
+            elif told is not None and now_s - told_at_s >= self.config.heartbeat_s:
+                told_at_s = now_s
+                self.post("status", self._status_text())
+
+    def _status_text(self) -> str:
+        status = self._status or {}
+        return encode({**status, "degraded": [*status.get("degraded", ()), *self._degraded()]})
+
+    def _hello_text(self) -> str:
+        tail = self.log.tail
+        run = {"epoch": tail.epoch, "seq_oldest": self.log.oldest_seq, "seq_newest": tail.newest_seq}
+        heartbeat_s = self.config.heartbeat_s
+        return encode({"type": "hello", "v": VERSION, **run, **self._hello(), "heartbeat_s": heartbeat_s})
+
+    # --- one connection ----------------------------------------------------------------------------------------------
+
+    async def _process_request(self, ws: ServerConnection, request: Request) -> Response | None:
+        """HTTP: answer, or return None to let the WebSocket handshake go on."""
+        assert isinstance(ws, Connection)
+        method = getattr(request, "method", "GET")  # websockets 15 lets no other through
+        headers = {name.lower(): ", ".join(request.headers.get_all(name)) for name in request.headers}
+        try:
+            given = HttpRequest(method, request.path, headers, address(ws))
+            answer = await self._routes.answer(given, self._loop.time())
+        except Exception:
+            _log.exception("a request could not be answered")
+            raise
+        if isinstance(answer, Answer):
+            return _response(answer, head=method == "HEAD")
+        ws.after, ws.authenticated = answer.after, answer.authenticated
+        return None
+
+    async def _handle(self, ws: ServerConnection) -> None:
+        """One WebSocket from its handshake to its end."""
+        assert isinstance(ws, Connection)
+        inbound = Inbound(self.config.limits, self._gate, address(ws), ws.authenticated, self._loop.time())
+        with contextlib.suppress(ConnectionClosed):
+            try:
+                if not inbound.authenticated:
+                    await self._authenticate(ws, inbound)
+                await self._serve(ws, inbound)
+            except RefusedError as refusal:
+                await self._close(ws, refusal)
+
+    async def _authenticate(self, ws: Connection, inbound: Inbound) -> None:
+        try:
+            async with asyncio.timeout(self.config.handshake_timeout_s):
+                inbound.take(await receive(ws, self.config.limits.fragments_max), self._loop.time())
+        except TimeoutError:
+            raise RefusedError("auth_required", "no auth message came in time") from None
+
+    async def _serve(self, ws: Connection, inbound: Inbound) -> None:
+        newest = self.log.tail.newest
+        client = Client(ws, Outbox(newest if ws.after is None else min(ws.after, newest), self.config.limits), self.log)
+        await ws.send(self._hello_text())
+        self._clients.add(client)
+        self._count_clients()
+        sender = asyncio.create_task(client.send())
+        try:
+            while True:
+                request = inbound.take(await receive(ws, self.config.limits.fragments_max), self._loop.time())
+                if isinstance(request, Subscribe):
+                    self._subscribe(client, request.topics)
+                elif isinstance(request, MessageError):
+                    await ws.send(encode({"type": "error", "code": "bad_message", "message": str(request)}))
+        finally:
+            sender.cancel()
+            self._clients.discard(client)
+            self._count_clients()
+            if client.closing is not None:
+                await client.closing
+
+    def _count_clients(self) -> None:
+        self.wanted = frozenset().union(*(client.outbox.topics for client in self._clients))
+        self._metrics.subscribers.set(len(self._clients))
+
+    def _subscribe(self, client: Client, topics: frozenset[str]) -> None:
+        fresh_status = "status" in topics and "status" not in client.outbox.topics
+        client.outbox.subscribe(topics, self.log.tail.newest)
+        self._count_clients()
+        if fresh_status and self._status is not None:
+            client.outbox.offer("status", self._status_text())
+        client.wake.set()
+
+    async def _close(self, ws: Connection, why: RefusedError) -> None:
+        """Say why, close, and do not wait long for a peer that does not answer."""
+        self._metrics.closed.labels(why.code).inc()
+        # broadcast() writes at once, where send() would wait for the slow client to read
+        broadcast([ws], encode({"type": "error", "code": why.code, "message": str(why)}))
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await ws.close(_POLICY_VIOLATION, why.code)
+        except TimeoutError:
+            ws.transport.abort()
+
+
+def _response(answer: Answer, head: bool) -> Response:
+    headers = Headers({**SECURITY_HEADERS, **answer.headers})
+    headers["Content-Type"] = answer.content_type
+    headers["Content-Length"] = str(len(answer.body))
+    headers["Connection"] = "close"
+    return Response(answer.status.value, answer.status.phrase, headers, b"" if head else answer.body)

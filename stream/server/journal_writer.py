@@ -1,0 +1,100 @@
+"""The thread that journals: whoever publishes only puts into its bounded queue and never waits for the disk."""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+from stream.server.journal import Entry, Journal
+from stream.types import Event
+
+_log = logging.getLogger("stream.server")
+
+_BATCH = 256
+_RETRY_S = 2.0
+_PRUNE_S = 3600.0
+
+
+class JournalWriter:
+    """Stores events in the order they were published, then hands each batch to `on_stored` (called in this thread).
+
+    What has piled up while one commit was under way becomes the next one. If the disk hangs for so long that the queue
+    is full, new events are lost, counted in `lost`, and `degraded` says so. A fault of the program itself, not of
+    the disk, ends the thread and is kept in `failure`.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        on_stored: Callable[[list[Event], list[Entry], float], None],
+        queue_max: int = 10_000,
+    ) -> None:
+        self.journal = journal
+        self.lost = 0
+        self.failure: BaseException | None = None
+        self._on_stored = on_stored
+        self._queue: queue.Queue[Event | None] = queue.Queue(queue_max)
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+
+    @property
+    def degraded(self) -> list[str]:
+        """What does not work, in words."""
+        stalled = f"journal: the disk stalled, {self.lost} events were lost" if self.lost else None
+        return [reason for reason in (self.journal.degraded, stalled) if reason]
+
+    def start(self) -> None:
+        """Begin to store."""
+        self._thread.start()
+
+    def put(self, event: Event) -> None:
+        """Take over an event; returns at once."""
+        try:
+            self._queue.put_nowait(event)
+        except queue.Full:
+            self.lost += 1
+
+    def stop(self, timeout_s: float) -> None:
+        """Store what is queued and close the journal, or give up on a hanging disk after `timeout_s`."""
+        try:
+            self._queue.put(None, timeout=timeout_s)
+        except queue.Full:
+            return
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        try:
+            self._store_batches()
+        except BaseException as error:
+            _log.exception("the journal's thread died")
+            self.failure = error
+        finally:
+            self.journal.close()
+
+    def _store_batches(self) -> None:
+        prune_at_s = time.monotonic() + _PRUNE_S
+        running = True
+        while running:
+            batch = self._next_batch()
+            running = None not in batch
+            events = [event for event in batch if event is not None]
+            if events:
+                began_s = time.perf_counter()
+                entries = self.journal.append(events)
+                self._on_stored(events, entries, time.perf_counter() - began_s)
+            elif self.journal.degraded:
+                self.journal.retry()
+            if time.monotonic() > prune_at_s:
+                self.journal.prune(time.time())
+                prune_at_s = time.monotonic() + _PRUNE_S
+
+    def _next_batch(self) -> list[Event | None]:
+        """What is queued, after waiting for the first of it; empty after _RETRY_S without any."""
+        batch: list[Event | None] = []
+        try:
+            batch.append(self._queue.get(timeout=_RETRY_S))
+            while len(batch) < _BATCH:
+                batch.append(self._queue.get_nowait())
+        except queue.Empty:
+            pass
+        return batch

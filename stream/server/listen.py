@@ -1,0 +1,79 @@
+"""Where and how to listen, and what can be wrong with it, in one line each."""
+
+import errno
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stream.errors import UserError
+from stream.server.access import is_loopback
+from stream.server.journal import Retention
+from stream.server.session import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Where to listen, who may, and how much clients may cost.
+
+    `port` 0 takes a free one. `journal_path` None is the user's state directory. `allowed_origins`: pages other than
+    the dashboard that may connect. `connections_max`: sockets, whatever their state. `tail_events`: newest events kept
+    in memory.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8765
+    token: str | None = field(default=None, repr=False)
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    journal_path: Path | None = None
+    retention: Retention = field(default_factory=Retention)
+    allowed_origins: tuple[str, ...] = ()
+    heartbeat_s: float = 5.0
+    handshake_timeout_s: float = 5.0
+    connections_max: int = 800
+    tail_events: int = 4096
+    limits: Limits = field(default_factory=Limits)
+
+
+def check_bind(host: str, port: int, token: str | None) -> bool:
+    """Whether `host` is on loopback. Raises UserError for what cannot, or without a token must not, be bound."""
+    if not 0 <= port <= 65535:
+        raise UserError(f"--port {port}: a port is a number from 0 to 65535", 2)
+    try:
+        loopback = is_loopback(host)
+    except (OSError, UnicodeError):
+        raise UserError(f"--host {host}: no such host; use an address of this machine", 2) from None
+    if token is not None and not token.strip():
+        raise UserError("--token is empty: give a long random one, or leave it out on 127.0.0.1", 2)
+    if not loopback and token is None:
+        raise UserError(f"--host {host} can be reached from other machines: give --token too, or use 127.0.0.1", 2)
+    return loopback
+
+
+def tls_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    """TLS 1.2 or newer with this certificate (PEM; `key` may be in the same file). Raises UserError."""
+    if cert is None and key is None:
+        return None
+    if cert is None:
+        raise UserError(f"--tls-key {key} needs --tls-cert", 2)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(cert, key, password=lambda: "")
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
+        files = f"--tls-cert {cert}" + (f" --tls-key {key}" if key else "")
+        raise UserError(f"{files}: cannot be used ({reason}); both must be PEM and belong together", 2) from None
+    return context
+
+
+def bind_error(host: str, port: int, error: OSError) -> UserError:
+    """Why listening failed, and what to do."""
+    match error.errno:
+        case errno.EADDRINUSE:
+            return UserError(f"port {port} is taken on {host}: stop the other program or give another --port")
+        case errno.EACCES:
+            return UserError(f"--port {port}: not permitted; use a port above 1023")
+        case errno.EADDRNOTAVAIL:
+            return UserError(f"--host {host} is not an address of this machine; use 127.0.0.1 or one that is")
+    return UserError(f"cannot listen on {host} port {port}: {error.strerror or error}")

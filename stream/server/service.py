@@ -1,0 +1,165 @@
+"""WebSocket and HTTP on one port, in a thread of its own: events to every subscriber, telemetry to those who asked.
+
+Publishing never waits: an event goes to the journal's thread, from there (stored) into the tail in the loop's thread,
+and from the tail to each client at that client's pace (`stream.server.hub`, `stream.server.client`). See
+docs/protocol.md.
+"""
+
+import asyncio
+import logging
+import threading
+from base64 import b64encode
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stream.protocol.messages import encode
+from stream.server import listen
+from stream.server.access import FailureLimiter, Gate
+from stream.server.event_log import EventLog, Tail
+from stream.server.http_routes import Routes, StaticFiles
+from stream.server.hub import Hub
+from stream.server.journal import Entry, Journal, default_path
+from stream.server.journal_writer import JournalWriter
+from stream.server.listen import ServerConfig
+from stream.server.metrics import Metrics
+from stream.types import Event
+
+_log = logging.getLogger("stream.server")
+
+
+class EventServer:
+    """The event service of one running spotter. All public methods may be called from any thread.
+
+    `hello`: what the first message says of the spotter: `source`, `model` (name, sha256, fps, clip_frames), `runtime`,
+    `latency_s`.
+    """
+
+    def __init__(self, config: ServerConfig, hello: Mapping[str, Any]) -> None:
+        self.config = config
+        self.metrics = Metrics()
+        self._failure: BaseException | None = None
+        self._hello = dict(hello)
+        self._ready = {"frames": False, "model": False}
+        self._started = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Open the journal, bind, serve. Raises UserError: port taken, no token off loopback, bad certificate, ..."""
+        config = self.config
+        loopback = listen.check_bind(config.host, config.port, config.token)
+        tls = listen.tls_context(config.tls_cert, config.tls_key)
+        if not loopback and tls is None:
+            _log.warning("%s without --tls-cert: the token and all events travel in the clear", config.host)
+        journal = Journal(config.journal_path or default_path(), config.retention)
+        self._writer = JournalWriter(journal, self._on_stored)
+        log = EventLog(journal, Tail(journal.epoch, config.tail_events))
+        gate = Gate(config.token, FailureLimiter())
+        routes = Routes(
+            bind_host=config.host,
+            loopback=loopback,
+            allowed_origins=config.allowed_origins,
+            gate=gate,
+            log=log,
+            metrics=self.metrics,
+            degraded=lambda: self.degraded,
+            ready=lambda: self._ready,
+            files=StaticFiles(Path(__file__).parent / "dashboard"),
+        )
+        self._hub = Hub(config, log, gate, routes, self.metrics, lambda: self._hello, lambda: self.degraded)
+        self._thread = threading.Thread(target=self._run, args=(tls,), name="server", daemon=True)
+        self._thread.start()
+        self._started.wait()
+        if self._failure is not None:
+            self._thread.join()
+            journal.close()
+            if isinstance(self._failure, OSError):
+                raise listen.bind_error(config.host, config.port, self._failure) from None
+            raise self._failure
+        self._writer.start()
+        if journal.degraded:
+            _log.warning("%s: %s", journal.path, journal.degraded)
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What killed one of the service's threads: the program should end with it. None while they live."""
+        return self._failure or self._writer.failure
+
+    @property
+    def port(self) -> int:
+        """The port that is served, once started."""
+        return self._hub.port
+
+    @property
+    def url(self) -> str:
+        """Where browsers find the dashboard."""
+        host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
+        return f"{'https' if self.config.tls_cert else 'http'}://{host}:{self.port}/"
+
+    @property
+    def epoch(self) -> str:
+        """ULID of this run."""
+        return self._hub.log.tail.epoch
+
+    @property
+    def degraded(self) -> list[str]:
+        """What of this service does not work as it should, in words; empty when all is well."""
+        return self._writer.degraded
+
+    def wants(self, topic: str) -> bool:
+        """Whether any client is subscribed to `topic` now, so that nobody encodes previews for no one."""
+        return topic in self._hub.wanted
+
+    def publish(self, event: Event) -> None:
+        """Journal an event, then send it to all. Returns at once."""
+        self._writer.put(event)
+
+    def publish_status(self, status: Mapping[str, Any]) -> None:
+        """Replace the status (see messages.Status); `type` and what is degraded here are added."""
+        self.metrics.take_status(status)
+        self._hub.set_status({**status, "type": "status"})
+
+    def publish_scores(self, scores: Mapping[str, Any]) -> None:
+        """Send one face's newest score: `face`, `time_s`, `score`, `threshold`."""
+        if self.wants("scores"):
+            self._hub.post("scores", encode({**scores, "type": "scores"}))
+
+    def publish_preview(self, face: int, jpeg: bytes, time_s: float) -> None:
+        """Send one face's newest crop."""
+        if self.wants("preview"):
+            image = b64encode(jpeg).decode()
+            message = {"type": "preview", "face": int(face), "time_s": round(float(time_s), 4), "jpeg": image}
+            self._hub.post("preview", encode(message))
+
+    def update_hello(self, **fields: Any) -> None:
+        """Change what new clients are told, e.g. `runtime` after a fallback."""
+        self._hello = {**self._hello, **fields}
+
+    def ready(self, frames: bool | None = None, model: bool | None = None) -> None:
+        """Say what /readyz answers from: frames are flowing, the model is warm. None leaves a flag as it is."""
+        given = {"frames": frames, "model": model}
+        self._ready = {name: old if given[name] is None else bool(given[name]) for name, old in self._ready.items()}
+
+    def stop(self) -> None:
+        """Store and send what was published, say goodbye, be gone within a second."""
+        if self._thread is None or not self._thread.is_alive():
+            return
+        self._writer.stop(timeout_s=0.3)
+        self._hub.call(self._hub.stopping.set)
+        self._thread.join(0.7)
+
+    def _on_stored(self, events: list[Event], entries: list[Entry], took_s: float) -> None:
+        self.metrics.journal_write.observe(took_s)
+        for event in events:
+            self.metrics.events.labels(event.phase.value).inc()
+        self._hub.call(self._hub.announce, entries)
+
+    def _run(self, tls: Any) -> None:
+        try:
+            asyncio.run(self._hub.run(tls, self._started.set))
+        except BaseException as error:
+            if self._started.is_set():
+                _log.exception("the event server died")
+            self._failure = error
+        finally:
+            self._started.set()

@@ -1,0 +1,254 @@
+"""Cameras, through OpenCV: what is there, which is which, and one open camera that is never taken for another."""
+
+import os
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# V4L2 waits for a frame for 10 s unless told otherwise (in whole seconds, before OpenCV's first capture): a camera that
+# hangs could not be let go of sooner.
+os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "1")
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.errors import UserError
+from stream.sources.info import SourceInfo
+from stream.sources.live import SourceLost
+
+BACKENDS = {"linux": cv2.CAP_V4L2, "win32": cv2.CAP_DSHOW, "darwin": cv2.CAP_AVFOUNDATION}
+"""Media Foundation takes up to half a minute to open a camera; DirectShow does not."""
+PROBED_INDICES = 8
+"""How many indices are tried where the system lists no cameras (Windows, macOS)."""
+PLAIN_FPS, PLAIN_WIDTH_PX = 30.0, 640
+"""Above these a USB 2 camera has to compress: MJPEG is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class CameraInfo:
+    """One camera: `index` as in --camera, `name` as the driver calls it.
+
+    `path`: a /dev path that stays the same over replugs; None where the system has none (Windows, macOS). `opens`: it
+    could be opened just now.
+    """
+
+    index: int
+    name: str
+    path: str | None
+    opens: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CameraNode:
+    """A capture device of Linux: `device` is /dev/videoN, `links` its paths under /dev/v4l, by-id before by-path."""
+
+    index: int
+    name: str
+    device: str
+    links: tuple[str, ...]
+
+
+def list_cameras() -> list[CameraInfo]:
+    """Return all cameras, each opened for a moment to see if it can be; an empty list without any."""
+    _hush()
+    if sys.platform == "linux":
+        nodes = camera_nodes()
+    else:
+        nodes = [CameraNode(index, f"camera {index}", "", ()) for index in range(PROBED_INDICES)]
+    found = []
+    for node in nodes:
+        capture = cv2.VideoCapture(node.index, BACKENDS.get(sys.platform, cv2.CAP_ANY))
+        opens = capture.isOpened()
+        capture.release()
+        if opens or sys.platform == "linux":
+            found.append(CameraInfo(node.index, node.name, node.links[0] if node.links else None, opens))
+    return found
+
+
+def camera_nodes(dev: Path = Path("/dev"), sys_class: Path = Path("/sys/class/video4linux")) -> list[CameraNode]:
+    """Return the capture devices that Linux knows, in the order of their index; nodes of metadata are left out."""
+    nodes = []
+    for entry in sorted(sys_class.glob("video*"), key=lambda path: (len(path.name), path.name)):
+        number = entry.name.removeprefix("video")
+        if not number.isdigit() or _first_line(entry / "index") not in ("", "0"):
+            continue
+        device = dev / entry.name
+        links = [
+            str(link)
+            for folder in ("by-id", "by-path")
+            for link in sorted((dev / "v4l" / folder).glob("*"))
+            if link.resolve() == device.resolve()
+        ]
+        nodes.append(CameraNode(int(number), _first_line(entry / "name") or entry.name, str(device), tuple(links)))
+    return nodes
+
+
+def find_camera(spec: str, nodes: list[CameraNode]) -> CameraNode:
+    """Return the one camera that `spec` means: an index, a path under /dev, or a name.
+
+    Raises:
+        UserError: none fits, or several do.
+    """
+    if spec.isdecimal():
+        fitting = [node for node in nodes if node.index == int(spec)]
+    elif "/" in spec:
+        fitting = [node for node in nodes if Path(spec).resolve() == Path(node.device).resolve()]
+    else:
+        exact = [node for node in nodes if node.name.casefold() == spec.casefold()]
+        fitting = exact or [node for node in nodes if spec.casefold() in node.name.casefold()]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise UserError(
+            f"camera {spec}: {len(fitting)} cameras are called so ({', '.join(str(n.index) for n in fitting)}); "
+            "give an index or a /dev/v4l/by-id path, see --list-cameras"
+        )
+    there = ", ".join(f"{node.index} ({node.name})" for node in nodes) or "none"
+    raise UserError(
+        f"camera {spec}: not found (cameras here: {there}); see --list-cameras, or use --demo, which needs no camera"
+    )
+
+
+class CameraConnection:
+    """One opened camera. See `stream.sources.live.Connection`.
+
+    Made by a `Camera`, which remembers which device it is.
+    """
+
+    def __init__(self, camera: "Camera") -> None:
+        self._camera = camera
+        self.nominal_fps: float | None = None
+        self._capture: Any = None
+        self._interrupted = threading.Event()
+        self._last_s = time.monotonic()
+
+    def open(self) -> None:
+        """Open the device, and ask it for size and rate."""
+        self._capture = self._camera.open_device()
+        self.nominal_fps = self._camera.given_fps
+        self._last_s = time.monotonic()
+
+    def grab(self) -> tuple[float, NDArray[np.uint8]] | None:
+        """Wait for the next image. See `stream.sources.live.Connection`."""
+        while not self._capture.grab():
+            silent_s = time.monotonic() - self._last_s
+            if self._interrupted.is_set() or silent_s > self._camera.silence_s or not self._camera.is_there():
+                raise SourceLost(f"no image for {silent_s:.1f} s")
+            self._interrupted.wait(0.05)  # a driver that fails at once must not be asked in a busy loop
+        self._last_s = time.monotonic()
+        decoded, image = self._capture.retrieve()
+        return (self._last_s, image) if decoded else None
+
+    def interrupt(self) -> None:
+        """Make `grab` end; a driver that hangs is waited for 1 s by OpenCV (V4L2)."""
+        self._interrupted.set()
+
+    def close(self) -> None:
+        """Let the device go."""
+        if self._capture is not None:
+            self._capture.release()
+
+
+class Camera:
+    """Which camera is meant, and what is asked of it; bound to one device for good when it is first opened.
+
+    On Linux the device is known by its /dev/v4l/by-id path (or by-path, for cameras without one), so that after a
+    replug the same camera is opened, whatever its index is then, and never another. Elsewhere OpenCV knows cameras by
+    their index alone: there the index is opened again.
+    """
+
+    def __init__(
+        self, spec: str, width_px: int | None, height_px: int | None, fps: float | None, silence_s: float
+    ) -> None:
+        _hush()
+        self.spec, self.silence_s = spec, silence_s
+        self.width_px, self.height_px, self.fps = width_px, height_px, fps
+        self.backend = BACKENDS.get(sys.platform, cv2.CAP_ANY)
+        self.node: CameraNode | None = None
+        self.given_fps: float | None = None
+
+    def connect(self) -> CameraConnection:
+        """Return a new connection, not yet open."""
+        return CameraConnection(self)
+
+    def is_there(self) -> bool:
+        """Whether the device that this camera is bound to is plugged in."""
+        if sys.platform != "linux" or self.node is None:
+            return True
+        return Path(self._path()).exists()
+
+    def open_device(self) -> Any:
+        """Return an open cv2.VideoCapture of this camera.
+
+        Raises:
+            UserError: it is not there, in use, or may not be opened.
+        """
+        target: str | int = int(self.spec) if self.spec.isdecimal() else self.spec
+        if sys.platform == "linux":
+            if self.node is None:
+                self.node = find_camera(self.spec, camera_nodes())
+            if not self.is_there():
+                raise UserError(f"camera {self.spec}: {self._path()} is not plugged in")
+            target = str(Path(self._path()).resolve())
+        elif isinstance(target, str):
+            raise UserError(f"camera {self.spec}: here a camera is given by its index; see --list-cameras", code=2)
+        capture = cv2.VideoCapture(target, self.backend)
+        if not capture.isOpened():
+            raise UserError(f"camera {self.spec}: {self._why_closed(target)}; see --list-cameras, or use --demo")
+        self._ask(capture)
+        return capture
+
+    def describe(self, image: NDArray[np.uint8]) -> SourceInfo:
+        """Say what was given, and what was asked for."""
+        return SourceInfo(
+            name=f"camera:{self.spec}",
+            live=True,
+            width_px=image.shape[1],
+            height_px=image.shape[0],
+            nominal_fps=self.given_fps,
+            backend=f"opencv {cv2.videoio_registry.getBackendName(self.backend)}",
+            time_uncertainty_s=1 / (self.given_fps or PLAIN_FPS),
+            requested_width_px=self.width_px,
+            requested_height_px=self.height_px,
+            requested_fps=self.fps,
+        )
+
+    def _path(self) -> str:
+        assert self.node is not None
+        return self.node.links[0] if self.node.links else self.node.device
+
+    def _ask(self, capture: Any) -> None:
+        if (self.width_px or 0) > PLAIN_WIDTH_PX or (self.fps or 0) > PLAIN_FPS:
+            capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+        for key, value in (
+            (cv2.CAP_PROP_FRAME_WIDTH, self.width_px),
+            (cv2.CAP_PROP_FRAME_HEIGHT, self.height_px),
+            (cv2.CAP_PROP_FPS, self.fps),
+        ):
+            if value is not None:
+                capture.set(key, value)
+        given = float(capture.get(cv2.CAP_PROP_FPS))
+        self.given_fps = given if 1 <= given <= 1000 else None
+
+    def _why_closed(self, target: str | int) -> str:
+        if sys.platform == "darwin":
+            return "can't be opened; allow this terminal to use the camera in System Settings, Privacy & Security"
+        if isinstance(target, str) and not os.access(target, os.R_OK | os.W_OK):
+            return f"{target} may not be opened by this user; join the group 'video'"
+        return "can't be opened; another program may be using it"
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _hush() -> None:
+    """Keep OpenCV's own warnings off the terminal: what matters of them is said in one line by whoever asked."""
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

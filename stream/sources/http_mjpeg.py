@@ -1,0 +1,163 @@
+"""MJPEG over HTTP, by the standard library's client; each image is stamped when its last byte has come.
+
+It is not left to FFmpeg, whose demuxer buffers images while it probes, can't be interrupted while it waits, and says
+25 fps whatever the rate is.
+"""
+
+import contextlib
+import http.client
+import socket
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import deque
+from functools import partial
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.errors import UserError
+from stream.sources.info import redact
+from stream.sources.live import SourceLost
+from stream.sources.multipart import PartSplitter
+from stream.sources.network import CONNECT_S, dial, why
+from stream.sources.picture import bgr
+
+CHUNK_BYTES = 65536
+
+
+class MjpegConnection:
+    """MJPEG over HTTP (multipart/x-mixed-replace). See `stream.sources.live.Connection`."""
+
+    nominal_fps: float | None = None
+
+    def __init__(self, url: str, silence_s: float) -> None:
+        self._url, self._name, self._silence_s = url, redact(url), silence_s
+        self._interrupted = threading.Event()
+        self._socket: socket.socket | None = None
+        self._response: Any = None
+        self._parts: deque[tuple[float, bytes]] = deque()
+        self._decoder: Any = av.CodecContext.create("mjpeg", "r")
+        self._decoder.thread_count = 1  # frame threads would hold images back
+        self._decoder.options = {"err_detect": "explode"}  # a damaged image is left out, not shown half grey
+
+    def open(self) -> None:
+        """Ask for the stream and read the headers of the answer."""
+        try:
+            request, opener = self._request()
+            self._response = opener.open(request, timeout=CONNECT_S)
+            kind = self._response.headers.get_content_type()
+            boundary = self._response.headers.get_param("boundary")
+        except urllib.error.HTTPError as error:
+            remedy = "give user and password in the URL" if error.code == 401 else "check the path"
+            meaning = http.client.responses.get(error.code, "")
+            error.close()
+            raise UserError(f"source {self._name}: the server answers {error.code} {meaning}; {remedy}") from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = why(getattr(error, "reason", error))
+            raise UserError(f"source {self._name}: no answer ({reason}); check address, network and camera") from None
+        if not kind.startswith("multipart/") or not isinstance(boundary, str):
+            self.close()
+            raise UserError(f"source {self._name}: is {kind}, not an MJPEG stream (multipart); check the path")
+        self._splitter = PartSplitter(boundary)
+        self._whole_s = time.monotonic()
+
+    def grab(self) -> tuple[float, NDArray[np.uint8]] | None:
+        """Wait for the next image. See `stream.sources.live.Connection`."""
+        while not self._parts:
+            try:
+                data = self._response.read1(CHUNK_BYTES)
+                arrived_s = time.monotonic()
+                self._parts.extend((arrived_s, part) for part in self._splitter.feed(data))
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                raise SourceLost(why(error)) from None
+            if not data:
+                raise SourceLost("the server ended the stream")
+            if self._parts:
+                self._whole_s = arrived_s
+            elif arrived_s - self._whole_s > self._silence_s:
+                raise SourceLost("bytes came, but no whole image")
+        arrived_s, jpeg = self._parts.popleft()
+        image = self._decode(jpeg)
+        return None if image is None else (arrived_s, image)
+
+    def interrupt(self) -> None:
+        """Cut the connection: whatever waits on it ends at once."""
+        self._interrupted.set()
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Let the connection go."""
+        if self._response is not None:
+            self._response.close()
+        if self._socket is not None:
+            self._socket.close()
+
+    def _decode(self, jpeg: bytes) -> NDArray[np.uint8] | None:
+        try:
+            pictures = self._decoder.decode(av.Packet(jpeg))
+        except av.error.FFmpegError:
+            return None
+        whole = [picture for picture in pictures if not picture.is_corrupt]
+        return bgr(whole[-1]) if whole else None
+
+    def _request(self) -> tuple[urllib.request.Request, urllib.request.OpenerDirector]:
+        parts = urlsplit(self._url)
+        bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+        if parts.username is not None:
+            passwords.add_password(None, bare, unquote(parts.username), unquote(parts.password or ""))
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}),  # a camera is asked, and nobody else
+            _Handler(self),
+            urllib.request.HTTPBasicAuthHandler(passwords),
+            urllib.request.HTTPDigestAuthHandler(passwords),
+        )
+        return urllib.request.Request(bare, headers={"Accept": "multipart/x-mixed-replace, */*"}), opener
+
+    def connect(self, host: str, port: int, tls: ssl.SSLContext | None) -> socket.socket:
+        """Connect as `_Handler` wants it, and keep the socket for `interrupt`. Its timeout is that of silence."""
+        connected = dial(host, port, CONNECT_S, self._interrupted)
+        if tls is not None:
+            connected = tls.wrap_socket(connected, server_hostname=host, do_handshake_on_connect=False)
+        self._socket = connected
+        if self._interrupted.is_set():  # set while there was no socket to cut yet
+            raise TimeoutError
+        if isinstance(connected, ssl.SSLSocket):
+            connected.do_handshake()
+        connected.settimeout(self._silence_s)
+        return connected
+
+
+class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    """Opens http and https by the sockets of a connection, so that they can be cut from another thread."""
+
+    def __init__(self, connection: MjpegConnection) -> None:
+        super().__init__()
+        self._connection = connection
+
+    def http_open(self, request: urllib.request.Request) -> Any:
+        """Open without TLS."""
+        return self.do_open(partial(_HttpConnection, connection=self._connection, tls=None), request)
+
+    def https_open(self, request: urllib.request.Request) -> Any:
+        """Open with TLS; the server's certificate is checked."""
+        tls = ssl.create_default_context()
+        return self.do_open(partial(_HttpConnection, connection=self._connection, tls=tls), request)
+
+
+class _HttpConnection(http.client.HTTPConnection):
+    def __init__(self, host: str, *, connection: MjpegConnection, tls: ssl.SSLContext | None, timeout: float) -> None:
+        self.default_port = http.client.HTTPS_PORT if tls else http.client.HTTP_PORT
+        super().__init__(host, timeout=timeout)
+        self._connection, self._tls = connection, tls
+
+    def connect(self) -> None:
+        self.sock = self._connection.connect(self.host, self.port, self._tls)
