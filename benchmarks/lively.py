@@ -29,7 +29,7 @@ from engine.training.generator.actors import actors_of, kept_actor
 from engine.training.generator.scenes import draw_script, enliven
 from stream.config import Config
 from stream.decide.baseline import CALIBRATING_S
-from stream.decide.policy import decision
+from stream.decide.policy import policy_of
 
 SEED = 4242
 DURATION_S = 32.0
@@ -84,7 +84,7 @@ def seen(job: Job) -> Seen:
     """Make a film and run it through the live path."""
     cv2.setNumThreads(1)
     config = Config(offline=True, model=job.model, max_faces=1)
-    tracker = decision(config, load_model(job.model), "").tracker
+    tracker = policy_of(config, load_model(job.model), "").tracker
     rng = np.random.default_rng([SEED, job.number])
     actor, lively = kept_actor(job.actors[job.number % len(job.actors)]), job.number % 3 > 0
     script = draw_script(rng, DURATION_S, micros=MES)

@@ -18,14 +18,14 @@ from engine.runtimes import Runtime
 from engine.scorer import Scorer
 from stream.config import Config
 from stream.decide.emission import Emitter, OfflineEdge
-from stream.decide.policy import decision
+from stream.decide.policy import policy_of
 from stream.decide.stage import ScoreStage
 from stream.errors import UserError
 from stream.faces.finder import Faces
 from stream.faces.landmarks import Landmarker
-from stream.faces.stage import FaceStage, Hop
+from stream.faces.stage import FaceStage
 from stream.sources import open_source
-from stream.types import Event
+from stream.types import Event, Hop
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +73,8 @@ def bench_videos(folder: Path) -> list[tuple[Path, TruthVideo]]:
 
 def ends_of(watched: Watched, runtime: Runtime, model: Model, threshold: float | None = None) -> list[Event]:
     """The `end` events of the program's own decisions on these hops: at the threshold, else the model's own point."""
-    decided = decision(Config(source=watched.name, offline=True, threshold=threshold), model, watched.name)
-    stage = ScoreStage(Scorer(runtime, model.spec), Emitter(watched.name, OfflineEdge()), decided.tracker)
-    stage.new_baseline, stage.probability = decided.new_baseline, decided.probability
+    policy = policy_of(Config(source=watched.name, offline=True, threshold=threshold), model, watched.name)
+    stage = ScoreStage(Scorer(runtime, model.spec), Emitter(watched.name, OfflineEdge()), policy)
     return [event for hop in watched.hops for event in stage.step(hop).events if event.phase == "end"]
 
 

@@ -23,7 +23,7 @@ from engine.model import load_model
 from engine.training.film.encode import FINE, Encoder, write_video
 from engine.training.film.injection import read_frames
 from stream.config import Config
-from stream.decide.policy import decision
+from stream.decide.policy import policy_of
 from stream.errors import UserError
 from stream.types import Frame
 
@@ -66,7 +66,7 @@ def without_codec(bench: Path, split: str | None) -> list[TruthVideo]:
 def judge(args: argparse.Namespace, column: str, changes: Mapping[str, Change | None]) -> dict[str, Any]:
     """One row per change, its name under `column`; None is the bench's own file. Prints what they rest on."""
     config = Config(offline=True, model=args.model, max_faces=1)
-    tracker = decision(config, load_model(args.model), "").tracker
+    tracker = policy_of(config, load_model(args.model), "").tracker
     films = without_codec(args.bench, args.split)
     results: dict[str, list[VideoResult]] = {name: [] for name in changes}
     bits = dict.fromkeys(changes, 0)

@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from benchmarks.crops import videos
-from stream.app import assemble
+from stream.app import SINKS, assemble
 from stream.config import Config
 from stream.errors import UserError
 from stream.live.pipeline import LivePipeline
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> dict:
             source=str(path), port=0, journal=Path(folder) / "journal.sqlite", model=args.model, runtime=args.runtime
         )
         parts = assemble(config, source)
-        pipeline = LivePipeline(config, parts, stop)
+        pipeline = LivePipeline(config, parts, SINKS, stop)
         program = Worker("program", pipeline.run, stop.set)
         program.start()
         pipeline.serving.wait(60)

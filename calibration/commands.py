@@ -11,7 +11,7 @@ from calibration import threshold as thresholds
 from calibration.answer import Answer
 from calibration.camera import measure
 from calibration.law import fit_law
-from calibration.look import Followed, follow, look, opened
+from calibration.look import follow, look, opened
 from calibration.stretches import Stretch, from_bench, from_pools
 from calibration.verdicts import GRADES, verdicts
 from engine.evaluation.matching import VideoResult
@@ -136,16 +136,15 @@ def camera(options: argparse.Namespace) -> Answer:
 def baseline(options: argparse.Namespace) -> Answer:
     """Follow one person's noise floor, as the live program would, and store it."""
     model, config = load_model(options.model), _config(options)
-    law = replace(_law(model), gain=0.0)
-    followed = Followed(law)
     with opened(config) as source:
-        follow(source, config, options.seconds, followed)
+        # a gain of 1 only so that there is a baseline: it moves thresholds, which nobody reads here
+        followed = follow(source, config, options.seconds, replace(_law(model), gain=1.0))
         name = source.info.name
     known = followed.baseline
-    level, spread, where = known.level, known.spread, known.conditions
-    if known.state is not State.WATCHING or level is None or spread is None or where is None:
+    level, spread, where = (known.level, known.spread, known.conditions) if known else (None, None, None)
+    if known is None or known.state is not State.WATCHING or level is None or spread is None or where is None:
         raise UserError(
-            f"{name}: one face was seen without a change of light for {known.seconds:.1f} s; "
+            f"{name}: one face was seen without a change of light for {known.seconds if known else 0:.1f} s; "
             f"{CALIBRATING_S:g} s are needed"
         )
     shift = _law(model).shift(level)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stream.app import assemble, open_named_source
 from stream.config import Config
-from stream.decide.baseline import Baseline, BaselineLaw, Conditions, State
+from stream.decide.baseline import Baseline, BaselineLaw
 from stream.decide.odds import log_odds
 from stream.errors import UserError
 from stream.faces.finder import Faces, LandmarkSource, open_landmarker
@@ -88,44 +88,36 @@ def look(source: Source, config: Config, seconds: float) -> Look:
     return seen
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Followed:
-    """A face's baseline while it is measured; `trace`: (time in s, log-odds of the hop, level so far)."""
+    """The baseline of the first face that was seen, and how it came about.
 
-    law: BaselineLaw
-    trace: list[tuple[float, float, float]] = field(default_factory=list)
-    baseline: Baseline = field(init=False)
+    `trace`: (time in s, log-odds of the hop, level so far). `baseline` is None when no face was seen.
+    """
 
-    def __post_init__(self) -> None:
-        self.baseline = _Tracing(self.law, self.trace)
-
-
-class _Tracing(Baseline):
-    """A baseline that also writes down what it is told."""
-
-    def __init__(self, law: BaselineLaw, trace: list[tuple[float, float, float]]) -> None:
-        super().__init__(law)
-        self._trace = trace
-
-    def update(self, now_s: float, score: float, conditions: Conditions) -> State:
-        state = super().update(now_s, score, conditions)
-        self._trace.append((now_s, log_odds(score), self.level if self.level is not None else log_odds(score)))
-        return state
+    baseline: Baseline | None
+    trace: tuple[tuple[float, float, float], ...]
 
 
-def follow(source: Source, config: Config, seconds: float, followed: Followed) -> None:
-    """The live path's own steps over so many seconds of a source, its first face's baseline being `followed`'s."""
-    parts = assemble(config, source)
-    waiting = [followed.baseline]
-    parts.scores.new_baseline = lambda: waiting.pop() if waiting else None
+def follow(source: Source, config: Config, seconds: float, law: BaselineLaw) -> Followed:
+    """The live path's own steps over so many seconds of a source; `law`: of the faces' baselines."""
+    parts = assemble(config, source, law)
     first_s: float | None = None
+    face_id: int | None = None
+    baseline: Baseline | None = None
+    trace: list[tuple[float, float, float]] = []
     while (item := source.read()) is not None:
         if isinstance(item, Frame):
             first_s = item.time_s if first_s is None else first_s
             if item.time_s - first_s > seconds:
                 break
         for hop in parts.faces.step(item, captured_s=0.0):
-            parts.scores.step(hop)
+            for point in parts.scores.step(hop).trace:
+                face_id = point.face_id if face_id is None else face_id
+                if point.face_id == face_id and (known := parts.scores.baseline(face_id)) is not None:
+                    baseline, odds = known, log_odds(point.level)
+                    trace.append((point.time_s, odds, odds if known.level is None else known.level))
+    return Followed(baseline, tuple(trace))
 
 
 def _note(seen: Look, frame: Frame, crop: FaceCrop | None, points: Points | None) -> None:

@@ -11,16 +11,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.decode import Proposal, decode, score_covering
 from engine.evaluation.matching import Detection, Truth, VideoResult
 from engine.model import Model
 from engine.spec import CLASSES, ModelSpec
 from stream.decide.baseline import BaselineLaw
 from stream.decide.odds import log_odds, probability
-from stream.decide.tracker import IntervalTracker
 from stream.decide.tracker_config import TrackerConfig
 from stream.errors import UserError
-from stream.types import Phase, ScoredInterval, TrackerEvent
+from stream.types import Phase, TrackerEvent
 
 MICRO = CLASSES.index("micro")
 TAIL = 12
@@ -81,28 +79,18 @@ def from_pools(folders: Sequence[Path], model: Model) -> list[Stretch]:
 
 
 def _sequence(group: str, index: int, heads: NDArray, table: NDArray, frames: int, spec: ModelSpec) -> Stretch:
-    tracker, ends, hops = IntervalTracker(TrackerConfig().at(FLOOR)), [], []
-    latency_s = tracker.config.latency_s
-    for k, clip in enumerate(heads):
-        now_s = ((k + 1) * spec.hop_frames - 1) / spec.fps
-        intervals = [_in_time(p, now_s, spec.fps) for p in decode(clip, spec.clip_frames)]
-        ends += tracker.update(intervals, now_s)
-        if now_s >= latency_s:
-            score = score_covering(clip, spec.clip_frames, -latency_s * spec.fps)
-            hops.append((now_s - latency_s, log_odds(score)))
-    ends += tracker.flush((frames - 1) / spec.fps, "end")
+    from engine.training.learn.online import decide_sequence
+
+    decided = list(decide_sequence(heads, frames, spec, TrackerConfig().at(FLOOR)))
+    hops = [(one.settled.time_s, log_odds(one.settled.level)) for one in decided if one.settled is not None]
+    events = [event for one in decided for event in one.events]
     micros = [Truth(round(float(r[1])), round(float(r[3]))) for r in table[table[:, 0] == MICRO]]
     # an ME that either end cuts off can't be asked for; what is spotted of it is no alarm either
     whole = tuple(t for t in micros if t.onset >= 0 and t.offset <= frames - TAIL)
     cut = [t for t in micros if t not in whole]
-    found = [e for e in ends if e.phase is Phase.END and not any(_touches(e, t, spec.fps) for t in cut)]
+    found = [e for e in events if e.phase is Phase.END and not any(_touches(e, t, spec.fps) for t in cut)]
     result = VideoResult(group, str(index), spec.fps, frames / spec.fps, whole, _detections(found, spec.fps))
     return Stretch(result, tuple(_level_apart(hops, e) for e in found), float(np.median([odds for _, odds in hops])))
-
-
-def _in_time(p: Proposal, now_s: float, fps: int) -> ScoredInterval:
-    onset_s, apex_s, offset_s = (now_s + frame / fps for frame in (p.start_frame, p.apex_frame, p.end_frame))
-    return ScoredInterval(onset_s, apex_s, offset_s, p.score, p.kinds, p.regions)
 
 
 def _touches(event: TrackerEvent, truth: Truth, fps: float) -> bool:
@@ -137,8 +125,8 @@ def from_bench(bench: Path, model: Model, split: str = "tune") -> Iterator[Stret
     for video in videos:
         recording = record_file(bench / video.file, config, LEVEL_ITSELF)
         said = [s for s in recording.replay(TrackerConfig().at(FLOOR)) if s.phase == "end"]
-        level = {(str(f), step.now_s): step.shift for f, steps in enumerate(recording.faces) for step in steps}
-        levels = (level[s.interval.partition(":")[0], s.emitted_s or 0.0] for s in said)
+        level = {(face, step.now_s): step.shift for face, steps in enumerate(recording.faces) for step in steps}
+        levels = (level[s.face, s.emitted_s or 0.0] for s in said)
         # 0 is what a face has before its level counts; no face scores one to one while nothing happens
         last = [steps[-1].shift or None for steps in recording.faces if steps]
         usual = last[0] if last else None

@@ -32,7 +32,7 @@ from engine.evaluation.protocol import PROTOCOLS, At, decide
 from engine.evaluation.report import headline, write_report
 from engine.model import load_model
 from stream.config import Config
-from stream.decide.policy import decision
+from stream.decide.policy import policy_of
 from stream.decide.tracker_config import TrackerConfig
 from stream.errors import UserError
 
@@ -216,7 +216,7 @@ def _threshold(options: argparse.Namespace) -> float:
         return float(options.threshold)
     if options.truth:
         return 0.0
-    return decision(_config(options, options.model), load_model(options.model), "").tracker.threshold
+    return policy_of(_config(options, options.model), load_model(options.model), "").tracker.threshold
 
 
 def _protocol(options: argparse.Namespace, videos: Sequence[Judged]) -> str:

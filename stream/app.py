@@ -10,7 +10,8 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 from engine.errors import EngineError
@@ -18,21 +19,26 @@ from engine.model import load_model
 from engine.runtimes import select
 from engine.scorer import Scorer
 from stream.config import Config
+from stream.decide.baseline import BaselineLaw
 from stream.decide.emission import Emitter, LiveEdge, OfflineEdge
-from stream.decide.policy import decision
-from stream.decide.stage import ScoreStage
+from stream.decide.policy import policy_of
+from stream.decide.stage import Scored, ScoreStage
 from stream.errors import UserError
 from stream.faces.finder import Faces, open_landmarker
 from stream.faces.model_file import locate
 from stream.faces.stage import FaceStage
 from stream.live.pipeline import CPU_RUNTIME, LivePipeline, Parts
 from stream.protocol.ulid import ulid_of
-from stream.sinks.events_file import EventsFile
+from stream.sinks import OpenSink, Run
+from stream.sinks.events_file import open_events_file
+from stream.sinks.record import open_recorder
 from stream.sources import Source, open_source
-from stream.types import Event
+from stream.types import Event, TracePoint
 
 log = logging.getLogger("stream")
 
+SINKS: tuple[OpenSink, ...] = (open_events_file, open_recorder)
+"""Where events go besides the server."""
 DEMO = Path(__file__).parent / "demo" / "demo.mp4"
 
 
@@ -44,7 +50,7 @@ def run(config: Config, stop: threading.Event) -> int:
             if config.offline:
                 offline(config, parts)
             else:
-                LivePipeline(config, parts, stop).run()
+                LivePipeline(config, parts, SINKS, stop).run()
     except EngineError as error:
         raise UserError(str(error)) from None
     return 0
@@ -69,45 +75,59 @@ def open_named_source(config: Config, stop: threading.Event) -> Source:
     )
 
 
-def assemble(config: Config, source: Source) -> Parts:
-    """Load the networks and put the two stages together."""
+def assemble(config: Config, source: Source, law: BaselineLaw | None = None) -> Parts:
+    """Load the networks and put the two stages together. `law`: of the faces' baselines, if not the model's."""
     model = load_model(config.model)
     landmarker = open_landmarker(config.landmarks, locate(config.face_model), config.max_faces)
 
     def scorer(runtime: str) -> Scorer[int]:
         return Scorer(select(runtime, model, faces=config.max_faces, device=f"cuda:{config.device}"), model.spec)
 
-    decided = decision(config, model, source.info.name)
+    policy = policy_of(config, model, source.info.name)
+    if law is not None:
+        policy = replace(policy, law=law, known=None)
     emitter = Emitter(source.info.name, OfflineEdge() if config.offline else LiveEdge())
-    scores = ScoreStage(scorer(config.runtime), emitter, decided.tracker)
-    scores.new_baseline, scores.probability = decided.new_baseline, decided.probability
     return Parts(
         source=source,
         model=model,
         faces=FaceStage(Faces(landmarker, config.max_faces), model.spec, config.max_faces),
-        scores=scores,
-        point=decided.point,
+        scores=ScoreStage(scorer(config.runtime), emitter, policy),
         cpu_scorer=lambda: scorer(CPU_RUNTIME),
     )
 
 
 def offline(config: Config, parts: Parts) -> None:
     """Every frame through the very steps of the live path, in a loop: same file, same bytes."""
-    assert config.events is not None
     began_s, ends = time.monotonic(), 0
-    with EventsFile(config.events, epoch=ulid_of(0, bytes.fromhex(parts.model.sha256))) as file:
-        for event in offline_events(parts):
-            ends += event.phase == "end"
-            file.write(event)
+    run = Run(parts.source.info.name, epoch=ulid_of(0, bytes.fromhex(parts.model.sha256)), live=False)
+    with ExitStack() as stack:
+        sinks = [stack.enter_context(closing(sink)) for open_sink in SINKS if (sink := open_sink(config, run))]
+        for scored in offline_steps(parts):
+            items: list[TracePoint | Event] = [*scored.trace, *scored.events]
+            for item in items:
+                for sink in sinks:
+                    sink.put(item)
+            if troubles := [sink.trouble for sink in sinks if sink.trouble]:
+                raise UserError(troubles[0])
+            ends += sum(event.phase == "end" for event in scored.events)
     parts.summarise(time.monotonic() - began_s, ends)
 
 
-def offline_events(parts: Parts) -> Iterator[Event]:
-    """Events of a source until its end; when it fails, what is open is closed first."""
+def offline_steps(parts: Parts) -> Iterator[Scored]:
+    """What a source's frames come to, until its end; when it fails, what is open is closed first."""
+    failure: Exception | None = None
     try:
         while (item := parts.source.read()) is not None:
             for hop in parts.faces.step(item, captured_s=0.0):
-                yield from parts.scores.step(hop).events
-    finally:
-        for hop in parts.faces.end(captured_s=0.0):
-            yield from parts.scores.step(hop).events
+                yield parts.scores.step(hop)
+    except Exception as error:
+        failure = error
+    for hop in parts.faces.end(captured_s=0.0):
+        yield parts.scores.step(hop)
+    if failure is not None:
+        raise failure
+
+
+def offline_events(parts: Parts) -> Iterator[Event]:
+    """The events of a source until its end."""
+    return (event for scored in offline_steps(parts) for event in scored.events)

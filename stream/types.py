@@ -81,6 +81,39 @@ class FaceGap:
 
 
 @dataclass(frozen=True, slots=True)
+class FaceHop:
+    """What is new of one face: `crops` uint8[n, S, S], the last at grid index `newest`; then the gap, if any.
+
+    `first`: grid index of the face's first crop since its last gap.
+    """
+
+    face_id: int
+    first: int
+    newest: int
+    crops: NDArray[np.uint8]
+    quality: Quality
+    gap: FaceGap | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """What is scored as one batch. `captured_s`: monotonic time at which its newest frame was captured."""
+
+    faces: tuple[FaceHop, ...]
+    captured_s: float
+    fps: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FaceState:
+    """What is done with a face, for the status message."""
+
+    face_id: int
+    state: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ScoredInterval:
     """One proposal of the network in stream time, before any decision.
 
@@ -100,6 +133,21 @@ class ScoredInterval:
             raise ValueError(f"interval out of order: {self.onset_s} <= {self.apex_s} <= {self.offset_s} does not hold")
         if len(self.kinds) != len(KINDS) or len(self.regions) != len(REGIONS):
             raise ValueError(f"kinds and regions need {len(KINDS)} and {len(REGIONS)} entries")
+
+
+@dataclass(frozen=True, slots=True)
+class TracePoint:
+    """One point of a face's score trace: what has settled at `time_s` on the source's clock.
+
+    `score`: that of the best interval there, 0 without one. `level`: that of the best candidate there, however small.
+    `threshold`: what a score had to pass on this face at that moment.
+    """
+
+    face_id: int
+    time_s: float
+    score: float
+    level: float
+    threshold: float
 
 
 class Phase(StrEnum):

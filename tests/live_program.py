@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from engine.model import Model
-from stream.app import assemble, open_named_source
+from stream.app import SINKS, assemble, open_named_source
 from stream.config import Config
 from stream.live.pipeline import LivePipeline, Parts
 from stream.workers import Worker
@@ -31,7 +31,7 @@ class Running:
         source = open_named_source(config, self.stop)
         self.parts = assemble(config, source)
         change(self.parts)
-        self.pipeline = LivePipeline(config, self.parts, self.stop)
+        self.pipeline = LivePipeline(config, self.parts, SINKS, self.stop)
         self._program = Worker("program", self.pipeline.run, self.ended.set)
         self._client = Worker("client", self._listen, lambda: None)
 

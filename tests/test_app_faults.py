@@ -15,6 +15,7 @@ from servers import MjpegCamera
 from engine.scorer import Scorer
 from stream.decide.tracker import EPSILON_S, State
 from stream.errors import UserError
+from stream.faces.stage import Effort
 from stream.live.overload import Level
 from stream.live.pipeline import Parts
 
@@ -89,7 +90,7 @@ def something_is_open(parts: Parts) -> bool:
     """Whether a movement that a `start` has told of is not over yet, as far as anybody can tell."""
     return any(
         track.state is State.STARTED and track.estimate().offset_s > tracker._now_s + EPSILON_S
-        for tracker in parts.scores._trackers.values()
+        for tracker in (decider._tracker for decider in parts.scores._deciders.values())
         for track in tracker._tracks
     )
 
@@ -173,11 +174,10 @@ def test_what_is_given_up_is_really_given_up(tmp_path, camera, eager_model):
         running.wait_for(lambda m: m["type"] == "scores")
         running.pipeline._overload.level = Level.FACES
         status = running.wait_for(lambda m: m["type"] == "status" and len(m["degraded"]) == 4)
-        assert running.parts.faces.max_faces == 1
-        assert running.parts.faces.hop_frames == 2 * eager_model.spec.hop_frames
         begin = running.messages.index(status)
         count = len(running.of_type("event"))
         running.wait_for(lambda m: len(running.of_type("event")) > count)
+        assert running.parts.faces.effort == Effort(2 * eager_model.spec.hop_frames, max_faces=1)
     kinds = {message["type"] for message in running.messages[begin + 1 :]}
     assert not {"preview", "scores"} & kinds
 

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 
 from engine.spec import CLASSES, HEAD_FIELDS, ModelSpec
-from stream.decide.baseline import CALIBRATING_S, DECIDES_S, Baseline, BaselineLaw, Conditions, KnownBaseline, State
+from stream.decide.baseline import CALIBRATING_S, DECIDES_S, BaselineLaw, Conditions, KnownBaseline, State
 from stream.decide.emission import Emitter, OfflineEdge
 from stream.decide.odds import log_odds, probability
 from stream.decide.operating_point import ProbabilityMap
+from stream.decide.policy import Policy
 from stream.decide.stage import ScoreStage
 from stream.decide.tracker_config import TrackerConfig
 from stream.faces.condition import Condition
-from stream.faces.stage import FaceHop, FaceStage, Hop
-from stream.types import FaceGap, Phase, Quality
+from stream.faces.stage import FaceStage
+from stream.types import FaceGap, FaceHop, Hop, Phase, Quality
 
 SPEC = ModelSpec()
 LAW = BaselineLaw(gain=1.0, usual=-5.0)
@@ -64,10 +65,15 @@ def run(script: Script, seconds: float, stage: ScoreStage, quality: Quality = QU
     return events, trace
 
 
-def stage_of(script: Script, threshold: float = 0.5, law: BaselineLaw | None = LAW, known: KnownBaseline | None = None):
-    stage = ScoreStage(script, Emitter("test", OfflineEdge()), TrackerConfig().at(threshold))  # type: ignore[arg-type]
-    stage.new_baseline = lambda: None if law is None else Baseline(law, known)
-    return stage
+def stage_of(
+    script: Script,
+    threshold: float = 0.5,
+    law: BaselineLaw | None = LAW,
+    known: KnownBaseline | None = None,
+    curve: ProbabilityMap | None = None,
+) -> ScoreStage:
+    policy = Policy(TrackerConfig().at(threshold), probability=curve, law=law, known=known)
+    return ScoreStage(script, Emitter("test", OfflineEdge()), policy)  # type: ignore[arg-type]
 
 
 def test_a_face_is_calibrating_at_first_and_decided_by_everybodys_threshold():
@@ -76,13 +82,13 @@ def test_a_face_is_calibrating_at_first_and_decided_by_everybodys_threshold():
     stage = stage_of(script)
     events, trace = run(script, DECIDES_S, stage)
     assert [e.phase for e in events if e.phase is Phase.END] == [Phase.END]
-    assert {point[3] for point in trace} == {0.5}
+    assert {point.threshold for point in trace} == {0.5}
     _, trace = run(script, CALIBRATING_S - 1 - DECIDES_S, stage)
     assert stage.calibrating == {1}
-    assert log_odds(trace[-1][3]) == pytest.approx(1.0, abs=0.1)
+    assert log_odds(trace[-1].threshold) == pytest.approx(1.0, abs=0.1)
     _, trace = run(script, 3, stage)
     assert stage.calibrating == frozenset()
-    assert log_odds(trace[-1][3]) == pytest.approx(1.0, abs=0.1), "its threshold, not everybody's, is traced"
+    assert log_odds(trace[-1].threshold) == pytest.approx(1.0, abs=0.1), "its threshold, not everybody's, is traced"
 
 
 @pytest.mark.parametrize(("level", "told"), [(-5.0, 4), (-3.5, 0)])
@@ -98,7 +104,7 @@ def test_the_noisy_face_still_has_its_clear_mes_told_however_many_there_are():
     script = Script(-4.5, mes=[(1.0 + 2 * i, 3.0) for i in range(30)])
     events, trace = run(script, 62, stage_of(script))
     assert sum(e.phase is Phase.END for e in events) == 30
-    assert log_odds(trace[-1][3]) < 1.2
+    assert log_odds(trace[-1].threshold) < 1.2
 
 
 def test_without_a_law_nothing_is_calibrated_or_moved():
@@ -106,7 +112,7 @@ def test_without_a_law_nothing_is_calibrated_or_moved():
     stage = stage_of(script, law=None)
     _, trace = run(script, 15, stage)
     assert stage.calibrating == frozenset()
-    assert {point[3] for point in trace} == {0.5}
+    assert {point.threshold for point in trace} == {0.5}
 
 
 def test_a_known_baseline_decides_from_the_first_hop():
@@ -114,7 +120,7 @@ def test_a_known_baseline_decides_from_the_first_hop():
     stage = stage_of(script, known=KnownBaseline(-3.0, 0.3, 60, Conditions(110, 180, 30)))
     _, trace = run(script, 2, stage)
     assert stage.calibrating == frozenset()
-    assert log_odds(trace[0][3]) == pytest.approx(2.0, abs=0.1)
+    assert log_odds(trace[0].threshold) == pytest.approx(2.0, abs=0.1)
 
 
 def test_another_light_starts_it_anew():
@@ -142,8 +148,7 @@ def test_an_event_says_how_often_such_a_one_is_right_on_such_a_face():
     said = {}
     for level in (-5.0, -4.0):
         script = Script(level, mes=[(20.0, 2.0)])
-        stage = stage_of(script)
-        stage.probability = ProbabilityMap((-7.0, 7.0), (-8.0, 6.0))
+        stage = stage_of(script, curve=ProbabilityMap((-7.0, 7.0), (-8.0, 6.0)))
         events, _ = run(script, 24, stage)
         (said[level],) = (e.probability for e in events if e.phase is Phase.END)
     assert log_odds(said[-5.0]) == pytest.approx(1.0, abs=0.15)

@@ -28,7 +28,7 @@ from engine.training.pools.pool import LENGTH, prepare, through_stem, write_shar
 from stream.config import Config
 from stream.decide.baseline import BaselineLaw
 from stream.decide.odds import probability
-from stream.decide.policy import decision
+from stream.decide.policy import policy_of
 
 FPS = 30.0
 
@@ -267,7 +267,7 @@ def test_threshold_writes_what_the_live_program_reads(tmp_path, eager, pool, cap
     assert said["false_alarms_per_hour"] <= 3000
     assert said["hours"] == pytest.approx(3 * (LENGTH - 13) / 30 / 3600, rel=0.05)
     assert plot.stat().st_size > 1000
-    decided = decision(Config(calibration=out), eager, "camera:0")
+    decided = policy_of(Config(calibration=out), eager, "camera:0")
     assert decided.tracker.threshold == pytest.approx(said["threshold"])
     assert decided.point is not None
     assert decided.point.upper_bound == pytest.approx(said["upper_bound"])

@@ -11,7 +11,7 @@ from engine.spec import ModelSpec
 from stream.config import Config
 from stream.decide.baseline import BaselineLaw, State
 from stream.decide.operating_point import Fitted, OperatingPoint, ProbabilityMap, fitted_fields
-from stream.decide.policy import decision
+from stream.decide.policy import policy_of
 from stream.decide.tracker_config import TrackerConfig
 from stream.errors import UserError
 
@@ -41,20 +41,20 @@ def baseline_file(path: Path, model: Model, **changed: Any) -> Path:
 
 
 def test_the_more_specific_wins(tmp_path, model):
-    assert decision(Config(), model, SOURCE).tracker == TrackerConfig()
+    assert policy_of(Config(), model, SOURCE).tracker == TrackerConfig()
     written(tmp_path / "operating_point.json", model, Fitted(POINT, (POINT, HIGHER), CURVE, LAW))
-    shipped = decision(Config(), model, SOURCE)
+    shipped = policy_of(Config(), model, SOURCE)
     assert shipped.tracker == TrackerConfig().at(0.7)
     assert (shipped.point, shipped.probability, shipped.law) == (POINT, CURVE, LAW), "what was written is read"
     given = written(tmp_path / "mine.json", model, Fitted(HIGHER), what=["else", "it", "says"])
-    mine = decision(Config(calibration=given), model, SOURCE)
+    mine = policy_of(Config(calibration=given), model, SOURCE)
     assert (mine.tracker, mine.point) == (TrackerConfig().at(0.9), HIGHER)
 
 
 def test_a_given_threshold_is_exact_and_its_rate_is_looked_up(tmp_path, model):
     """No baseline moves it; its rate is that of the nearest measured threshold below, or not known."""
     written(tmp_path / "operating_point.json", model, Fitted(POINT, (POINT, HIGHER), CURVE, LAW))
-    between, below = (decision(Config(threshold=t), model, SOURCE) for t in (0.8, 0.3))
+    between, below = (policy_of(Config(threshold=t), model, SOURCE) for t in (0.8, 0.3))
     assert between.tracker.threshold == pytest.approx(0.8)
     assert between.new_baseline() is None
     assert between.point == OperatingPoint(0.8, 9.0, 14.0, 2.0)
@@ -64,13 +64,13 @@ def test_a_given_threshold_is_exact_and_its_rate_is_looked_up(tmp_path, model):
 def test_a_stored_baseline_begins_every_face(tmp_path, model):
     given = baseline_file(tmp_path / "me.json", model)
     with pytest.raises(UserError, match="needs"):
-        decision(Config(calibration=given), model, SOURCE)
+        policy_of(Config(calibration=given), model, SOURCE)
     written(tmp_path / "operating_point.json", model, Fitted(POINT, baseline=LAW))
-    baseline = decision(Config(calibration=given), model, SOURCE).new_baseline()
+    baseline = policy_of(Config(calibration=given), model, SOURCE).new_baseline()
     assert baseline is not None
     assert baseline.state is State.WATCHING
     assert baseline.level == pytest.approx(-4.0, abs=0.05)
-    fresh = decision(Config(), model, SOURCE).new_baseline()
+    fresh = policy_of(Config(), model, SOURCE).new_baseline()
     assert fresh is not None
     assert fresh.state is State.CALIBRATING
 
@@ -91,7 +91,7 @@ def test_a_baseline_that_does_not_fit_is_one_line(tmp_path, model, changed, says
     written(tmp_path / "operating_point.json", model, Fitted(POINT, baseline=LAW))
     given = baseline_file(tmp_path / "me.json", model, **changed)
     with pytest.raises(UserError) as caught:
-        decision(Config(calibration=given), model, SOURCE)
+        policy_of(Config(calibration=given), model, SOURCE)
     assert says in str(caught.value)
     assert "python -m calibration" in str(caught.value)
     assert caught.value.code == 2
@@ -112,7 +112,7 @@ def test_a_baseline_that_does_not_fit_is_one_line(tmp_path, model, changed, says
 def test_an_operating_point_that_is_none_is_one_line(tmp_path, model, changed, says):
     given = written(tmp_path / "mine.json", model, Fitted(POINT), **changed)
     with pytest.raises(UserError) as caught:
-        decision(Config(calibration=given), model, SOURCE)
+        policy_of(Config(calibration=given), model, SOURCE)
     assert says in str(caught.value)
     assert caught.value.code == 2
 
@@ -123,10 +123,10 @@ def test_a_file_that_is_no_calibration_is_one_line(tmp_path, model, text, says):
     if text is not None:
         path.write_text(text)
     with pytest.raises(UserError, match=says):
-        decision(Config(calibration=path), model, SOURCE)
+        policy_of(Config(calibration=path), model, SOURCE)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0])
 def test_a_threshold_that_decides_nothing_is_refused(model, threshold):
     with pytest.raises(UserError, match="--threshold"):
-        decision(Config(threshold=threshold), model, SOURCE)
+        policy_of(Config(threshold=threshold), model, SOURCE)

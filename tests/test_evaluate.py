@@ -23,6 +23,7 @@ from engine.evaluation.protocol import decide
 from stream.app import assemble, offline_events
 from stream.config import Config
 from stream.decide.odds import log_odds, probability
+from stream.decide.tracker import IntervalTracker
 from stream.decide.tracker_config import TrackerConfig
 from stream.errors import UserError
 from stream.sources import open_source
@@ -393,7 +394,8 @@ def test_a_replay_moves_the_threshold_as_the_faces_baseline_did(recorded, base):
     lively = live.Recording("m")
     said = []
     for steps in recorded.faces:
-        tracker = live._tracker_maker(lively)(config)
+        lively.faces.append([replace(step, shift=0.1 * (i % 20)) for i, step in enumerate(steps)])
+        tracker = IntervalTracker(config)
         for i, step in enumerate(steps):
             tracker.config = config.at(probability(log_odds(base) + 0.1 * (i % 20)))
             said += (

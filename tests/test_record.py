@@ -20,7 +20,7 @@ def recorded(folder: Path, frames: list[Frame], event: Event | None = None) -> P
     for frame in frames:
         recorder._frames.put(frame)
     if event is not None:
-        recorder.event(event)
+        recorder.put(event)
     recorder._frames.close()
     recorder._worker.join(20)
     recorder.close()
@@ -68,13 +68,13 @@ def test_events_lie_beside_the_video(tmp_path):
 
 
 def test_an_encoder_that_is_behind_costs_frames_of_the_recording_only(tmp_path):
-    """`frame` never waits, however many come at once; what does not fit is counted."""
+    """`put` never waits, however many come at once; what does not fit is counted."""
     recorder = Recorder(tmp_path, "camera:0", new_ulid())
     image = np.random.default_rng(0).integers(0, 255, (720, 1280, 3), dtype=np.uint8)
     for k in range(60):
-        recorder.frame(Frame(k, k / 30, image))
+        recorder.put(Frame(k, k / 30, image))
     recorder.close()
-    assert recorder.dropped >= 20
+    assert recorder.dropped["record"] >= 20
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):

@@ -27,6 +27,7 @@ class Said:
     score: float
     emitted_s: float | None = None
     suppressed: str | None = None
+    face: int = 0
 
 
 @dataclass(frozen=True, slots=True)

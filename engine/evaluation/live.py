@@ -8,9 +8,9 @@ import gzip
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 
 from engine.datasets import DatasetError, Video
 from engine.evaluation.events import Said
-from stream.app import assemble, offline_events
+from stream.app import assemble, offline_steps
 from stream.config import Config
-from stream.decide.baseline import Baseline, BaselineLaw
+from stream.decide.baseline import BaselineLaw
+from stream.decide.decider import Step, replay, score_at
 from stream.decide.odds import log_odds, probability
-from stream.decide.stage import score_at
-from stream.decide.tracker import IntervalTracker
 from stream.decide.tracker_config import TrackerConfig
 from stream.errors import UserError
 from stream.sources import open_source
@@ -32,19 +31,6 @@ from stream.sources.info import Source, SourceInfo
 from stream.types import Frame, ScoredInterval, SourceGap, TrackerEvent
 
 VERSION = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One call of a tracker: proposals at `now_s`, or a flush (`reason` set).
-
-    `shift`: what the face's baseline added to the log-odds of the threshold at that moment (`stream.decide.baseline`).
-    """
-
-    now_s: float
-    intervals: tuple[ScoredInterval, ...] = ()
-    reason: str | None = None
-    shift: float = 0.0
 
 
 @dataclass(slots=True)
@@ -61,15 +47,12 @@ class Recording:
         `baselines`: the threshold is moved for each face as its baseline moved it. Scores are then in terms of
         everybody's threshold: what is said reaches it, and a sweep over them is sound.
         """
-        said: list[tuple[float, int, Said]] = []
+        told: list[tuple[float, int, Said]] = []
         for face, steps in enumerate(self.faces):
-            tracker = IntervalTracker(config)
-            for step in steps:
-                shift = step.shift if baselines else 0.0
-                tracker.config = _moved(config, shift)
-                for event in _take(tracker, step):
-                    said.append((step.now_s, face, _said(event, face, step.now_s, shift)))
-        return [s for _, _, s in sorted(said, key=lambda s: s[:2])]
+            given = steps if baselines else [replace(step, shift=0.0) for step in steps]
+            for step, event in replay(given, config):
+                told.append((step.now_s, face, _said(event, face, step.now_s, step.shift)))
+        return [one for _, _, one in sorted(told, key=lambda one: one[:2])]
 
     def trace(self, latency_s: float) -> list[tuple[float, float]]:
         """(time, score) `latency_s` before every hop: the best proposal there, by the clip that sees past it."""
@@ -77,7 +60,7 @@ class Recording:
         for steps in self.faces:
             for step in (s for s in steps if s.reason is None):
                 t = round(step.now_s - latency_s, 4)
-                points[t] = max(points.get(t, 0.0), score_at(list(step.intervals), t))
+                points[t] = max(points.get(t, 0.0), score_at(step.intervals, t))
         return sorted(points.items())
 
     def save(self, path: Path) -> None:
@@ -97,25 +80,6 @@ class Recording:
             return cls(said["model"], said["frames"], faces)
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is not a recording ({error!r}); make it again without --recordings") from None
-
-
-class _RecordingTracker(IntervalTracker):
-    def __init__(self, config: TrackerConfig, steps: list[Step]) -> None:
-        super().__init__(config)
-        self._everybodys = config.threshold
-        self._steps = steps
-
-    def update(self, intervals: list[ScoredInterval], now_s: float) -> list[TrackerEvent]:
-        self._steps.append(Step(now_s, tuple(intervals), shift=self._shift()))
-        return super().update(intervals, now_s)
-
-    def flush(self, now_s: float, reason: str) -> list[TrackerEvent]:
-        self._steps.append(Step(now_s, reason=reason, shift=self._shift()))
-        return super().flush(now_s, reason)
-
-    def _shift(self) -> float:
-        own = self.config.threshold
-        return 0.0 if own == self._everybodys else log_odds(own) - log_odds(self._everybodys)
 
 
 class FolderSource:
@@ -160,33 +124,12 @@ def recording_path(folder: Path, name: str) -> Path:
 
 
 def _record(source: Source, config: Config, law: BaselineLaw | None = None) -> Recording:
-    parts = assemble(config, source)
-    if law is not None:
-        parts.scores.new_baseline = lambda: Baseline(law)
-    recording = Recording(parts.model.sha256)
-    parts.scores.new_tracker = _tracker_maker(recording)
-    for _ in offline_events(parts):
-        pass
-    recording.frames = parts.faces.frames
-    return recording
-
-
-def _tracker_maker(recording: Recording) -> Callable[[TrackerConfig], IntervalTracker]:
-    def make(config: TrackerConfig) -> IntervalTracker:
-        recording.faces.append([])
-        return _RecordingTracker(config, recording.faces[-1])
-
-    return make
-
-
-def _take(tracker: IntervalTracker, step: Step) -> list[TrackerEvent]:
-    if step.reason is None:
-        return tracker.update(list(step.intervals), step.now_s)
-    return tracker.flush(step.now_s, step.reason)
-
-
-def _moved(config: TrackerConfig, shift: float) -> TrackerConfig:
-    return config.at(probability(log_odds(config.threshold) + shift)) if shift else config
+    parts = assemble(config, source, law)
+    faces: dict[int, list[Step]] = {}
+    for scored in offline_steps(parts):
+        for face_id, step in scored.steps:
+            faces.setdefault(face_id, []).append(step)
+    return Recording(parts.model.sha256, parts.faces.frames, list(faces.values()))
 
 
 def _said(event: TrackerEvent, face: int, now_s: float, shift: float) -> Said:
@@ -199,6 +142,7 @@ def _said(event: TrackerEvent, face: int, now_s: float, shift: float) -> Said:
         probability(log_odds(event.score) - shift) if shift else event.score,
         now_s,
         event.suppressed,
+        face,
     )
 
 

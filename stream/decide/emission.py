@@ -68,9 +68,19 @@ class Emitter:
         self._ids: dict[tuple[int, int], str] = {}
 
     def event(
-        self, face: int, decided: TrackerEvent, now_s: float, captured_s: float, quality: Quality, fps: float | None
+        self,
+        face: int,
+        decided: TrackerEvent,
+        now_s: float,
+        captured_s: float,
+        quality: Quality,
+        fps: float | None,
+        probability: float | None = None,
     ) -> Event:
-        """`now_s`: source time of the newest frame; `captured_s`: when it was captured, monotonic clock."""
+        """`now_s`: source time of the newest frame; `captured_s`: when it was captured, monotonic clock.
+
+        `probability`: how often an interval of this score is right, if that was measured.
+        """
         key = (face, decided.key)
         if key not in self._ids:
             self._ids[key] = self._edge.new_id(self._source, face, decided)
@@ -96,6 +106,7 @@ class Emitter:
                 "light": round(quality.light),
             },
             suppressed=decided.suppressed,
+            probability=probability,
         )
 
 

@@ -17,8 +17,8 @@ BESIDE_WEIGHTS = "operating_point.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """How the tracker decides, and how often it will be wrong at that, if that was measured.
+class Policy:
+    """How the tracker decides, and how often it is wrong at that, if that was measured.
 
     `law`: what a face's baseline does to its threshold; None: nothing. `known`: a baseline to begin with.
     """
@@ -34,7 +34,7 @@ class Decision:
         return None if self.law is None or self.law.gain == 0 else Baseline(self.law, self.known)
 
 
-def decision(config: Config, model: Model, source: str) -> Decision:
+def policy_of(config: Config, model: Model, source: str) -> Policy:
     """`source`: name of what is watched. Raises UserError(code=2) when a calibration file can't be used here."""
     path = model.directory / BESIDE_WEIGHTS
     shipped = load(path, model.sha256) if path.exists() else None
@@ -54,10 +54,10 @@ def decision(config: Config, model: Model, source: str) -> Decision:
     curve = fitted.probability if fitted else None
     if config.threshold is not None:
         tracker = _at(config.threshold)
-        return Decision(tracker, fitted.at(config.threshold) if fitted else None, curve)
+        return Policy(tracker, fitted.at(config.threshold) if fitted else None, curve)
     if fitted is None:
-        return Decision(TrackerConfig())
-    return Decision(_at(fitted.point.threshold), fitted.point, curve, fitted.baseline, known)
+        return Policy(TrackerConfig())
+    return Policy(_at(fitted.point.threshold), fitted.point, curve, fitted.baseline, known)
 
 
 def _at(threshold: float) -> TrackerConfig:

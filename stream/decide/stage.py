@@ -3,137 +3,100 @@
 Live, the score thread calls it; offline, a loop. There is no other implementation.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
-from engine.decode import Proposal, decode, score_covering
 from engine.scorer import Scorer
 from stream.decide.baseline import Baseline, Conditions, State
+from stream.decide.decider import Decided, Decider, Step
 from stream.decide.emission import Emitter
 from stream.decide.odds import log_odds
-from stream.decide.tracker import IntervalTracker
-from stream.decide.tracker_config import TrackerConfig
-from stream.faces.stage import FaceHop, Hop
-from stream.types import Event, FaceGap, ScoredInterval, TrackerEvent
+from stream.decide.policy import Policy
+from stream.types import Event, FaceGap, FaceHop, Hop, TracePoint
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What a hop came to: events, and per face the newest settled score: (face, stream time, score, its threshold)."""
+    """What a hop comes to: events, one trace point per face, and the steps that each face's tracker was given."""
 
-    events: list[Event]
-    trace: list[tuple[int, float, float, float]]
+    events: list[Event] = field(default_factory=list)
+    trace: list[TracePoint] = field(default_factory=list)
+    steps: list[tuple[int, Step]] = field(default_factory=list)
 
 
 class ScoreStage:
-    """Hop in, events out: scores, intervals in stream time, decisions. Owned by one thread.
+    """Scores the faces of a hop as one batch and decides for each. Owned by one thread.
 
-    `new_tracker` and `new_baseline` make those of a new face (no baseline: the threshold is everybody's); an evaluation
-    puts others there that also write down what they are given. `probability`: log-odds of a score -> how often such an
-    interval is right. `calibrating`: faces whose baseline is still being measured; other threads may read it.
+    `calibrating`: faces whose baseline is still being measured; other threads may read it.
     """
 
-    def __init__(self, scorer: Scorer[int], emitter: Emitter, config: TrackerConfig) -> None:
-        self.config = config
-        self.new_tracker: Callable[[TrackerConfig], IntervalTracker] = IntervalTracker
-        self.new_baseline: Callable[[], Baseline | None] = lambda: None
-        self.probability: Callable[[float], float] | None = None
+    def __init__(self, scorer: Scorer[int], emitter: Emitter, policy: Policy) -> None:
+        self.policy = policy
         self.calibrating: frozenset[int] = frozenset()
         self._scorer = scorer
         self._emitter = emitter
-        self._trackers: dict[int, IntervalTracker] = {}
-        self._baselines: dict[int, Baseline] = {}
+        self._deciders: dict[int, Decider] = {}
 
     @property
     def runtime(self) -> str:
         """What runs the network."""
         return self._scorer.runtime.name
 
-    def change_scorer(self, scorer: Scorer[int], hop: Hop) -> list[Event]:
+    def baseline(self, face_id: int) -> Baseline | None:
+        """The baseline of a face that is being watched; None without one."""
+        return self._deciders[face_id].baseline if face_id in self._deciders else None
+
+    def change_scorer(self, scorer: Scorer[int], hop: Hop) -> Scored:
         """Go on with a scorer that knows nothing of the past: what is open is closed. `hop`: the one that failed."""
         self._scorer = scorer
-        events: list[Event] = []
+        scored = Scored()
         for face in hop.faces:
-            if tracker := self._trackers.get(face.face_id):
+            if decider := self._deciders.get(face.face_id):
                 seen_s = (face.newest - len(face.crops)) / scorer.spec.fps
-                events += self._events(face, tracker.flush(seen_s, "runtime_lost"), seen_s, hop)
-        return events
+                self._tell(face, decider.cut(seen_s, "runtime_lost"), hop, scored)
+        return scored
 
     def step(self, hop: Hop) -> Scored:
         """Score the batch, decide, and close what a gap cuts."""
         fresh = {face.face_id: face.crops for face in hop.faces if len(face.crops)}
         heads = self._scorer.heads(fresh) if fresh else {}
-        scored = Scored([], [])
+        scored = Scored()
         for face in hop.faces:
             if face.face_id in heads:
-                self._decide(face, heads[face.face_id], hop, scored)
+                decider = self._decider(face.face_id)
+                conditions = Conditions(face.quality.light, face.quality.face_px, hop.fps)
+                decided = decider.step(heads[face.face_id], face.newest, face.first, conditions)
+                self._tell(face, decided, hop, scored)
             if face.gap is not None:
-                scored.events.extend(self._close(face, face.gap, hop))
-        self.calibrating = frozenset(i for i, b in self._baselines.items() if b.state is State.CALIBRATING)
+                self._close(face, face.gap, hop, scored)
+        known = ((face_id, decider.baseline) for face_id, decider in self._deciders.items())
+        self.calibrating = frozenset(i for i, b in known if b is not None and b.state is State.CALIBRATING)
         return scored
 
-    def _decide(self, face: FaceHop, heads: NDArray[np.float32], hop: Hop, scored: Scored) -> None:
-        spec = self._scorer.spec
-        now_s, settled_s = face.newest / spec.fps, face.newest / spec.fps - self.config.latency_s
-        proposals = decode(heads, spec.clip_frames, self._scorer.floor)
-        seen = [proposal for proposal in proposals if face.newest + proposal.apex_frame >= face.first]
-        intervals = [to_interval(proposal, face.first, face.newest, spec.fps) for proposal in seen]
-        if face.face_id not in self._trackers:
-            self._trackers[face.face_id] = self.new_tracker(self.config)
-            if (baseline := self.new_baseline()) is not None:
-                self._baselines[face.face_id] = baseline
-        tracker = self._trackers[face.face_id]
-        if settled_s >= face.first / spec.fps:
-            if (known := self._baselines.get(face.face_id)) is not None:
-                level = score_covering(heads, spec.clip_frames, -self.config.latency_s * spec.fps)
-                known.update(now_s, level, Conditions(face.quality.light, face.quality.face_px, hop.fps))
-                tracker.config = self.config.at(known.threshold(self.config.threshold))
-            trace = (face.face_id, settled_s, score_at(intervals, settled_s), tracker.config.threshold)
-            scored.trace.append(trace)
-        scored.events.extend(self._events(face, tracker.update(intervals, now_s), now_s, hop))
+    def _decider(self, face_id: int) -> Decider:
+        if face_id not in self._deciders:
+            policy, scorer = self.policy, self._scorer
+            self._deciders[face_id] = Decider(scorer.spec, policy.tracker, policy.new_baseline(), scorer.floor)
+        return self._deciders[face_id]
 
-    def _close(self, face: FaceHop, gap: FaceGap, hop: Hop) -> list[Event]:
+    def _close(self, face: FaceHop, gap: FaceGap, hop: Hop, scored: Scored) -> None:
         self._scorer.forget(face.face_id)
-        tracker = self._trackers.get(face.face_id)
+        decider = self._deciders.get(face.face_id)
+        if decider is not None and face.newest >= 0:
+            # what was seen ends with the newest crop; the gap may have been noticed much later
+            seen_s = face.newest / self._scorer.spec.fps
+            self._tell(face, decider.cut(seen_s, gap.reason), hop, scored)
         if gap.final:
-            self._trackers.pop(face.face_id, None)
-            self._baselines.pop(face.face_id, None)
-        if tracker is None or face.newest < 0:
-            return []
-        # what was seen ends with the newest crop; the gap may have been noticed much later
-        seen_s = face.newest / self._scorer.spec.fps
-        return self._events(face, tracker.flush(seen_s, gap.reason), seen_s, hop)
+            self._deciders.pop(face.face_id, None)
 
-    def _events(self, face: FaceHop, decisions: list[TrackerEvent], now_s: float, hop: Hop) -> list[Event]:
-        return [
-            replace(
-                self._emitter.event(face.face_id, decided, now_s, hop.captured_s, face.quality, hop.fps),
-                probability=self._probability(face.face_id, decided.score),
+    def _tell(self, face: FaceHop, decided: Decided, hop: Hop, scored: Scored) -> None:
+        """Add the outcome of a face's step to that of the hop."""
+        now_s, shift, curve = decided.step.now_s, decided.step.shift, self.policy.probability
+        scored.steps.append((face.face_id, decided.step))
+        if (settled := decided.settled) is not None:
+            point = TracePoint(face.face_id, settled.time_s, settled.score, settled.level, settled.threshold)
+            scored.trace.append(point)
+        for event in decided.events:
+            right = None if curve is None else curve(log_odds(event.score) - shift)
+            scored.events.append(
+                self._emitter.event(face.face_id, event, now_s, hop.captured_s, face.quality, hop.fps, right)
             )
-            for decided in decisions
-        ]
-
-    def _probability(self, face_id: int, score: float) -> float | None:
-        """How often an interval of this score is right, on a face whose threshold is moved as this one's is."""
-        if self.probability is None:
-            return None
-        shift = self._baselines[face_id].shift if face_id in self._baselines else 0.0
-        return self.probability(log_odds(score) - shift)
-
-
-def to_interval(proposal: Proposal, first: int, newest: int, fps: int) -> ScoredInterval:
-    """A proposal relative to grid index `newest` -> seconds on the source's clock, not reaching back over a gap.
-
-    `first`: the first grid index since the gap; the apex lies behind it.
-    """
-    frames = (proposal.start_frame, proposal.apex_frame, proposal.end_frame)
-    onset_s, apex_s, offset_s = (max(first, newest + frame) / fps for frame in frames)
-    return ScoredInterval(onset_s, apex_s, offset_s, proposal.score, proposal.kinds, proposal.regions)
-
-
-def score_at(intervals: list[ScoredInterval], moment_s: float) -> float:
-    """The highest score of an interval that covers `moment_s`; 0 if none does: one point of the score trace."""
-    return max((i.score for i in intervals if i.onset_s <= moment_s <= i.offset_s), default=0.0)

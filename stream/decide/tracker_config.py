@@ -55,3 +55,7 @@ class TrackerConfig:
         start, hold = (probability(log_odds(p) + shift) for p in (self.start_threshold, self.hold_threshold))
         floor = min(self.floor_score, threshold)
         return replace(self, threshold=threshold, start_threshold=start, hold_threshold=hold, floor_score=floor)
+
+    def shifted(self, shift: float) -> "TrackerConfig":
+        """The same tracker with `shift` added to the log-odds of its threshold."""
+        return self.at(probability(log_odds(self.threshold) + shift)) if shift else self

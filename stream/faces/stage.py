@@ -5,17 +5,14 @@ Live, the face thread calls it; offline, a loop. There is no other implementatio
 
 import logging
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from engine.spec import ModelSpec
 from stream.faces.condition import MIN_FPS, Condition, RateMeter
 from stream.faces.ring import FaceRing
-from stream.types import FaceCrop, FaceGap, Frame, Quality, SourceGap
+from stream.types import FaceCrop, FaceGap, FaceHop, FaceState, Frame, Hop, Quality, SourceGap
 
 log = logging.getLogger("stream")
 
@@ -36,39 +33,6 @@ class FaceFinder(Protocol):
         """Follow no more than that many from now on."""
 
 
-@dataclass(frozen=True, slots=True)
-class FaceHop:
-    """What is new of one face: `crops` uint8[n, S, S], the last at grid index `newest`; then the gap, if any.
-
-    `first`: grid index of the face's first crop since its last gap.
-    """
-
-    face_id: int
-    first: int
-    newest: int
-    crops: NDArray[np.uint8]
-    quality: Quality
-    gap: FaceGap | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Hop:
-    """What is scored as one batch. `captured_s`: monotonic time at which its newest frame was captured."""
-
-    faces: tuple[FaceHop, ...]
-    captured_s: float
-    fps: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class FaceState:
-    """What is done with a face, as the status says it."""
-
-    face_id: int
-    state: str
-    reason: str | None
-
-
 @dataclass(slots=True)
 class _Followed:
     """A face that has a number now."""
@@ -82,22 +46,28 @@ class _Followed:
     """Why there are no crops of it just now."""
 
 
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is done for each frame: a batch every `hop_frames` of the grid, for `max_faces` at most."""
+
+    hop_frames: int
+    max_faces: int
+
+
 class FaceStage:
     """Frame in, hops out: faces found, crops aligned, put on the time grid, and every hop handed on as one batch.
 
-    `hop_frames` and `max_faces` may be set from another thread at any time (overload). `on_crop` sees every crop
-    (preview).
+    `crops`: the crops of the newest frame, for whoever shows them. `effort`: how much is done for each frame now.
     """
 
     def __init__(self, faces: FaceFinder, spec: ModelSpec, max_faces: int) -> None:
-        self.hop_frames = spec.hop_frames
-        self.max_faces = max_faces
-        self.on_crop: Callable[[FaceCrop], None] = lambda crop: None
+        self.crops: list[FaceCrop] = []
         self.rate = RateMeter()
         self.frames = 0
         self.faces_seen = 0
         self._faces = faces
-        self._limit = max_faces
+        self._full = Effort(spec.hop_frames, max_faces)
+        self.effort = self._full
         self._spec = spec
         self._followed: dict[int, _Followed] = {}
         self._last_hop = -1
@@ -108,8 +78,12 @@ class FaceStage:
         """From the first to the newest frame, on the source's clock."""
         return 0.0 if math.isnan(self._first_s) else self._time_s - self._first_s
 
-    def step(self, item: Frame | SourceGap, captured_s: float) -> list[Hop]:
-        """Take the next frame or gap of the source; return what is to be scored now, in order."""
+    def step(self, item: Frame | SourceGap, captured_s: float, effort: Effort | None = None) -> list[Hop]:
+        """Take the next frame or gap of the source; return what is to be scored now, in order.
+
+        `effort`: how much to do from now on; None: all.
+        """
+        self.crops = []
         if isinstance(item, SourceGap):
             self.rate.clear()
             log.info("the source has a gap at %.2f s: %s", item.time_s, item.reason)
@@ -120,13 +94,15 @@ class FaceStage:
         self.frames += 1
         self.rate.add(item.time_s)
         hops: list[Hop] = []
-        if (limit := self.max_faces) != self._limit:
-            self._limit = limit
-            hops += self._cut_all(self._faces.limit(limit, item.time_s), captured_s)
+        before, self.effort = self.effort, effort or self._full
+        if self.effort.max_faces != before.max_faces:
+            hops += self._cut_all(self._faces.limit(self.effort.max_faces, item.time_s), captured_s)
         for found in self._faces.update(item):
             if isinstance(found, FaceGap):
                 hops += self._cut_all([found], captured_s)
-            elif (gap := self._take(found)) is not None:
+                continue
+            self.crops.append(found)
+            if (gap := self._take(found)) is not None:
                 hops += self._cut_all([gap], captured_s)
                 if gap.reason == "frames_missing":
                     self._take(found)
@@ -148,7 +124,6 @@ class FaceStage:
     def _take(self, crop: FaceCrop) -> FaceGap | None:
         """Put a crop on its face's grid; or return the gap that comes before it, or instead of it."""
         followed = self._follow(crop.face_id)
-        self.on_crop(crop)
         before = followed.condition.reason
         reason = followed.condition.update(crop.time_s, crop.quality, self.rate.fps)
         if reason != before:
@@ -197,14 +172,15 @@ class FaceStage:
         return hops
 
     def _due(self, captured_s: float) -> list[Hop]:
-        """One batch of all faces whenever the grid, which is the same for all, has come `hop_frames` further.
+        """One batch of all faces whenever the grid, which is the same for all, has come a hop further.
 
         Until the frame rate is known the crops wait in their rings: it may turn out too low to spot anything.
         """
         if self.rate.fps is None:
             return []
         newest = max((f.ring.newest for f in self._followed.values() if f.ring.newest is not None), default=-1)
-        if newest // self.hop_frames == self._last_hop // self.hop_frames:
+        hop_frames = self.effort.hop_frames
+        if newest // hop_frames == self._last_hop // hop_frames:
             return []
         self._last_hop = newest
         batch = [self._pending(face_id, f, f.quality) for face_id, f in self._followed.items() if f.quality is not None]

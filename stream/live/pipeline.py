@@ -10,26 +10,24 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from engine.model import Model
 from engine.scorer import Scorer
 from stream.config import Config
-from stream.decide.operating_point import OperatingPoint
 from stream.decide.stage import Scored, ScoreStage
 from stream.errors import UserError
 from stream.faces.jpeg import jpeg
-from stream.faces.stage import FaceStage, Hop
+from stream.faces.stage import Effort, FaceStage
 from stream.live.overload import Level, Overload
 from stream.live.telemetry import Telemetry
 from stream.server.listen import ServerConfig
 from stream.server.service import EventServer
-from stream.sinks.events_file import EventsFile
-from stream.sinks.record import Recorder
+from stream.sinks import OpenSink, Run, Sink
 from stream.sources import Source
-from stream.types import Event, FaceCrop, Frame
+from stream.types import Event, FaceCrop, Frame, Hop, TracePoint
 from stream.workers import Channel, Worker, one_line
 
 log = logging.getLogger("stream")
@@ -52,8 +50,6 @@ class Parts:
     model: Model
     faces: FaceStage
     scores: ScoreStage
-    point: OperatingPoint | None
-    """What the threshold stands for, if that was measured."""
     cpu_scorer: Callable[[], Scorer[int]]
     """Makes what takes over when a GPU fails."""
 
@@ -80,20 +76,18 @@ class Parts:
 class LivePipeline:
     """One run of the live program, from the first frame to the last event."""
 
-    def __init__(self, config: Config, parts: Parts, stop: threading.Event) -> None:
-        self._config, self.parts, self._stop = config, parts, stop
+    def __init__(self, config: Config, parts: Parts, sinks: Iterable[OpenSink], stop: threading.Event) -> None:
+        self._config, self.parts, self._open_sinks, self._stop = config, parts, sinks, stop
         self._hops: Channel[Hop] = Channel(HOPS_WAITING)
         self.telemetry = Telemetry()
         self._overload = Overload(parts.model.spec.fps)
         self._level = Level.NOTHING
         self._previewed_s: dict[int, float] = {}
         self._ends = 0
-        self._events_file: EventsFile | None = None
-        self._recorder: Recorder | None = None
+        self._sinks: list[Sink] = []
         self._degraded: dict[str, str] = {}
         self.server = EventServer(_server_config(config), hello(parts))
         self.serving = threading.Event()
-        parts.faces.on_crop = self._preview
 
     def run(self) -> None:
         """Serve until the source ends, a worker fails (its error is raised) or `stop` is set."""
@@ -101,10 +95,10 @@ class LivePipeline:
         self.server.start()
         workers = [Worker("face", self._watch, lambda: None), Worker("score", self._score, self._wind_up)]
         try:
-            if self._config.events:
-                self._events_file = EventsFile(self._config.events, self.server.epoch, append=True)
-            if self._config.record:
-                self._recorder = Recorder(self._config.record, self.parts.source.info.name, self.server.epoch)
+            run = Run(self.parts.source.info.name, self.server.epoch, live=True)
+            for open_sink in self._open_sinks:
+                if sink := open_sink(self._config, run):
+                    self._sinks.append(sink)
             log.info("%s; events and dashboard on %s", describe(self.parts), self.server.url)
             self.server.ready(model=True)
             self.serving.set()
@@ -118,9 +112,8 @@ class LivePipeline:
         finally:
             self._wind_up()
             self.server.stop()
-            for kept in (self._events_file, self._recorder):
-                if kept is not None:
-                    kept.close()
+            for sink in self._sinks:
+                sink.close()
         for worker in workers:
             worker.check()
         self.parts.summarise(time.monotonic() - began_s, self._ends)
@@ -143,10 +136,11 @@ class LivePipeline:
             while (item := source.read()) is not None:
                 if isinstance(item, Frame):
                     captured_s = item.time_s if source.info.live else time.monotonic()
-                    if self._recorder is not None:
-                        self._recorder.frame(item)
+                    self._put(item)
                 with self.telemetry.working("face"):
-                    hops = faces.step(item, captured_s)
+                    hops = faces.step(item, captured_s, self._effort())
+                for crop in faces.crops:
+                    self._preview(crop)
                 states = faces.states(self.parts.scores.calibrating)
                 self.telemetry.frame(faces.frames, faces.rate.fps, states)
                 for hop in hops:
@@ -170,10 +164,12 @@ class LivePipeline:
                 scored = self._step(hop)
             for event in scored.events:
                 self._publish(event)
+            for point in scored.trace:
+                self._put(point)
             if self._level < Level.TELEMETRY and self.server.wants("scores"):
-                for face, time_s, score, threshold in scored.trace:
-                    said = {"face": face, "time_s": round(time_s, 3), "score": round(score, 4)}
-                    self.server.publish_scores({**said, "threshold": round(threshold, 4)})
+                for point in scored.trace:
+                    said = {"face": point.face_id, "time_s": round(point.time_s, 3), "score": round(point.score, 4)}
+                    self.server.publish_scores({**said, "threshold": round(point.threshold, 4)})
             self.telemetry.scored(hop.captured_s)
 
     def _step(self, hop: Hop) -> Scored:
@@ -190,38 +186,35 @@ class LivePipeline:
             closed = scores.change_scorer(self.parts.cpu_scorer(), hop)
             self.server.update_hello(runtime=scores.runtime)
             scored = scores.step(hop)
-            return Scored(closed + scored.events, scored.trace)
+            return Scored(closed.events + scored.events, scored.trace, closed.steps + scored.steps)
 
     def _publish(self, event: Event) -> None:
         self._ends += event.phase == "end"
         self.server.publish(event)
-        if self._recorder is not None:
-            self._recorder.event(event)
-        if self._events_file is not None:
-            try:
-                self._events_file.write(event)
-                self._degraded.pop("events", None)
-            except OSError as error:
-                self._degraded["events"] = f"--events {self._events_file.path}: {error.strerror}"
+        self._put(event)
+
+    def _put(self, item: Frame | TracePoint | Event) -> None:
+        for sink in self._sinks:
+            sink.put(item)
 
     # --- main thread -------------------------------------------------------------------------------------------------
 
     def _every_second(self) -> None:
         if self.server.failure is not None:
             raise UserError(f"the event server died: {one_line(self.server.failure)}; start again")
-        scores, source, point = self.parts.scores, self.parts.source, self.parts.point
+        scores, source = self.parts.scores, self.parts.source
+        point = scores.policy.point
         dropped = {"capture": source.dropped, "corrupt": source.corrupt}
-        degraded = self._judge_load()
-        if self._recorder is not None:
-            dropped["record"] = self._recorder.dropped
-            if self._recorder.trouble:
-                self._degraded["record"] = self._recorder.trouble
+        for sink in self._sinks:
+            dropped |= sink.dropped
+        troubles = [sink.trouble for sink in self._sinks if sink.trouble]
+        degraded = [*self._judge_load(), *self._degraded.values(), *troubles]
         self.server.publish_status(
             self.telemetry.status(
                 dropped=dropped,
-                degraded=[*degraded, *self._degraded.values()],
+                degraded=degraded,
                 runtime=scores.runtime,
-                threshold=round(scores.config.threshold, 4),
+                threshold=round(scores.policy.tracker.threshold, 4),
                 false_alarms_per_hour=None if point is None else point.false_alarms_per_hour,
                 **({} if point is None else {"operating_point": asdict(point)}),
             )
@@ -238,25 +231,27 @@ class LivePipeline:
             return ["slower than real time: the file waits"] if level else []
         if level != self._level:
             log.warning("%s", "; ".join(level.words) or "keeping up again: nothing is given up")
-            self._give_up(level)
+            self._level = level
         return level.words
 
-    def _give_up(self, level: Level) -> None:
-        self._level = level
-        faces = self.parts.faces
-        faces.hop_frames = self.parts.model.spec.hop_frames * (2 if level >= Level.HOP else 1)
-        faces.max_faces = 1 if level >= Level.FACES else self._config.max_faces
+    def _effort(self) -> Effort:
+        """How much the face thread does for each frame, by what is given up now."""
+        level, hop_frames = self._level, self.parts.model.spec.hop_frames
+        return Effort(
+            hop_frames=2 * hop_frames if level >= Level.HOP else hop_frames,
+            max_faces=1 if level >= Level.FACES else self._config.max_faces,
+        )
 
 
 def hello(parts: Parts) -> dict[str, Any]:
     """What the first message says of the spotter. `latency_s`: from an offset to its `end`, processing aside."""
-    spec, tracker = parts.model.spec, parts.scores.config
+    spec, policy = parts.model.spec, parts.scores.policy
     return {
         "source": parts.source.info.name,
         "model": {"name": spec.name, "sha256": parts.model.sha256, "fps": spec.fps, "clip_frames": spec.clip_frames},
         "runtime": parts.scores.runtime,
-        "latency_s": round(tracker.latency_s + spec.hop_frames / spec.fps, 3),
-        **({} if parts.point is None else {"operating_point": asdict(parts.point)}),
+        "latency_s": round(policy.tracker.latency_s + spec.hop_frames / spec.fps, 3),
+        **({} if policy.point is None else {"operating_point": asdict(policy.point)}),
     }
 
 
@@ -269,7 +264,8 @@ def describe(parts: Parts) -> str:
     wish = f" (asked for {asked})" if asked else ""
     size = f"{info.width_px}x{info.height_px}"
     source = f"{info.name}: {size}, {rate}{wish} by {info.backend}, scored by {parts.scores.runtime}"
-    return source if parts.point is None else f"{source}; {parts.point.words}"
+    point = parts.scores.policy.point
+    return source if point is None else f"{source}; {point.words}"
 
 
 def _server_config(config: Config) -> ServerConfig:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from stream.faces.stage import FaceState
 from stream.live.overload import Load
+from stream.types import FaceState
 
 LATENCY_WINDOW_S = 10.0
 

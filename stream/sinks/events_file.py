@@ -1,15 +1,21 @@
 """Events as lines of JSON in a file (`--events`)."""
 
 from pathlib import Path
-from types import TracebackType
 
+from stream.config import Config
 from stream.errors import UserError
 from stream.protocol.messages import encode, event_message
-from stream.types import Event
+from stream.sinks import Run
+from stream.types import Event, Frame, TracePoint
+
+
+def open_events_file(config: Config, run: Run) -> "EventsFile | None":
+    """See `stream.sinks.OpenSink`. A live run goes on with a file that is there."""
+    return EventsFile(config.events, run.epoch, append=run.live) if config.events else None
 
 
 class EventsFile:
-    """One event message of protocol v1 per line, complete on disk before `write` returns; closes with its `with` block.
+    """One event message of protocol v1 per line, complete on disk before `put` returns.
 
     `epoch` and the counted `seq` are those under which the server sends the same events. Raises UserError when the file
     can't be opened.
@@ -17,6 +23,8 @@ class EventsFile:
 
     def __init__(self, path: Path, epoch: str, *, append: bool = False) -> None:
         self.path = path
+        self.trouble: str | None = None
+        self.dropped: dict[str, int] = {}
         self._epoch = epoch
         self._seq = 0
         try:
@@ -25,21 +33,19 @@ class EventsFile:
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror}); give another --events file") from None
 
-    def write(self, event: Event) -> None:
-        """Append one line. Raises OSError when the disk does not take it."""
+    def put(self, item: Frame | TracePoint | Event) -> None:
+        """Append an event as one line."""
+        if not isinstance(item, Event):
+            return
         self._seq += 1
-        line = memoryview(f"{encode(event_message(event, self._epoch, self._seq))}\n".encode())
-        while line:
-            line = line[self._file.write(line) or 0 :]
+        line = memoryview(f"{encode(event_message(item, self._epoch, self._seq))}\n".encode())
+        try:
+            while line:
+                line = line[self._file.write(line) or 0 :]
+            self.trouble = None
+        except OSError as error:
+            self.trouble = f"--events {self.path}: {error.strerror}"
 
     def close(self) -> None:
         """No more lines."""
         self._file.close()
-
-    def __enter__(self) -> "EventsFile":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

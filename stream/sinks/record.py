@@ -15,9 +15,11 @@ from typing import Any
 
 import av
 
+from stream.config import Config
 from stream.errors import UserError
+from stream.sinks import Run
 from stream.sinks.events_file import EventsFile
-from stream.types import Event, Frame
+from stream.types import Event, Frame, TracePoint
 from stream.workers import Channel, Worker, one_line
 
 log = logging.getLogger("stream")
@@ -28,16 +30,21 @@ OPTIONS = {"preset": "veryfast", "tune": "zerolatency", "crf": "18", "g": "30"}
 CONTAINER = {"flush_packets": "1", "cluster_time_limit": "500"}
 
 
+def open_recorder(config: Config, run: Run) -> "Recorder | None":
+    """See `stream.sinks.OpenSink`."""
+    return Recorder(config.record, run.source, run.epoch) if config.record else None
+
+
 class Recorder:
     """Writes what it is given until `close`. Raises UserError when the folder can't be made.
 
-    `trouble`: why nothing more is recorded, in words, if so.
+    `dropped`: frames that are left out because the encoder is behind.
     """
 
     def __init__(self, folder: Path, source: str, epoch: str) -> None:
         self.folder = folder / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{epoch[-6:]}"
-        self.dropped = 0
-        self.trouble: str | None = None
+        self.dropped = {"record": 0}
+        self._failure: str | None = None
         self._about: dict[str, Any] = {"source": source, "epoch": epoch, "videos": []}
         self._frames: Channel[Frame] = Channel(FRAMES_WAITING)
         try:
@@ -49,16 +56,17 @@ class Recorder:
         self._worker.start()
         log.info("recording into %s", self.folder)
 
-    def frame(self, frame: Frame) -> None:
-        """Record a frame, unless the encoder is behind."""
-        self.dropped += not self._frames.offer(frame)
+    @property
+    def trouble(self) -> str | None:
+        """Why the recording is not complete, in words."""
+        return self._failure or self._events.trouble
 
-    def event(self, event: Event) -> None:
-        """Record an event."""
-        try:
-            self._events.write(event)
-        except OSError as error:
-            self.trouble = f"--record {self.folder}: {error.strerror}"
+    def put(self, item: Frame | TracePoint | Event) -> None:
+        """Record an event, or a frame unless the encoder is behind."""
+        if isinstance(item, Frame):
+            self.dropped["record"] += not self._frames.offer(item)
+        else:
+            self._events.put(item)
 
     def close(self) -> None:
         """Finish the files."""
@@ -78,8 +86,8 @@ class Recorder:
             if video is not None:
                 video.close()
         except (OSError, ValueError) as error:  # PyAV's errors are both
-            self.trouble = f"--record {self.folder}: {one_line(error)}"
-            log.warning("%s; recording has stopped", self.trouble)
+            self._failure = f"--record {self.folder}: {one_line(error)}"
+            log.warning("%s; recording has stopped", self._failure)
 
     def _next_video(self, frame: Frame) -> "_Video":
         number = len(self._about["videos"]) + 1

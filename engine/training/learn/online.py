@@ -1,5 +1,6 @@
 """Judging a network on pooled sequences by the live program's own decisions: clips every hop, decode, tracker."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,15 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.decode import Proposal, decode
 from engine.mesnet import MESNet
 from engine.spec import ModelSpec
 from engine.training.pools.pool import LENGTH, Pool
 from engine.training.pools.stemmed import features_of
 from engine.training.pools.truth import MICRO
-from stream.decide.tracker import IntervalTracker
+from stream.decide.decider import Decided, Decider
 from stream.decide.tracker_config import TrackerConfig
-from stream.types import Phase, ScoredInterval, TrackerEvent
+from stream.types import Phase
 
 SWEEP = TrackerConfig().at(0.1)
 """Low enough that every threshold of interest can be read off one run (see `stream.decide.tracker`)."""
@@ -54,15 +54,19 @@ class Online:
         """All `end` events of one sequence of stem rows [LENGTH, features]."""
         feats = features_of(self.net, rows.to(self.device)[None])[0]
         heads, fps = self.net.heads(*clips_of(feats, self.spec)).cpu().numpy(), self.spec.fps
-        tracker = IntervalTracker(SWEEP)
-        out: list[TrackerEvent] = []
-        for k, clip in enumerate(heads):
-            now = (k + 1) * self.spec.hop_frames - 1
-            scored = [_in_time(p, now, fps) for p in decode(clip, self.spec.clip_frames)]
-            out += tracker.update(scored, now / fps)
-        out += tracker.flush((len(feats) - 1) / fps, "end")
-        out = [e for e in out if e.phase is Phase.END]
-        return [Spotted(index, e.onset_s * fps, e.offset_s * fps, e.score) for e in out if e.offset_s is not None]
+        decided = decide_sequence(heads, len(feats), self.spec, SWEEP)
+        ends = [event for one in decided for event in one.events if event.phase is Phase.END]
+        return [Spotted(index, e.onset_s * fps, e.offset_s * fps, e.score) for e in ends if e.offset_s is not None]
+
+
+def decide_sequence(
+    heads: NDArray[np.float32], frames: int, spec: ModelSpec, config: TrackerConfig
+) -> Iterator[Decided]:
+    """The live decisions on a sequence of that many frames, from the heads float32[H, P, HEAD_FIELDS] of its hops."""
+    decider = Decider(spec, config)
+    for k, clip in enumerate(heads):
+        yield decider.step(clip, (k + 1) * spec.hop_frames - 1)
+    yield decider.cut((frames - 1) / spec.fps, "end")
 
 
 def clips_of(feats: Tensor, spec: ModelSpec) -> tuple[Tensor, Tensor]:
@@ -71,11 +75,6 @@ def clips_of(feats: Tensor, spec: ModelSpec) -> tuple[Tensor, Tensor]:
     ends = torch.arange(spec.hop_frames, len(feats) + 1, spec.hop_frames, device=feats.device)
     at = ends[:, None] + torch.arange(spec.clip_frames, device=feats.device)
     return padded[at], (at >= spec.clip_frames).float()
-
-
-def _in_time(p: Proposal, now: int, fps: int) -> ScoredInterval:
-    onset_s, apex_s, offset_s = ((now + frame) / fps for frame in (p.start_frame, p.apex_frame, p.end_frame))
-    return ScoredInterval(onset_s, apex_s, offset_s, p.score, p.kinds, p.regions)
 
 
 def judge(online: Online, pool: Pool, limit: int = 400) -> dict[str, float]:

@@ -27,8 +27,8 @@ from stream.errors import UserError
 from stream.faces.finder import Faces
 from stream.faces.landmarks import Landmarker
 from stream.faces.model_file import locate
-from stream.faces.stage import FaceStage, Hop
-from stream.types import Frame
+from stream.faces.stage import FaceStage
+from stream.types import Frame, Hop
 
 FRAMES_FPS = 60.0
 """As in `engine.evaluate`: what is judged is aligned as what was learned from."""
