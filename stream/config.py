@@ -128,6 +128,9 @@ class Config:
     )
     events: Path | None = _set(None, _path, "FILE", "write each event as one line of JSON")
     journal: Path | None = _set(None, _path, "FILE", "event journal (default: the user's state directory)")
+    lsl: str | None = _set(
+        None, _text, "NAME", "events and scores on the Lab Streaming Layer (extra `lsl`)", alone="mestream"
+    )
     log_format: str = _set("text", _one_of("text", "json"), "text|json", "form of what is said on stderr")
     log_level: str = _set("info", _one_of("debug", "info", "warning"), "debug|info|warning", "how much is said")
 
@@ -234,6 +237,8 @@ def _check(config: Config) -> None:
         raise UserError("--offline: nobody would see the events; add --events FILE", code=2)
     if config.offline and config.record:
         raise UserError("--offline --record: the file is the recording; leave --record out", code=2)
+    if config.offline and config.lsl:
+        raise UserError("--offline --lsl: a stamp is a moment of now, which offline has none; leave one out", code=2)
     if bool(config.tls_cert) != bool(config.tls_key):
         raise UserError("--tls-cert and --tls-key: one needs the other", code=2)
     if not config.offline and not config.token and not _is_loopback(config.host):
@@ -275,5 +280,7 @@ def _parser() -> argparse.ArgumentParser:
             continue
         if setting.default not in (None, ()):
             text += f" (default {setting.default})"
-        parser.add_argument(f"--{_flag(name)}", dest=name, metavar=setting.metadata["metavar"], help=text)
+        # `alone`: what the flag means without a value
+        alone = {"nargs": "?", "const": setting.metadata["alone"]} if "alone" in setting.metadata else {}
+        parser.add_argument(f"--{_flag(name)}", dest=name, metavar=setting.metadata["metavar"], help=text, **alone)
     return parser

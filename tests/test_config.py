@@ -84,6 +84,7 @@ BAD = {
     "--demo --offline": "add --events FILE",
     "--demo --offline --events e --record d": "leave --record out",
     "--camera 0 --offline --events e": "leave --offline out",
+    "--demo --offline --events e --lsl": "offline has none",
     "--demo --host 0.0.0.0": "add --token, or listen on 127.0.0.1",
     "--demo --host example.org": "add --token",
     "--demo --tls-cert c.pem": "one needs the other",

@@ -53,6 +53,21 @@ class Parts:
     cpu_scorer: Callable[[], Scorer[int]]
     """Makes what takes over when a GPU fails."""
 
+    def run(self, epoch: str, live: bool) -> Run:
+        """What the outputs know of this run."""
+        model, policy = self.model, self.scores.policy
+        return Run(
+            source=self.source.info,
+            epoch=epoch,
+            live=live,
+            spec=model.spec,
+            model_sha256=model.sha256,
+            runtime=self.scores.runtime,
+            max_faces=self.faces.effort.max_faces,
+            threshold=policy.tracker.threshold,
+            false_alarms_per_hour=None if policy.point is None else policy.point.false_alarms_per_hour,
+        )
+
     def summarise(self, elapsed_s: float, ends: int) -> None:
         """Say what came of it, in one line."""
         faces, name = self.faces, self.source.info.name
@@ -95,7 +110,7 @@ class LivePipeline:
         self.server.start()
         workers = [Worker("face", self._watch, lambda: None), Worker("score", self._score, self._wind_up)]
         try:
-            run = Run(self.parts.source.info.name, self.server.epoch, live=True)
+            run = self.parts.run(self.server.epoch, live=True)
             for open_sink in self._open_sinks:
                 if sink := open_sink(self._config, run):
                     self._sinks.append(sink)

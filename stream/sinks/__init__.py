@@ -8,17 +8,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from engine.spec import ModelSpec
 from stream.config import Config
+from stream.sources.info import SourceInfo
 from stream.types import Event, Frame, TracePoint
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a sink knows of the run. `source`: name of what is watched. `epoch`: ULID of the run."""
+    """What a sink knows of the run.
 
-    source: str
+    `epoch`: ULID of the run. `live`: events come while they happen, not offline. `runtime`: what runs the network.
+    `threshold`: what a score must pass before a face's baseline moves it. `false_alarms_per_hour`: the rate that the
+    threshold stands for, None if it was not measured.
+    """
+
+    source: SourceInfo
     epoch: str
     live: bool
+    spec: ModelSpec
+    model_sha256: str
+    runtime: str
+    max_faces: int
+    threshold: float
+    false_alarms_per_hour: float | None
 
 
 class Sink(Protocol):

@@ -32,7 +32,7 @@ CONTAINER = {"flush_packets": "1", "cluster_time_limit": "500"}
 
 def open_recorder(config: Config, run: Run) -> "Recorder | None":
     """See `stream.sinks.OpenSink`."""
-    return Recorder(config.record, run.source, run.epoch) if config.record else None
+    return Recorder(config.record, run.source.name, run.epoch) if config.record else None
 
 
 class Recorder:
