@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+import tomllib
 from pathlib import Path
 
 import torch
@@ -24,19 +24,29 @@ from engine.training.pools.dataset import pools_of
 from engine.training.pools.pool import Pool
 from stream.errors import UserError
 
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How many sequences are made, and how many steps of how many clips are made on them, at which learning rate."""
-
-    sequences: int
-    steps: int
-    batch: int
-    rate: float
+RECIPES = Path(__file__).parent / "training" / "recipes"
+"""Recipes that come with the project, one TOML file each; `--recipe NAME` finds them by their name."""
 
 
-RECIPES = {"small": Recipe(2400, 2400, 32, 2e-3), "full": Recipe(20_000, 30_000, 128, 3e-3)}
-"""`small` fits an hour of 2 CPU cores, `full` is for a GPU."""
+def recipe_words(recipe: str, known: set[str]) -> list[str]:
+    """The recipe as the flags that it stands for. `recipe`: a file, or the name of one in RECIPES.
+
+    Raises UserError: the file can't be read, is no TOML, or has a key that is not in `known`.
+    """
+    shipped = RECIPES / f"{recipe}.toml"
+    try:
+        values = tomllib.loads((shipped if shipped.exists() else Path(recipe)).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        why = error.strerror if isinstance(error, OSError) else error
+        names = ", ".join(sorted(path.stem for path in RECIPES.glob("*.toml")))
+        raise UserError(f"--recipe {recipe}: {why}; give a TOML file or one of {names}", 2) from None
+    if unknown := sorted(values.keys() - known):
+        raise UserError(f"--recipe {recipe}: no flag is named {unknown[0]}; keys are {', '.join(sorted(known))}", 2)
+    return [
+        word
+        for key, value in values.items()
+        for word in (f"--{key}", *map(str, value if isinstance(value, list) else [value]))
+    ]
 
 
 def make(module: str, *arguments: str) -> None:
@@ -61,15 +71,15 @@ def prepare_pools(options: argparse.Namespace) -> tuple[list[Path], list[Path]]:
     actors, train, tune = (options.out / name for name in ("actors", "pool-train", "pool-tune"))
     if not any(actors.glob("*.npz")):
         make("engine.training.generator.actors", "--data", str(options.data), "--out", str(actors))
-    count = options.sequences or RECIPES[options.recipe].sequences
-    for split, folder, n in (("tune", tune, max(64, count // 25)), ("train", train, count)):
+    tuning = max(64, options.sequences // 25)
+    for split, folder, n in (("tune", tune, tuning), ("train", train, options.sequences)):
         asked = {"actors": actors, "out": folder, "split": split, "sequences": n, "device": options.device}
         make("engine.training.pools.pool", *(word for k, v in asked.items() for word in (f"--{k}", str(v))))
     return [train], [tune]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """`python -m engine.train`."""
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The flags, those of the recipe first, so that a flag on the command line overrides it."""
     parser = argparse.ArgumentParser(prog="python -m engine.train", description=main.__doc__)
     parser.add_argument("--data", type=Path, help="folder that holds portraits/")
     parser.add_argument("--dataset", choices=tuple(LOADERS), help="a licensed data set to train on; --pool adds to it")
@@ -106,11 +116,16 @@ def main(arguments: list[str] | None = None) -> int:
         "they were before the encoder",
     )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--recipe", choices=tuple(RECIPES), default="small")
-    parser.add_argument("--sequences", type=int, help="how many sequences to make (default: the recipe's)")
-    parser.add_argument("--steps", type=int, help="steps of the optimiser (default: the recipe's)")
-    parser.add_argument("--batch", type=int, help="clips a step (default: the recipe's)")
-    parser.add_argument("--rate", type=float, help="highest learning rate (default: the recipe's)")
+    parser.add_argument(
+        "--recipe",
+        metavar="FILE",
+        help="flags from a TOML file, `steps = 5000` for --steps 5000; flags given beside it override it. Or the name "
+        "of a recipe that comes with the project, such as `full`, which is for a GPU",
+    )
+    parser.add_argument("--sequences", type=int, default=2400, help="how many sequences to make (default 2400)")
+    parser.add_argument("--steps", type=int, default=2400, help="steps of the optimiser (default 2400)")
+    parser.add_argument("--batch", type=int, default=32, help="clips a step (default 32)")
+    parser.add_argument("--rate", type=float, default=2e-3, help="highest learning rate (default 2e-3)")
     parser.add_argument("--start", type=Path, help="mesnet.safetensors to go on from, else from scratch")
     parser.add_argument("--judge-every", type=int, default=1000, help="steps between two judgements")
     parser.add_argument("--seed", type=int, default=0)
@@ -122,7 +137,16 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args(arguments)
+    if options.recipe:
+        known = {name.replace("_", "-") for name in vars(options)} - {"recipe"}
+        options = parser.parse_args([*recipe_words(options.recipe, known), *arguments])
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m engine.train`."""
     try:
+        options = parse(sys.argv[1:] if arguments is None else arguments)
         if options.device.startswith("cuda") and not torch.cuda.is_available():
             raise UserError(f"--device {options.device}: PyTorch sees no CUDA GPU here; give --device cpu", 2)
         if options.pool and not options.tune and not options.dataset:
@@ -137,11 +161,17 @@ def main(arguments: list[str] | None = None) -> int:
         if options.shares and (len(options.shares) != len(folders) or min(options.shares) <= 0):
             raise UserError(f"--shares: a number above 0 for each of {len(folders)} pools", 2)
         train, tune = Pool(folders, ModelSpec(), options.device, options.shares), Pool(others, ModelSpec())
-        recipe = RECIPES[options.recipe]
-        steps, batch, rate = options.steps or recipe.steps, options.batch or recipe.batch, options.rate or recipe.rate
         errors_px = tuple(options.errors) if options.errors else None
         plan = Plan(
-            steps, options.seed, options.device, batch, rate, options.start, options.workers, errors_px, options.teacher
+            options.steps,
+            options.seed,
+            options.device,
+            options.batch,
+            options.rate,
+            options.start,
+            options.workers,
+            errors_px,
+            options.teacher,
         )
         began = time.monotonic()
         actors = options.imprint or (options.out / "actors" if options.data else None)
@@ -149,7 +179,8 @@ def main(arguments: list[str] | None = None) -> int:
         trainer = Trainer(options.out, train, tune, plan, imprinter)
         trainer.run(options.judge_every)
         trainer.export()
-        print(f"{steps} steps in {(time.monotonic() - began) / 60:.0f} min; model in {options.out}, for --model")
+        minutes = (time.monotonic() - began) / 60
+        print(f"{options.steps} steps in {minutes:.0f} min; model in {options.out}, for --model")
     except (UserError, DatasetError) as error:
         print(error, file=sys.stderr)
         return error.code if isinstance(error, UserError) else 1
