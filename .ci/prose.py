@@ -62,7 +62,7 @@ def long_lines(text: str) -> list[int]:
     found, in_fence = [], False
     for number, line in enumerate(text.splitlines(), 1):
         in_fence ^= bool(FENCE.match(line))
-        if not in_fence and len(LINK.sub(r"\1", line)) > MOST_CHARACTERS and not NO_PROSE.match(line):
+        if not in_fence and len(CODE.sub("`code`", LINK.sub(r"\1", line))) > MOST_CHARACTERS and not NO_PROSE.match(line):
             found.append(number)
     return found
 
