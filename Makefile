@@ -3,7 +3,7 @@ VENV ?= .venv
 PY = $(VENV)/bin/python
 LOCK = .ci/constraints.txt
 
-.PHONY: demo test lint lock audit
+.PHONY: demo test lint docs lock audit
 
 demo: $(VENV)/base  ## install, then watch the shipped clip: dashboard on http://127.0.0.1:8765/
 	$(PY) -m stream --demo
@@ -16,6 +16,11 @@ lint: $(VENV)/test
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
+	$(PY) .ci/prose.py
+
+docs: $(VENV)-docs/done  ## build the site into build/site; fails on a dead link, a missing anchor or a broken docstring
+	$(VENV)-docs/bin/sphinx-build -q -E -W --keep-going -c docs . build/site
+	@echo "open build/site/index.html"
 
 lock:  ## the newest versions that fit pyproject.toml, from a new environment; commit it once the suite passes with it
 	python3 -m venv --clear $(VENV)-lock
@@ -38,3 +43,8 @@ $(VENV)/base: pyproject.toml | $(PY)
 $(VENV)/test: pyproject.toml $(LOCK) | $(PY)
 	$(PY) -m pip install -q -c $(LOCK) -e '.[test]'
 	touch $@ $(VENV)/base
+
+$(VENV)-docs/done: pyproject.toml $(LOCK)
+	python3 -m venv $(VENV)-docs
+	$(VENV)-docs/bin/pip install -q -c $(LOCK) -e '.[docs]'
+	touch $@

@@ -62,7 +62,7 @@ def long_lines(text: str) -> list[int]:
     found, in_fence = [], False
     for number, line in enumerate(text.splitlines(), 1):
         in_fence ^= bool(FENCE.match(line))
-        if not in_fence and len(CODE.sub("`code`", LINK.sub(r"\1", line))) > MOST_CHARACTERS and not NO_PROSE.match(line):
+        if not in_fence and len(CODE.sub("`c`", LINK.sub(r"\1", line))) > MOST_CHARACTERS and not NO_PROSE.match(line):
             found.append(number)
     return found
 
@@ -93,7 +93,7 @@ def main(arguments: list[str]) -> int:
     listed = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["prose"]["pages"]
     pages = [Path(name) for name in arguments] or [root / name for name in listed]
     found = [fault for page in pages for fault in faults(page)]
-    print("\n".join(found) or f"{len(pages)} pages read well")
+    print("\n".join(found) or f"pages that read well: {len(pages)}")
     return bool(found)
 
 
