@@ -2,8 +2,10 @@
 
 import json
 import socket
+import sqlite3
 import threading
 import time
+from contextlib import closing
 
 import pytest
 from jsonschema import Draft7Validator
@@ -12,8 +14,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from stream.protocol.messages import SERVER_MESSAGES
 from stream.protocol.schema import json_schema, message_name
-from stream.server.journal import Retention
 from stream.server.listen import ServerConfig
+from stream.server.retention import Retention
 from stream.server.service import EventServer
 from stream.types import Phase
 
@@ -131,6 +133,89 @@ def test_a_gap_is_said_where_the_journal_was_pruned(tmp_path):
         assert receive(client, 2)[1] == {"type": "gap", "epoch": old, "from": 3, "to": 5}
 
 
+def pages(server, after, limit=3):
+    """All that /api/events has behind a cursor: (epoch, seq) of events, and gaps."""
+    events, gaps, more = [], [], True
+    while more:
+        answer = json.loads(http(server, f"/api/events?after={after}&limit={limit}")[1])
+        events += [(event["epoch"], event["seq"]) for event in answer["events"]]
+        gaps += answer["gaps"]
+        after, more = answer["next"], answer["more"]
+    return events, gaps
+
+
+def published(server, count):
+    """Publish so many events, and wait until they are stored."""
+    for number in range(count):
+        server.publish(event(number))
+    wait_until(lambda: not server.degraded and len(pages(server, ":0")[0]) == count)
+    return [(server.epoch, number) for number in range(1, count + 1)]
+
+
+def test_a_start_with_the_clock_a_day_ahead_hides_nothing_from_then_on(tmp_path, monkeypatch):
+    """And one whose journal was away when it began. Over both ways of reading, from every cursor given out."""
+    clock_s = time.time()
+    stored = []
+    for days in (1, 0, -400):
+        monkeypatch.setattr(time, "time", lambda days=days: clock_s + 86400 * days)
+        monkeypatch.setattr(time, "time_ns", lambda days=days: int((clock_s + 86400 * days) * 1e9))
+        folder = tmp_path / "state"
+        if days == 0:
+            folder.rename(tmp_path / "away")
+            folder.write_text("")
+        with serving(folder) as server:
+            if days == 0:
+                assert server.degraded
+                folder.unlink()
+                (tmp_path / "away").rename(folder)
+            stored += published(server, 7)
+            for at, (epoch, seq) in enumerate(stored):
+                behind = stored[at + 1 :]
+                assert pages(server, f"{epoch}:{seq}") == (behind, [])
+                with joined(server, after=f"{epoch}:{seq}", close_timeout=0.01) as client:
+                    receive(client)
+                    assert [(m["epoch"], m["seq"]) for m in receive(client, len(behind))] == behind
+            assert pages(server, "0") == (stored, [])
+    epochs = list(dict.fromkeys(epoch for epoch, _ in stored))
+    assert epochs != sorted(epochs)
+
+
+def test_rows_that_nobody_wrote_are_a_gap_and_the_rest_is_served(tmp_path):
+    with serving(tmp_path) as server:
+        stored = published(server, 5)
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as db:
+        db.execute("UPDATE events SET body = 5 WHERE place & 255 = 2")
+        db.execute("UPDATE events SET body = '{' WHERE place & 255 = 4")
+        db.commit()
+    with serving(tmp_path) as server:
+        gaps = [{"type": "gap", "epoch": stored[0][0], "from": seq, "to": seq} for seq in (2, 4)]
+        assert pages(server, f"{stored[0][0]}:0", limit=1) == (stored[::2], gaps)
+        with joined(server, after=f"{stored[0][0]}:1") as client:
+            got = receive(client, 5)[1:]
+            assert [m["type"] for m in got] == ["gap", "event", "gap", "event"]
+
+
+def test_an_epoch_that_nobody_knows_is_a_gap_and_then_everything_comes(tmp_path):
+    """The name of an epoch says nothing about its place: one that sorts behind all others hides nothing either."""
+    with serving(tmp_path) as server:
+        stored = published(server, 3)
+        for foreign in ("0" * 26, "7" + "Z" * 25):
+            gap = {"type": "gap", "epoch": foreign, "from": 6, "to": None}
+            assert pages(server, f"{foreign}:5") == (stored, [gap])
+
+
+def test_a_damaged_journal_is_told_to_who_looks_at_the_status(tmp_path):
+    with serving(tmp_path) as server:
+        published(server, 3)
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as db:
+        db.execute("UPDATE epochs SET epoch = 'zzzz'")
+        db.commit()
+    with serving(tmp_path) as server:
+        (said,) = json.loads(http(server, "/healthz")[1])["degraded"]
+        assert "3 events were rescued, the damaged file is kept as" in said
+        assert len(pages(server, "0")[0]) == 3
+
+
 def test_a_cursor_beyond_the_newest_event_waits_for_the_next_one(tmp_path):
     with serving(tmp_path) as server, joined(server, after=":999") as client:
         receive(client)
@@ -138,7 +223,9 @@ def test_a_cursor_beyond_the_newest_event_waits_for_the_next_one(tmp_path):
         assert seqs(receive(client)) == [1]
 
 
-@pytest.mark.parametrize("after", ["x", "1", ":", ":-1", ":1.5", "0:0", "01J:4", ":9999999999999999", "%F0%28"])
+@pytest.mark.parametrize(
+    "after", ["x", "1", ":", ":-1", ":1.5", "0:0", "01J:4", ":9999999999999999", "%F0%28", "%00", ":1%00", "zzzz:1"]
+)
 def test_a_cursor_that_makes_no_sense_is_refused_before_the_upgrade(tmp_path, after):
     with serving(tmp_path) as server:
         with pytest.raises(InvalidStatus) as refused:

@@ -85,14 +85,16 @@ class Client:
 
     async def _send_events(self) -> None:
         outbox = self.outbox
-        items, end = await self.log.read_after(outbox.cursor, _PAGE)
+        cursor = outbox.cursor
+        items, end = await self.log.read_after(cursor, _PAGE)
         for item in items:
-            if not outbox.behind(self.log.tail):  # it unsubscribed meanwhile
+            if outbox.cursor != cursor or not outbox.behind(self.log.tail):  # it turned events off (and on) meanwhile
                 return
             await self._send(message_of(item))
-            if isinstance(item, Entry):
-                outbox.cursor = Cursor(item.epoch, item.seq)
-        outbox.cursor = max(outbox.cursor, end)
+            if isinstance(item, Entry) and outbox.cursor == cursor:
+                outbox.cursor = cursor = Cursor(item.epoch, item.seq)
+        if outbox.cursor == cursor:
+            outbox.cursor = end
 
     async def _send(self, text: str) -> None:
         self.outbox.sending_since_s = asyncio.get_running_loop().time()

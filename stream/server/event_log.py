@@ -27,6 +27,10 @@ class Tail:
         """The end of the log."""
         return Cursor(self.epoch, self.newest_seq)
 
+    def is_behind(self, cursor: Cursor) -> bool:
+        """Whether there is more than what a reader at `cursor` has."""
+        return cursor.epoch != self.epoch or cursor.seq < self.newest_seq
+
     def append(self, entry: Entry) -> None:
         """Take the next event; they come without holes."""
         if entry.seq != self.newest_seq + 1:
@@ -58,13 +62,18 @@ class EventLog:
         """Oldest event of the running epoch that can still be had."""
         return min(self._journal.oldest_seq, self.tail.first_seq)
 
+    def start(self, after: Cursor | None) -> Cursor:
+        """Where a reader that asked for `after` (None: for what happens from now on) begins."""
+        newest = self.tail.newest
+        return newest if after is None or not self.tail.is_behind(after) else after
+
     async def read_after(self, cursor: Cursor, limit: int) -> tuple[list[Entry | Missing], Cursor]:
-        """Up to `limit` events behind `cursor`, with what is missing said, and how far that brings the reader."""
+        """Up to `limit` events behind `cursor`, what is missing named, and how far that brings the reader."""
         tail = self.tail
         if not tail.reaches(cursor):
             read = self._journal.read_after
             items, end = await asyncio.get_running_loop().run_in_executor(self._disk, read, cursor, limit)
-            if end > cursor:
+            if end != cursor:
                 return items, end
             # the journal cannot be read, or no longer has what lies between the cursor and the tail
             if cursor.epoch != tail.epoch:

@@ -172,13 +172,11 @@ class Routes:
         return found or text_answer(HTTPStatus.NOT_FOUND, "there is nothing here")
 
     async def _events(self, query: Mapping[str, str]) -> Answer:
-        after, newest = parse_after(query.get("after"), self.log.tail.epoch), self.log.tail.newest
-        cursor = min(EVERYTHING if after is None else after, newest)
+        cursor = self.log.start(parse_after(query.get("after", "0"), self.log.tail.epoch))
         items, end = await self.log.read_after(cursor, parse_limit(query.get("limit")))
         events = ",".join(item.body for item in items if isinstance(item, Entry))
         gaps = ",".join(message_of(item) for item in items if isinstance(item, Missing))
-        end = max(cursor, end)
-        more = encode(end < newest)
+        more = encode(self.log.tail.is_behind(end))
         body = f'{{"events":[{events}],"gaps":[{gaps}],"next":"{end.epoch}:{end.seq}","more":{more}}}'
         return Answer(HTTPStatus.OK, "application/json", body.encode(), {"Cache-Control": "no-store"})
 
@@ -210,7 +208,7 @@ def parse_after(after: str | None, current_epoch: str) -> Cursor | None:
     if after is None:
         return None
     if after == "0":
-        return Cursor("", 0)
+        return EVERYTHING
     epoch, colon, seq = after.partition(":")
     if not colon or not (seq.isascii() and seq.isdigit()) or len(seq) > 15 or (epoch and not is_ulid(epoch)):
         raise QueryError("after must be EPOCH:SEQ as in an event (or :SEQ for the running epoch, or 0 for everything)")

@@ -223,8 +223,7 @@ class Hub:
             raise RefusedError("auth_required", "no auth message came in time") from None
 
     async def _serve(self, ws: Connection, inbound: Inbound) -> None:
-        newest = self.log.tail.newest
-        client = Client(ws, Outbox(newest if ws.after is None else min(ws.after, newest), self.config.limits), self.log)
+        client = Client(ws, Outbox(self.log.start(ws.after), self.config.limits), self.log)
         await ws.send(self._hello_text())
         self._clients.add(client)
         self._count_clients()

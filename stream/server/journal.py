@@ -1,40 +1,41 @@
 """The durable event log behind the server: an event is on disk before anybody hears of it.
 
 SQLite in WAL mode with `synchronous=FULL`: a commit has been fsynced, so that neither `kill -9` nor a power cut loses
-an event that was sent. Every start is a new epoch (a ULID that sorts behind all older ones), so a sequence number can
-never be given twice, whatever was lost. `locking_mode=EXCLUSIVE`: one process per journal, enforced by the kernel's
-lock, which dies with the process.
+an event that was sent. Every start is a new epoch, so a sequence number can never be given twice, whatever was lost.
+Epochs follow each other in the order in which they were first stored, whatever the clock said then.
+`locking_mode=EXCLUSIVE`: one process per journal, enforced by the kernel's lock, which dies with the process.
 """
 
 import contextlib
+import logging
 import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import dropwhile
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from platformdirs import user_state_path
 
 from stream.errors import UserError
 from stream.protocol.messages import encode, event_message
 from stream.protocol.ulid import new_ulid
+from stream.server import journal_file
+from stream.server.journal_file import SEQ_BITS, SEQ_MAX
+from stream.server.retention import DEFAULT, Retention, prune_expired, prune_to_size
 from stream.types import Event
 
-_SCHEMA_VERSION = 1
-_LOCK_WAIT_S = 2.0  # a restart may overlap with the end of the run before
-_PRUNE_ROWS = 100
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS epochs (epoch TEXT PRIMARY KEY, pruned_seq INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS events (epoch TEXT NOT NULL, seq INTEGER NOT NULL, time_s REAL NOT NULL, body TEXT NOT NULL,
-  PRIMARY KEY (epoch, seq)) WITHOUT ROWID;
-"""
+_log = logging.getLogger("stream.server")
+_T = TypeVar("_T")
 
 
 class Cursor(NamedTuple):
-    """A place in the log: everything up to and including `seq` of `epoch` is known. Sorts in the log's order."""
+    """A place in the log: everything up to and including `seq` of `epoch` is known.
+
+    Which of two epochs came first is known to the journal alone, so cursors of different epochs can't be compared.
+    """
 
     epoch: str
     seq: int
@@ -53,19 +54,11 @@ class Entry(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """Events `first` to `last` of `epoch` are not in the log; `last` is None if the epoch is not known at all."""
+    """Events `first` to `last` of `epoch` can't be had; `last` is None if it is not known how many those are."""
 
     epoch: str
     first: int
     last: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """What is kept: events younger than `age_s`, and no more than `size_bytes` in all (oldest go first)."""
-
-    age_s: float = 30 * 86400.0
-    size_bytes: int = 256 * 1024 * 1024
 
 
 def default_path() -> Path:
@@ -74,66 +67,57 @@ def default_path() -> Path:
 
 
 def with_gaps(
-    cursor: Cursor, rows: Iterable[Entry], last_seqs: Mapping[str, int], end: str | None
+    cursor: Cursor, rows: Iterable[Entry], last_seqs: Mapping[str, int], until: Cursor
 ) -> tuple[list[Entry | Missing], Cursor]:
-    """Rows behind `cursor` with what is missing between them said, and how far that brings a reader.
+    """Every event behind `cursor` up to and including `until`: those in `rows`, and all others named as missing.
 
-    `last_seqs`: last sequence number ever given in each epoch that is known, in order. `end`: the epoch up to whose
-    beginning the log is complete after the last row; None while there may be more rows.
+    Also returns how far that brings a reader. `last_seqs`: last number given in each epoch, in the log's order.
     """
     found: list[Entry | Missing] = []
-    rows = list(rows)
-    if cursor == EVERYTHING:
-        if not rows:
-            return [], Cursor(end or cursor.epoch, 0)
-        cursor = Cursor(rows[0].epoch, rows[0].seq - 1)
-    at = cursor
-    for row in [*rows, Entry(end, 0, "")] if end else rows:
-        if row.epoch > at.epoch:
-            if at.epoch not in last_seqs:
-                found.append(Missing(at.epoch, at.seq + 1, None))
-            elif last_seqs[at.epoch] > at.seq:
-                found.append(Missing(at.epoch, at.seq + 1, last_seqs[at.epoch]))
-            found += [Missing(e, 1, last) for e, last in last_seqs.items() if at.epoch < e < row.epoch and last > 0]
-            at = Cursor(row.epoch, 0)
-        if row.seq > at.seq + 1:
-            found.append(Missing(row.epoch, at.seq + 1, row.seq - 1))
-        if row.seq > at.seq:
+    epoch, seq = cursor
+    following = dropwhile(lambda name: name != epoch, last_seqs)
+    next(following)
+    for row in [*rows, None]:
+        row_epoch, row_seq = row[:2] if row else (until.epoch, until.seq + 1)
+        while epoch != row_epoch:
+            if last_seqs[epoch] > seq:
+                found.append(Missing(epoch, seq + 1, last_seqs[epoch]))
+            epoch, seq = next(following), 0
+        if row_seq > seq + 1:
+            found.append(Missing(epoch, seq + 1, row_seq - 1))
+        if row:
             found.append(row)
-            at = Cursor(row.epoch, row.seq)
-    return found, at
+            seq = row.seq
+    return found, Cursor(epoch, max(seq, until.seq))
 
 
 class Journal:
     """The log of one running server. `append` belongs to one thread; `read_after` may be called from any.
 
     A disk that is full, read-only or broken does not stop it: events then wait in memory (the newest `waiting_max`),
-    `degraded` says why, and the next `append` or `retry` stores them once that works again.
+    `degraded` says why, and the next `append` or `retry` stores them once that works again. A damaged file is replaced
+    by what can be read of it; `rescued` then says so.
 
     Raises UserError if `path` is in use by another process or is not a journal.
     """
 
-    def __init__(self, path: Path, retention: Retention = Retention(), waiting_max: int = 10_000) -> None:
+    def __init__(self, path: Path, retention: Retention = DEFAULT, waiting_max: int = 10_000) -> None:
         self.path = path
         self.retention = retention
         self.epoch = new_ulid()
         self.seq = 0
         self.oldest_seq = 1
         self.degraded: str | None = None
+        self.rescued: str | None = None
+        self._n = 0
         self._waiting: deque[tuple[Entry, float]] = deque(maxlen=waiting_max)
         self._lock = threading.RLock()
         self._db: sqlite3.Connection | None = None
         try:
             self._open()
-            self._db_or_raise().execute("BEGIN IMMEDIATE")
-            (newest,) = self._db_or_raise().execute("SELECT max(epoch) FROM epochs").fetchone()
-            self.epoch = new_ulid(newest or "")
-            self._db_or_raise().execute("INSERT INTO epochs (epoch) VALUES (?)", (self.epoch,))
-            self._db_or_raise().execute("COMMIT")
-            self.prune(time.time())
         except (sqlite3.Error, OSError) as error:
-            self._refuse_if_wrong(error)
             self._degrade(error)
+        self.prune(time.time())
 
     def append(self, events: Sequence[Event]) -> list[Entry]:
         """Number and store these events in one transaction; on return they are on disk, or `degraded` is set."""
@@ -154,41 +138,24 @@ class Journal:
             try:
                 if self._db is None:
                     self._open()
-                self._store()
-            except (sqlite3.Error, OSError) as error:
+            except (sqlite3.Error, OSError, UserError) as error:
                 self._degrade(error)
-            else:
+            if self._on_disk(self._store):
                 self._waiting.clear()
                 self.degraded = None
 
     def read_after(self, cursor: Cursor, limit: int) -> tuple[list[Entry | Missing], Cursor]:
-        """Up to `limit` stored events behind `cursor`, oldest first, through all epochs to this one, gaps said.
+        """Up to `limit` stored events behind `cursor`, in the order they were stored, what is missing named.
 
         Also returns how far that brings the reader: no further than `cursor` if nothing can be read any more.
         """
         with self._lock:
-            if self._db is None:
-                return [], cursor
-            try:
-                rows = self._db.execute(
-                    "SELECT epoch, seq, body FROM events WHERE (epoch, seq) > (?, ?) ORDER BY epoch, seq LIMIT ?",
-                    (*cursor, limit),
-                ).fetchall()
-                last_seqs = self._last_seqs(cursor.epoch)
-            except sqlite3.Error as error:
-                self._degrade(error)
-                return [], cursor
-        return with_gaps(cursor, map(Entry._make, rows), last_seqs, self.epoch if len(rows) < limit else None)
+            return self._on_disk(lambda db: self._read(db, cursor, limit)) or ([], cursor)
 
     def prune(self, now_s: float) -> None:
-        """Let go of events older than the retention allows (`now_s`: wall clock, s since 1970), oldest first."""
+        """Let go of what the retention does not allow (`now_s`: wall clock, s since 1970), oldest first."""
         with self._lock:
-            try:
-                while self._db is not None and self._prune_some(self._db, now_s):
-                    pass
-                self.oldest_seq = self._oldest_seq()
-            except sqlite3.Error as error:
-                self._degrade(error)
+            self._on_disk(lambda db: self._prune(db, now_s))
 
     def close(self) -> None:
         """Store what can be stored and let go of the file."""
@@ -196,90 +163,77 @@ class Journal:
             self.retry()
             self._drop_connection()
 
+    def _on_disk(self, work: Callable[[sqlite3.Connection], _T]) -> _T | None:
+        """Do this with the open file; on damage once more with what is rescued. None if it can't be done."""
+        for first in (True, False):
+            if self._db is None:
+                return None
+            try:
+                return work(self._db)
+            except (sqlite3.Error, OSError) as error:
+                self._degrade(error)
+                if not (first and journal_file.is_damage(error)):
+                    return None
+                try:
+                    self._rescue()
+                except (sqlite3.Error, OSError, UserError) as why:
+                    self._degrade(why)
+                else:
+                    self.degraded = None
+        return None
+
     def _open(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(self.path, timeout=_LOCK_WAIT_S, isolation_level=None, check_same_thread=False)
+        """Open the file, or what is rescued of it, and begin this run's epoch in it."""
         try:
-            db.execute("PRAGMA auto_vacuum=INCREMENTAL")
-            db.execute("PRAGMA locking_mode=EXCLUSIVE")
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=FULL")
-            db.execute("PRAGMA journal_size_limit=4194304")
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version not in (0, _SCHEMA_VERSION):
-                raise UserError(
-                    f"journal {self.path}: format {version} was written by a newer program; use another --journal PATH"
-                )
-            db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={_SCHEMA_VERSION}; COMMIT")
-        except BaseException:
-            db.close()
-            raise
+            self._use(journal_file.open_journal(self.path))
+        except sqlite3.Error as error:
+            if not journal_file.is_damage(error):
+                raise
+            self._rescue()
+
+    def _rescue(self) -> None:
+        self._drop_connection()
+        self.rescued = journal_file.rescue(self.path)
+        _log.warning("%s", self.rescued)
+        self._use(journal_file.open_journal(self.path))
+
+    def _use(self, db: sqlite3.Connection) -> None:
         self._db = db
+        self._n = journal_file.begin_epoch(db, self.epoch)
 
-    def _store(self) -> None:
-        db = self._db_or_raise()
+    def _store(self, db: sqlite3.Connection) -> bool:
         db.execute("BEGIN IMMEDIATE")
-        db.execute("INSERT OR IGNORE INTO epochs (epoch) VALUES (?)", (self.epoch,))
-        db.executemany(
-            "INSERT INTO events (epoch, seq, time_s, body) VALUES (?, ?, ?, ?)",
-            [(entry.epoch, entry.seq, time_s, entry.body) for entry, time_s in self._waiting],
+        db.executemany(  # REPLACE: a commit may have failed after it was written
+            "INSERT OR REPLACE INTO events VALUES (?, ?, ?)",
+            [(self._n << SEQ_BITS | entry.seq, time_s, entry.body) for entry, time_s in self._waiting],
         )
+        db.execute("UPDATE epochs SET last_seq = ? WHERE n = ?", (self.seq, self._n))
         db.execute("COMMIT")
+        return True
 
-    def _prune_some(self, db: sqlite3.Connection, now_s: float) -> bool:
-        """Delete up to _PRUNE_ROWS of the oldest events; whether there may be more to delete."""
-        pages, free, page_bytes = (
-            db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
-        )
-        too_big = (pages - free) * page_bytes > self.retention.size_bytes
-        rows = db.execute(
-            "SELECT epoch, seq, time_s FROM events ORDER BY epoch, seq LIMIT ?", (_PRUNE_ROWS,)
-        ).fetchall()
-        doomed = rows if too_big else [row for row in rows if row[2] < now_s - self.retention.age_s]
-        if not doomed:
-            return False
-        db.execute("BEGIN IMMEDIATE")
-        db.executemany("DELETE FROM events WHERE epoch = ? AND seq = ?", [row[:2] for row in doomed])
-        db.executemany(
-            "UPDATE epochs SET pruned_seq = max(pruned_seq, ?) WHERE epoch = ?",
-            [(seq, epoch) for epoch, seq, _ in doomed],
-        )
-        db.execute("COMMIT")
-        db.executescript("PRAGMA incremental_vacuum")  # execute() would free one page
-        return len(doomed) == len(rows)
+    def _read(self, db: sqlite3.Connection, cursor: Cursor, limit: int) -> tuple[list[Entry | Missing], Cursor]:
+        epochs = db.execute("SELECT n, epoch, last_seq FROM epochs ORDER BY n").fetchall()
+        names = {n: epoch for n, epoch, _ in epochs}
+        last_seqs = {epoch: last_seq for _, epoch, last_seq in epochs}
+        n = next((n for n, epoch, _ in epochs if epoch == cursor.epoch), 0)
+        rows = [
+            (Cursor(names[place >> SEQ_BITS], place & SEQ_MAX), body)
+            for place, _, body in db.execute(journal_file.EVENTS, (n << SEQ_BITS | min(cursor.seq, SEQ_MAX), limit))
+        ]
+        until = rows[-1][0] if len(rows) == limit else Cursor(self.epoch, last_seqs[self.epoch])
+        unknown = [] if n or cursor == EVERYTHING else [Missing(cursor.epoch, cursor.seq + 1, None)]
+        if not n:  # everything that is stored
+            cursor = Cursor(rows[0][0].epoch, max(rows[0][0].seq - 1, 0)) if rows else until
+        sound = [Entry(*at, str(body, "utf-8")) for at, body in rows if journal_file.is_sound(*at, body)]
+        found, end = with_gaps(cursor, sound, last_seqs, until)
+        return unknown + found, end
 
-    def _oldest_seq(self) -> int:
-        """Oldest event of this epoch that is still stored; the next one if none is."""
-        if self._db is None:
-            return 1
-        (seq,) = self._db.execute("SELECT min(seq) FROM events WHERE epoch = ?", (self.epoch,)).fetchone()
-        return int(seq or self.seq + 1)
-
-    def _last_seqs(self, since_epoch: str) -> dict[str, int]:
-        assert self._db is not None
-        return dict(
-            self._db.execute(
-                "SELECT epoch, max(pruned_seq, coalesce((SELECT max(seq) FROM events e WHERE e.epoch = p.epoch), 0))"
-                " FROM epochs p WHERE epoch >= ? ORDER BY epoch",
-                (since_epoch,),
-            ).fetchall()
-        )
-
-    def _db_or_raise(self) -> sqlite3.Connection:
-        if self._db is None:
-            raise sqlite3.OperationalError("the journal is not open")
-        return self._db
-
-    def _refuse_if_wrong(self, error: Exception) -> None:
-        text = str(error)
-        if "locked" in text:
-            raise UserError(
-                f"journal {self.path} is in use by another running stream; stop that one or give --journal PATH"
-            ) from None
-        if "not a database" in text or "malformed" in text or self.path.is_dir():
-            raise UserError(
-                f"journal {self.path} is not an event journal; move it away or give --journal PATH"
-            ) from None
+    def _prune(self, db: sqlite3.Connection, now_s: float) -> None:
+        if removed := prune_expired(db, self.retention, now_s):
+            _log.info("journal %s: %d events that were too old have been removed", self.path, removed)
+        prune_to_size(db, self.retention)
+        (oldest,) = db.execute("SELECT min(place) FROM events WHERE place > ?", (self._n << SEQ_BITS,)).fetchone()
+        self.oldest_seq = (oldest or self.seq + 1) & SEQ_MAX
 
     def _degrade(self, error: Exception) -> None:
         self.degraded = f"journal: events are not being stored ({error})"

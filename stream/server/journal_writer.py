@@ -41,7 +41,7 @@ class JournalWriter:
     def degraded(self) -> list[str]:
         """What does not work, in words."""
         stalled = f"journal: the disk stalled, {self.lost} events were lost" if self.lost else None
-        return [reason for reason in (self.journal.degraded, stalled) if reason]
+        return [reason for reason in (self.journal.degraded, self.journal.rescued, stalled) if reason]
 
     def start(self) -> None:
         """Begin to store."""

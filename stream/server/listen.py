@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stream.errors import UserError
 from stream.server.access import is_loopback
-from stream.server.journal import Retention
+from stream.server.retention import Retention
 from stream.server.session import Limits
 
 

@@ -100,7 +100,7 @@ class Outbox:
 
     def behind(self, tail: Tail) -> bool:
         """Whether there are events to send."""
-        return "events" in self.topics and self.cursor < tail.newest
+        return "events" in self.topics and tail.is_behind(self.cursor)
 
     def too_slow(self, tail: Tail, now_s: float) -> bool:
         """Whether events wait that it does not take: too many, or one send stuck for too long."""

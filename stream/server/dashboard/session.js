@@ -16,7 +16,7 @@ export class Session {
     this.notices = [];
     this.hello = null;
     this.status = null;
-    this.cursor = null;
+    this.taken = new Map(); // epoch -> newest seq that was taken in
     this.counts = { events: 0, duplicates: 0 };
     this.clocks = new Map(); // epoch -> [{ fromS, s }]: from fromS on (source clock) the wall clock is s ahead
     this.startS = now();
@@ -42,12 +42,11 @@ export class Session {
   }
 
   #event(event) {
-    const at = this.cursor;
-    if (at && (event.epoch < at.epoch || (event.epoch === at.epoch && event.seq <= at.seq))) {
+    if (event.seq <= (this.taken.get(event.epoch) ?? 0)) {
       this.counts.duplicates++;
       return null;
     }
-    this.cursor = { epoch: event.epoch, seq: event.seq };
+    this.taken.set(event.epoch, event.seq);
     this.counts.events++;
     const state = { end: "settled", retract: "retracted" }[event.phase] ?? (event.epoch === this.hello?.epoch ? "open" : "unsettled");
     const before = this.intervals.get(event.id);
