@@ -9,7 +9,7 @@ from ssl import SSLCertVerificationError, create_default_context
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serving import HELLO, event, http, joined, receive, serving
+from serving import SPOTTER, event, http, joined, receive, serving
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
@@ -175,7 +175,7 @@ def test_guesses_are_slowed_down_and_who_is_in_stays_in(tmp_path):
 def test_off_loopback_needs_a_token(tmp_path, host):
     config = ServerConfig(host=host, port=0, journal_path=tmp_path / "j.sqlite")
     with pytest.raises(UserError, match="give --token too") as refusal:
-        EventServer(config, HELLO).start()
+        EventServer(config, SPOTTER).start()
     assert refusal.value.code == 2
     assert not (tmp_path / "j.sqlite").exists()
 
@@ -193,7 +193,7 @@ def test_off_loopback_needs_a_token(tmp_path, host):
     ],
 )
 def test_what_cannot_be_served_is_said_in_one_line(tmp_path, config, line, code):
-    server = EventServer(ServerConfig(**{"port": 0, "journal_path": tmp_path / "j.sqlite", **config}), HELLO)
+    server = EventServer(ServerConfig(**{"port": 0, "journal_path": tmp_path / "j.sqlite", **config}), SPOTTER)
     with pytest.raises(UserError) as refusal:
         server.start()
     assert line in str(refusal.value)
@@ -206,7 +206,7 @@ def test_a_taken_port_is_named_and_leaves_the_journal_free(tmp_path):
         config = ServerConfig(port=server.port, journal_path=tmp_path / "other.sqlite")
         for _ in range(2):
             with pytest.raises(UserError, match=f"port {server.port} is taken on 127.0.0.1"):
-                EventServer(config, HELLO).start()
+                EventServer(config, SPOTTER).start()
 
 
 @pytest.mark.skipif(which("openssl") is None, reason="needs openssl to make a certificate")

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-from stream.protocol.messages import encode
 from stream.protocol.schema import asyncapi_document
 from stream.protocol.ulid import is_ulid
 from stream.server import access
@@ -178,7 +177,7 @@ class Routes:
         events = ",".join(item.body for item in items if isinstance(item, Entry))
         gaps = ",".join(message_of(item) for item in items if isinstance(item, Missing))
         end = max(cursor, end)
-        more = encode(end < newest)
+        more = "true" if end < newest else "false"
         body = f'{{"events":[{events}],"gaps":[{gaps}],"next":"{end.epoch}:{end.seq}","more":{more}}}'
         return Answer(HTTPStatus.OK, "application/json", body.encode(), {"Cache-Control": "no-store"})
 

@@ -11,12 +11,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import asdict, replace
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from stream.protocol.messages import VERSION, MessageError, Subscribe, encode
+from stream.protocol.messages import VERSION, ErrorMessage, Hello, MessageError, Spotter, Status, Subscribe, encode
 from stream.server.access import Gate, RefusedError
 from stream.server.client import Client, Connection, address, receive
 from stream.server.event_log import EventLog
@@ -46,7 +47,7 @@ class Hub:
         gate: Gate,
         routes: Routes,
         metrics: Metrics,
-        hello: Callable[[], dict[str, Any]],
+        spotter: Callable[[], Spotter],
         degraded: Callable[[], list[str]],
     ) -> None:
         self.config = config
@@ -58,9 +59,9 @@ class Hub:
         self._gate = gate
         self._routes = routes
         self._metrics = metrics
-        self._hello = hello
+        self._spotter = spotter
         self._degraded = degraded
-        self._status: dict[str, Any] | None = None
+        self._status: Status | None = None
         self._mail: deque[tuple[str, str]] = deque(maxlen=1024)
         self._mail_announced = False
 
@@ -71,11 +72,11 @@ class Hub:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
             self._loop.call_soon_threadsafe(function, *arguments)
 
-    def set_status(self, status: dict[str, Any]) -> None:
+    def set_status(self, status: Status) -> None:
         """The newest status, which late subscribers get at once."""
         self._status = status
         if "status" in self.wanted:
-            self.post("status", self._status_text())
+            self.post("status", self._status_text(status))
 
     def post(self, topic: str, text: str) -> None:
         """Telemetry for those who want it; the oldest is dropped if the loop cannot keep up."""
@@ -173,17 +174,15 @@ class Hub:
                 told_at_s, told = now_s, self._status
             elif told is not None and now_s - told_at_s >= self.config.heartbeat_s:
                 told_at_s = now_s
-                self.post("status", self._status_text())
+                self.post("status", self._status_text(told))
 
-    def _status_text(self) -> str:
-        status = self._status or {}
-        return encode({**status, "degraded": [*status.get("degraded", ()), *self._degraded()]})
+    def _status_text(self, status: Status) -> str:
+        return encode(replace(status, degraded=[*status.degraded, *self._degraded()]))
 
     def _hello_text(self) -> str:
-        tail = self.log.tail
-        run = {"epoch": tail.epoch, "seq_oldest": self.log.oldest_seq, "seq_newest": tail.newest_seq}
-        heartbeat_s = self.config.heartbeat_s
-        return encode({"type": "hello", "v": VERSION, **run, **self._hello(), "heartbeat_s": heartbeat_s})
+        tail, heartbeat_s = self.log.tail, self.config.heartbeat_s
+        spotter = asdict(self._spotter())
+        return encode(Hello(VERSION, tail.epoch, self.log.oldest_seq, tail.newest_seq, heartbeat_s, **spotter))
 
     # --- one connection ----------------------------------------------------------------------------------------------
 
@@ -235,7 +234,7 @@ class Hub:
                 if isinstance(request, Subscribe):
                     self._subscribe(client, request.topics)
                 elif isinstance(request, MessageError):
-                    await ws.send(encode({"type": "error", "code": "bad_message", "message": str(request)}))
+                    await ws.send(encode(ErrorMessage("bad_message", str(request))))
         finally:
             sender.cancel()
             self._clients.discard(client)
@@ -247,19 +246,19 @@ class Hub:
         self.wanted = frozenset().union(*(client.outbox.topics for client in self._clients))
         self._metrics.subscribers.set(len(self._clients))
 
-    def _subscribe(self, client: Client, topics: frozenset[str]) -> None:
+    def _subscribe(self, client: Client, topics: tuple[str, ...]) -> None:
         fresh_status = "status" in topics and "status" not in client.outbox.topics
         client.outbox.subscribe(topics, self.log.tail.newest)
         self._count_clients()
         if fresh_status and self._status is not None:
-            client.outbox.offer("status", self._status_text())
+            client.outbox.offer("status", self._status_text(self._status))
         client.wake.set()
 
     async def _close(self, ws: Connection, why: RefusedError) -> None:
         """Say why, close, and do not wait long for a peer that does not answer."""
         self._metrics.closed.labels(why.code).inc()
         # broadcast() writes at once, where send() would wait for the slow client to read
-        broadcast([ws], encode({"type": "error", "code": why.code, "message": str(why)}))
+        broadcast([ws], encode(ErrorMessage(why.code, str(why))))
         try:
             async with asyncio.timeout(_CLOSE_S):
                 await ws.close(_POLICY_VIOLATION, why.code)
