@@ -303,4 +303,6 @@ def _server_config(config: Config) -> ServerConfig:
         tls_key=config.tls_key,
         journal_path=config.journal,
         allowed_origins=config.allow_origin,
+        allowed_hosts=config.allow_host,
+        trusted_proxies=config.trusted_proxy,
     )

@@ -9,6 +9,8 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 from msgspec.structs import asdict, replace
@@ -19,9 +21,10 @@ from websockets.http11 import Request, Response
 
 from stream.protocol.messages import VERSION, ErrorMessage, Hello, MessageError, Spotter, Status, Subscribe, encode
 from stream.server.access import Gate, RefusedError
-from stream.server.client import Client, Connection, address, receive
+from stream.server.client import Client, Connection, receive
+from stream.server.door import Door
 from stream.server.event_log import EventLog
-from stream.server.http_routes import SECURITY_HEADERS, Answer, HttpRequest, Routes
+from stream.server.http_routes import SECURITY_HEADERS, Answer, HttpRequest, Routes, Upgrade, text_answer
 from stream.server.journal import Entry
 from stream.server.listen import ServerConfig
 from stream.server.metrics import Metrics
@@ -54,7 +57,7 @@ class Hub:
         self.log = log
         self.port = config.port
         self.wanted: frozenset[str] = frozenset()
-        self.connections: set[Connection] = set()
+        self._door: Door[Connection] = Door(config.connections_max, config.waiting_max, config.waiting_share)
         self._clients: set[Client] = set()
         self._gate = gate
         self._routes = routes
@@ -116,14 +119,14 @@ class Hub:
         self._loop = asyncio.get_running_loop()
         self.stopping = asyncio.Event()
         config = self.config
-        shared = {"connections": self.connections, "connections_max": config.connections_max}
         server = await serve(
             self._handle,
             # a free port for each of localhost's two addresses would be two ports
             "127.0.0.1" if (config.host, config.port) == ("localhost", 0) else config.host or None,
             config.port,
             ssl=tls,
-            create_connection=type("HubConnection", (Connection,), shared),
+            # websockets only calls it, as it would call the class
+            create_connection=partial(Connection, self._door, config.trusted_proxies),  # type: ignore[arg-type]
             process_request=self._process_request,
             compression=None,
             server_header=None,
@@ -154,7 +157,7 @@ class Hub:
         closing = [asyncio.create_task(client.ws.close(_GOING_AWAY)) for client in self._clients]
         if closing:
             await asyncio.wait(closing, timeout=0.2)
-        for connection in list(self.connections):
+        for connection in self._door.connected:
             connection.transport.abort()
         self.log.close()
 
@@ -168,7 +171,7 @@ class Hub:
                 if client.closing is None and client.outbox.too_slow(self.log.tail, now_s):
                     why = RefusedError("too_slow", "events were not taken fast enough; resume with after=EPOCH:SEQ")
                     client.closing = asyncio.create_task(self._close(client.ws, why))
-            self._metrics.connections.set(len(self.connections))
+            self._metrics.connections.set(len(self._door.connected))
             self._metrics.degraded.set(len(self._degraded()))
             if self._status is not told:
                 told_at_s, told = now_s, self._status
@@ -192,20 +195,25 @@ class Hub:
         method = getattr(request, "method", "GET")  # websockets 15 lets no other through
         headers = {name.lower(): ", ".join(request.headers.get_all(name)) for name in request.headers}
         try:
-            given = HttpRequest(method, request.path, headers, address(ws))
-            answer = await self._routes.answer(given, self._loop.time())
+            address = ws.recognise(headers.get("x-forwarded-for"))
+            answer = await self._routes.answer(HttpRequest(method, request.path, headers, address), self._loop.time())
+            if isinstance(answer, Upgrade) and answer.authenticated:
+                self._door.enter(ws)
+        except RefusedError as refusal:
+            answer = text_answer(HTTPStatus.SERVICE_UNAVAILABLE, str(refusal), **{"Retry-After": "10"})
         except Exception:
             _log.exception("a request could not be answered")
             raise
         if isinstance(answer, Answer):
             return _response(answer, head=method == "HEAD")
-        ws.after, ws.authenticated = answer.after, answer.authenticated
+        ws.upgrade = answer
         return None
 
     async def _handle(self, ws: ServerConnection) -> None:
         """One WebSocket from its handshake to its end."""
         assert isinstance(ws, Connection)
-        inbound = Inbound(self.config.limits, self._gate, address(ws), ws.authenticated, self._loop.time())
+        asked = ws.upgrade
+        inbound = Inbound(self.config.limits, self._gate, asked.address, asked.authenticated, self._loop.time())
         with contextlib.suppress(ConnectionClosed):
             try:
                 if not inbound.authenticated:
@@ -220,10 +228,12 @@ class Hub:
                 inbound.take(await receive(ws, self.config.limits.fragments_max), self._loop.time())
         except TimeoutError:
             raise RefusedError("auth_required", "no auth message came in time") from None
+        self._door.enter(ws)
 
     async def _serve(self, ws: Connection, inbound: Inbound) -> None:
         newest = self.log.tail.newest
-        client = Client(ws, Outbox(newest if ws.after is None else min(ws.after, newest), self.config.limits), self.log)
+        after = newest if ws.upgrade.after is None else min(ws.upgrade.after, newest)
+        client = Client(ws, Outbox(after, self.config.limits), self.log)
         await ws.send(self._hello_text())
         self._clients.add(client)
         self._count_clients()

@@ -14,6 +14,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from stream.protocol.messages import Preview, Scores, Spotter, Status, encode
+from stream.reach import check_bind
 from stream.server import listen
 from stream.server.access import FailureLimiter, Gate
 from stream.server.event_log import EventLog, Tail
@@ -46,10 +47,12 @@ class EventServer:
     def start(self) -> None:
         """Open the journal, bind, serve. Raises UserError: port taken, no token off loopback, bad certificate, ..."""
         config = self.config
-        loopback = listen.check_bind(config.host, config.port, config.token)
+        loopback = check_bind(config.host, config.port, config.token)
         tls = listen.tls_context(config.tls_cert, config.tls_key)
         if not loopback and tls is None:
             _log.warning("%s without --tls-cert: the token and all events travel in the clear", config.host)
+        if config.token is None and (config.allowed_hosts or config.trusted_proxies):
+            _log.warning("behind a proxy without --token-file: whoever reaches the proxy can watch")
         journal = Journal(config.journal_path or default_path(), config.retention)
         self._writer = JournalWriter(journal, self._on_stored)
         log = EventLog(journal, Tail(journal.epoch, config.tail_events))
@@ -58,6 +61,7 @@ class EventServer:
             bind_host=config.host,
             loopback=loopback,
             allowed_origins=config.allowed_origins,
+            allowed_hosts=config.allowed_hosts,
             gate=gate,
             log=log,
             metrics=self.metrics,
