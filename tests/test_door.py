@@ -92,6 +92,15 @@ def test_sockets_without_a_token_lock_nobody_out(tmp_path, source, sent):
         assert ended(idle[0])  # the oldest had to go, long before its time was up
 
 
+def test_without_a_token_hundreds_may_come_at_once(tmp_path):
+    """All are connected before the first asks for anything, as after a restart; none has to try again."""
+    with serving(tmp_path) as server, contextlib.ExitStack() as sockets:
+        burst = [sockets.enter_context(knock(server, "127.0.0.1", "")) for _ in range(300)]
+        for connection in burst:
+            connection.sendall(UPGRADE.encode())
+        assert all(b"101 Switching" in connection.recv(4096) for connection in burst)
+
+
 def test_a_crowd_at_one_address_costs_another_address_nothing(tmp_path):
     """A page that has joined and not yet sent its token keeps its place while another address knocks on and on."""
     with (

@@ -57,7 +57,9 @@ class Hub:
         self.log = log
         self.port = config.port
         self.wanted: frozenset[str] = frozenset()
-        self._door: Door[Connection] = Door(config.connections_max, config.waiting_max, config.waiting_share)
+        # where no token is needed there is nothing to show, and all clients come from one address: this machine's
+        waiting = (config.connections_max,) * 2 if gate.open else (config.waiting_max, config.waiting_share)
+        self._door: Door[Connection] = Door(config.connections_max, *waiting)
         self._clients: set[Client] = set()
         self._gate = gate
         self._routes = routes

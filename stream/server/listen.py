@@ -18,7 +18,8 @@ class ServerConfig:
     `port` 0 takes a free one. `journal_path` None is the user's state directory. `allowed_origins`: pages other than
     the dashboard that may connect. `allowed_hosts`: names under which a proxy serves it. `trusted_proxies`: whose
     X-Forwarded-For is believed. `connections_max`: clients that were let in. `waiting_max`, `waiting_share`: sockets
-    that have not shown a token yet, in all and from one address. `tail_events`: newest events kept in memory.
+    that have not shown their token yet, in all and from one address (`connections_max` where no token is needed).
+    `tail_events`: newest events kept in memory.
     """
 
     host: str = "127.0.0.1"
