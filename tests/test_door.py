@@ -3,6 +3,7 @@
 import contextlib
 import json
 import socket
+from ipaddress import ip_network
 
 import pytest
 from hypothesis import given
@@ -112,6 +113,26 @@ def test_a_crowd_at_one_address_costs_another_address_nothing(tmp_path):
             sockets.enter_context(knock(server, "127.0.0.2"))
         page.send(json.dumps({"type": "auth", "token": TOKEN}))
         assert receive(page)[0]["type"] == "hello"
+
+
+def test_behind_a_trusted_proxy_the_share_is_that_of_the_client_it_names(tmp_path):
+    """Twenty sockets of one client and one of another, all from the proxy: only the crowd loses its oldest."""
+    limits = {"waiting_max": 64, "waiting_share": 8, "handshake_timeout_s": 60.0}
+
+    def forwarded(client):
+        return UPGRADE.replace("\r\n\r\n", f"\r\nX-Forwarded-For: {client}\r\n\r\n")
+
+    with (
+        serving(tmp_path, token=TOKEN, trusted_proxies=(ip_network("127.0.0.1"),), **limits) as server,
+        knock(server, "127.0.0.1", forwarded("192.0.2.2")) as alone,
+        contextlib.ExitStack() as sockets,
+    ):
+        crowd = [sockets.enter_context(knock(server, "127.0.0.1", forwarded("192.0.2.1"))) for _ in range(20)]
+        assert all(ended(connection) for connection in crowd[:12])
+        for kept in (alone, *crowd[12:]):
+            kept.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                kept.recv(1)
 
 
 def test_when_it_is_full_a_client_hears_so_before_or_after_its_handshake(tmp_path):
