@@ -20,18 +20,13 @@ from typing import Any
 import numpy as np
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
-from stream.protocol.messages import encode, event_message
+from stream.protocol.messages import Model, Spotter, encode, event_message
 from stream.server.listen import ServerConfig
 from stream.server.service import EventServer
 from stream.server.session import Limits
 from stream.types import Event, Phase
 
-HELLO = {
-    "source": "benchmark",
-    "model": {"name": "none", "sha256": "", "fps": 30, "clip_frames": 64},
-    "runtime": "none",
-    "latency_s": 0.0,
-}
+SPOTTER = Spotter(source="benchmark", model=Model("none", "", 30, 64), runtime="none", latency_s=0.0)
 UPGRADE = (
     b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -107,7 +102,7 @@ def _service(subscribers: int) -> Iterator[tuple[int, Send]]:
             connections_max=subscribers + 8,
             limits=Limits(pending_events_max=10**9),
         )
-        server = EventServer(config, HELLO)
+        server = EventServer(config, SPOTTER)
         server.start()
         stored: list[float] = []
         all_stored = threading.Condition()
@@ -252,4 +247,5 @@ def _event(number: int) -> Event:
         time="2026-11-23T02:57:01.234Z",
         latency_ms=84.0,
         quality={"fps": 29.7, "yaw_deg": 4.1, "blur": 0.2},
+        suppressed=None,
     )

@@ -1,7 +1,7 @@
 """What the user asked for: flags over environment (MESTREAM_*) over a TOML file (--config) over defaults.
 
 Every setting is one field of `Config`; its flag, its variable and its key in the file follow from the field, so they
-cannot drift apart. Nothing here opens anything: a Config is well-formed, not yet possible.
+cannot drift apart. Nothing here opens anything but the token's file: a Config is well-formed, not yet possible.
 """
 # ruff: noqa: RUF009 -- `_set` returns dataclasses.field(), which the rule cannot see
 
@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from stream.errors import UserError
+from stream.reach import check_bind, read_token
 
 ENV_PREFIX = "MESTREAM_"
 
@@ -78,6 +79,25 @@ def _origins(value: str) -> tuple[str, ...]:
     return origins
 
 
+def _host(value: str) -> str:
+    return _text(value).strip("[]")
+
+
+def _hosts(value: str) -> tuple[str, ...]:
+    hosts = tuple(part.strip().lower() for part in value.split(","))
+    for host in hosts:
+        if not host or urlsplit(f"//{host}").hostname != host:
+            raise ValueError("is not a name such as lab.example, without scheme, port and path")
+    return hosts
+
+
+def _networks(value: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(part.strip()) for part in value.split(","))
+    except ValueError:
+        raise ValueError("is not an address or network such as 127.0.0.1 or 10.0.0.0/8") from None
+
+
 def _path(value: str) -> Path:
     return Path(_text(value)).expanduser()
 
@@ -97,13 +117,22 @@ class Config:
     list_cameras: bool = _set(False, _switch, None, "say which cameras there are, and exit", command=True)
     doctor: bool = _set(False, _switch, None, "say what is there and what would run where, and exit", command=True)
 
-    host: str = _set("127.0.0.1", _text, "HOST", "address to listen on; off loopback a token is required")
+    host: str = _set("127.0.0.1", _host, "HOST", "address to listen on; off loopback a token is required")
     port: int = _set(8765, _whole(0, 65535), "PORT", "port of events and dashboard; 0 takes a free one")
-    token: str | None = _set(None, _text, "TOKEN", "what clients must present", secret=True)
+    token: str | None = _set(
+        None, _text, "TOKEN", "what clients must present; others see it in `ps`: better --token-file", secret=True
+    )
+    token_file: Path | None = _set(None, _path, "FILE", "file that holds the token alone")
     tls_cert: Path | None = _set(None, _path, "FILE", "certificate (PEM): serve wss and https")
     tls_key: Path | None = _set(None, _path, "FILE", "its private key (PEM)")
     allow_origin: tuple[str, ...] = _set(
         (), _origins, "ORIGIN,...", "pages other than the dashboard that may connect, as https://lab.example"
+    )
+    allow_host: tuple[str, ...] = _set(
+        (), _hosts, "NAME,...", "names under which a proxy serves the page, as lab.example"
+    )
+    trusted_proxy: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = _set(
+        (), _networks, "ADDRESS,...", "proxies whose X-Forwarded-For says who the client is, as 127.0.0.1"
     )
 
     max_faces: int = _set(4, _whole(1, 64), "N", "faces to follow at most")
@@ -141,6 +170,7 @@ class Config:
 
 _FIELDS: dict[str, Field[Any]] = {f.name: f for f in fields(Config)}
 _SOURCES = ("camera", "source", "demo")
+_TOKENS = ("token", "token_file")
 
 
 def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Config:
@@ -152,11 +182,16 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Confi
     config_file = given.pop("config", None) or environ.get(ENV_PREFIX + "CONFIG")
     settings: dict[str, Any] = {}
     for layer in (_file(Path(config_file)) if config_file else {}, _environment(environ), given):
-        if any(layer.get(name) for name in _SOURCES):
-            # where a higher layer names the source, it is not in conflict with what a lower one named
-            for name in _SOURCES:
-                settings.pop(name, None)
+        for rivals in (_SOURCES, _TOKENS):
+            if any(layer.get(name) for name in rivals):
+                # where a higher layer names the source, it is not in conflict with what a lower one named
+                for name in rivals:
+                    settings.pop(name, None)
         settings |= layer
+    if "token_file" in settings:
+        if "token" in settings:
+            raise UserError("--token and --token-file: give one of them", code=2)
+        settings["token"] = read_token(settings["token_file"])
     config = Config(**settings)
     _check(config)
     return config
@@ -241,15 +276,8 @@ def _check(config: Config) -> None:
         raise UserError("--offline --lsl: a stamp is a moment of now, which offline has none; leave one out", code=2)
     if bool(config.tls_cert) != bool(config.tls_key):
         raise UserError("--tls-cert and --tls-key: one needs the other", code=2)
-    if not config.offline and not config.token and not _is_loopback(config.host):
-        raise UserError(f"--host {config.host}: others could watch; add --token, or listen on 127.0.0.1", code=2)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
+    if not config.offline:
+        check_bind(config.host, config.port, config.token)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,15 +1,21 @@
 """What travels between the rooms. Frozen, and checked at birth, so that a wrong shape fails where it was made."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated, Literal
 
 import numpy as np
+from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from engine.spec import KINDS, REGIONS
 
 CROP_PX = 128
 """Side of an aligned face crop, in px. The outer eye corners are CROP_PX / 2 apart, so the face is ~3/4 of it wide."""
+
+
+Watch = Literal["watching", "calibrating", "cannot_spot"]
+"""What is done with a face."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +115,7 @@ class FaceState:
     """What is done with a face, for the status message."""
 
     face_id: int
-    state: str
+    state: Watch
     reason: str | None
 
 
@@ -177,27 +183,30 @@ class TrackerEvent:
     suppressed: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A tracker's event with all that only the edge of the program knows: face, source, wall clock, latency, quality.
 
-    `id` is one ULID per interval, shared by its start, updates and end. `time` is ISO 8601 UTC at emission.
-    `latency_ms`: from the capture of the newest frame that it rests on to its emission.
-    `probability`: how often an interval of this score was right on the tuning people; None if that was not measured.
-    `epoch` and `seq` are given by the journal, so they are not here.
+    This is the one place where the fields of an event are written down. The message that is sent
+    (`messages.EventMessage`) adds only the `epoch` and the `seq` that the journal gives.
     """
 
-    phase: Phase
-    id: str
+    phase: Annotated[Phase, Meta(description="`end` is final; `retract` takes a `start` back")]
+    id: Annotated[str, Meta(description="ULID shared by all events of one interval")]
     source: str
-    face: int
-    onset_s: float
-    apex_s: float | None
-    offset_s: float | None
-    score: float
-    regions: dict[str, float]
-    time: str
-    latency_ms: float
-    quality: dict[str, float] = field(default_factory=dict)
-    suppressed: str | None = None
-    probability: float | None = None
+    face: Annotated[int, Meta(description="number of the face; says nothing about who it is")]
+    onset_s: Annotated[float, Meta(description="seconds on the source's clock (media time for a file)")]
+    apex_s: Annotated[float | None, Meta(description="seconds on the source's clock; may be absent (null) in a start")]
+    offset_s: Annotated[
+        float | None, Meta(description="seconds on the source's clock; may be absent (null) in a start")
+    ]
+    score: Annotated[float, Meta(description="0 to 1")]
+    regions: Annotated[dict[str, float], Meta(description="share of the movement per region of the face")]
+    time: Annotated[str, Meta(description="wall clock at emission, ISO 8601 UTC")]
+    latency_ms: Annotated[float, Meta(description="from the capture of the newest frame it rests on to its emission")]
+    quality: Annotated[dict[str, float], Meta(description="how well the face was seen (fps, yaw_deg, blur, ...)")]
+    suppressed: Annotated[
+        str | None, Meta(description="why it was taken back (blink, macro, speech, head, faded, gap, ...)")
+    ]
+    probability: Annotated[
+        float | None, Meta(description="how often an interval of this score was right on the tuning people")
+    ] = None

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
 from stream.errors import UserError
+from stream.reach import read_token
 
 _DEFAULT_URL = "ws://127.0.0.1:8765/events"
 _BACKOFF_S = (0.5, 1.0, 2.0, 5.0)
@@ -63,7 +65,7 @@ class Watcher:
     def _give_up_if_refused(self, error: InvalidStatus) -> None:
         status, body = error.response.status_code, (error.response.body or b"").decode(errors="replace").strip()
         if status == 401:
-            raise UserError(f"{self._url}: {body or 'not let in'}; give --token (or MESTREAM_TOKEN)") from None
+            raise UserError(f"{self._url}: {body or 'not let in'}; give --token-file (or MESTREAM_TOKEN)") from None
         if 400 <= status < 500 and status != 429:
             raise UserError(f"{self._url}: refused with HTTP {status} ({body})") from None
         self._note(f"{self._url}: HTTP {status} ({body}); trying again")
@@ -129,7 +131,7 @@ def _url_of(text: str) -> str:
         raise UserError(f"{text}: not an address; give one like {_DEFAULT_URL}", 2)
     if parts.query or "@" in parts.netloc:
         raise UserError("no token or query in the address: use --token and --after", 2)
-    path = parts.path if parts.path.strip("/") else "/events"
+    path = parts.path.rstrip("/") + "/events" if parts.path.endswith("/") else parts.path or "/events"
     return f"{scheme}://{parts.netloc}{path}"
 
 
@@ -137,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m stream watch", description=__doc__)
     parser.add_argument("url", nargs="?", default=_DEFAULT_URL, help=f"default: {_DEFAULT_URL}")
     parser.add_argument("--token", default=os.environ.get("MESTREAM_TOKEN"), help="default: MESTREAM_TOKEN")
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help="file that holds the token alone")
     parser.add_argument("--after", help="EPOCH:SEQ to resume from, :0 for the running epoch, 0 for all there is")
     parser.add_argument("--count", type=int, help="end after so many events")
     parser.add_argument("--json", action="store_true", help="one message per line, as received")
@@ -149,9 +152,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         if arguments.count is not None and arguments.count < 1:
             raise UserError(f"--count {arguments.count}: give a number from 1", 2)
-        watcher = Watcher(
-            _url_of(arguments.url), arguments.token, Console(highlight=False), arguments.after, arguments.json
-        )
+        token = read_token(arguments.token_file) if arguments.token_file else arguments.token
+        watcher = Watcher(_url_of(arguments.url), token, Console(highlight=False), arguments.after, arguments.json)
         with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
             asyncio.run(watcher.run(arguments.count))
     except InvalidURI:

@@ -7,25 +7,23 @@ from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
 
+from jsonschema import Draft7Validator
 from websockets.sync.client import ClientConnection, connect
 
-from stream.protocol.messages import event_message
+from stream.protocol.messages import FaceStatus, Model, Spotter, Status, encode, event_message
+from stream.protocol.schema import asyncapi_document
 from stream.server.listen import ServerConfig
 from stream.server.service import EventServer
 from stream.types import Event, Phase
 
-HELLO = {
-    "source": "video:interview.mp4",
-    "model": {"name": "mesnet-v1", "sha256": "00ff", "fps": 30, "clip_frames": 64},
-    "runtime": "onnx",
-    "latency_s": 0.4,
-}
-STATUS = {
-    "fps": 29.8,
-    "faces": [{"face": 1, "state": "watching", "reason": None}],
-    "dropped": {"capture": 0, "score": 0},
-    "latency_ms": {"p50": 31.0, "p99": 52.0},
-}
+SPOTTER = Spotter(source="video:interview.mp4", model=Model("mesnet-v1", "00ff", 30, 64), runtime="onnx", latency_s=0.4)
+STATUS = Status(
+    fps=29.8,
+    faces=[FaceStatus(1, "watching", None)],
+    dropped={"capture": 0, "score": 0},
+    latency_ms={"p50": 31.0, "p99": 52.0},
+    degraded=[],
+)
 
 
 def event(number: int, phase: Phase = Phase.END, interval: int | None = None, face: int = 1, **more: Any) -> Event:
@@ -33,7 +31,7 @@ def event(number: int, phase: Phase = Phase.END, interval: int | None = None, fa
     onset_s = 2.0 * number
     fields: dict[str, Any] = {
         "id": f"01J{number if interval is None else interval:023d}",
-        "source": HELLO["source"],
+        "source": SPOTTER.source,
         "face": face,
         "onset_s": onset_s,
         "apex_s": onset_s + 0.16,
@@ -51,7 +49,7 @@ def event(number: int, phase: Phase = Phase.END, interval: int | None = None, fa
 @contextmanager
 def serving(folder: Path, **config: Any) -> Iterator[EventServer]:
     """A started server; its journal lies in `folder` and stays there."""
-    server = EventServer(ServerConfig(**{"port": 0, "journal_path": folder / "journal.sqlite", **config}), HELLO)
+    server = EventServer(ServerConfig(**{"port": 0, "journal_path": folder / "journal.sqlite", **config}), SPOTTER)
     server.start()
     try:
         yield server
@@ -89,4 +87,20 @@ def http(server: EventServer, target: str, method: str = "GET", **headers: str) 
 
 
 def as_sent(happened: Event, epoch: str, seq: int) -> dict[str, Any]:
-    return dict(event_message(happened, epoch, seq))
+    return dict(json.loads(encode(event_message(happened, epoch, seq))))
+
+
+def schemas(document: dict[str, Any] | None = None, strict: bool = False) -> dict[str, Draft7Validator]:
+    """By message type, what holds a message against a published document (today's, unless another is given).
+
+    `strict` also forbids fields that the document does not name.
+    """
+    components = (document or json.loads(asyncapi_document()))["components"]
+    if strict:
+        for schema in components["schemas"].values():
+            if "properties" in schema:
+                schema["additionalProperties"] = False
+    return {
+        name: Draft7Validator({**message["payload"], "components": components})
+        for name, message in components["messages"].items()
+    }

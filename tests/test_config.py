@@ -85,8 +85,17 @@ BAD = {
     "--demo --offline --events e --record d": "leave --record out",
     "--camera 0 --offline --events e": "leave --offline out",
     "--demo --offline --events e --lsl": "offline has none",
-    "--demo --host 0.0.0.0": "add --token, or listen on 127.0.0.1",
-    "--demo --host example.org": "add --token",
+    "--demo --host 0.0.0.0": "without a token; put this new one into a file for --token-file",
+    "--demo --host 192.0.2.1": "or listen on 127.0.0.1: ",
+    "--demo --host 0.0.0.0 --token hunter2": "a token of less than 16 characters",
+    "--demo --host no.such.host.invalid": "--host no.such.host.invalid: no such host",
+    "--demo --allow-host https://lab.example": "is not a name such as lab.example",
+    "--demo --allow-host lab.example:443": "is not a name such as lab.example",
+    "--demo --allow-host a,,b": "is not a name such as lab.example",
+    "--demo --trusted-proxy lab.example": "is not an address or network such as 127.0.0.1 or 10.0.0.0/8",
+    "--demo --trusted-proxy 10.0.0.1/8": "is not an address or network",
+    "--demo --token-file no-such-file": "--token-file no-such-file: No such file or directory",
+    "--demo --token-file f --token t": "--token and --token-file: give one of them",
     "--demo --tls-cert c.pem": "one needs the other",
     "--demo --allow-origin lab.example": "--allow-origin lab.example: is not an origin such as https://lab.example",
     "--demo --allow-origin https://lab.example/page": "is not an origin",
@@ -133,12 +142,32 @@ def test_a_misspelt_variable_is_refused_not_ignored():
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost"])
 def test_loopback_needs_no_token(host):
-    assert parse(["--demo", "--host", host], {}).host == host
+    assert parse(["--demo", "--host", host], {}).host == host.strip("[]")
+
+
+def test_the_token_of_a_file_counts_as_if_it_were_given(tmp_path):
+    """A flag is over the environment, whichever of the two ways each of them takes."""
+    secret, environ = tmp_path / "token", {"MESTREAM_TOKEN": "from the environment"}
+    secret.write_text("a-token-of-a-file\n")
+    flags = ["--demo", "--host", "0.0.0.0"]
+    assert parse([*flags, "--token-file", str(secret)], environ).token == "a-token-of-a-file"
+    assert parse(flags, {"MESTREAM_TOKEN_FILE": str(secret)}).token == "a-token-of-a-file"
+    given = parse([*flags, "--token", "on the command line"], {"MESTREAM_TOKEN_FILE": str(secret)})
+    assert given.token == "on the command line"
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"a secret\nb", b"\xff", b"x" * 5000])
+def test_a_file_that_holds_no_token_is_refused_without_showing_what_it_holds(tmp_path, content):
+    (tmp_path / "token").write_bytes(content)
+    with pytest.raises(UserError, match="--token-file") as caught:
+        parse(["--demo", "--token-file", str(tmp_path / "token")], {})
+    assert caught.value.code == 2
+    assert "a secret" not in str(caught.value)
 
 
 def test_the_token_is_never_shown():
-    config = parse(["--demo", "--host", "0.0.0.0"], {"MESTREAM_TOKEN": "hunter2"})
-    assert config.token == "hunter2"
+    config = parse(["--demo", "--host", "0.0.0.0"], {"MESTREAM_TOKEN": "hunter2 hunter2 hunter2"})
+    assert config.token == "hunter2 hunter2 hunter2"
     assert "hunter2" not in repr(config)
     with pytest.raises(UserError) as caught:
         parse(["--demo", "--token", "  "], {})

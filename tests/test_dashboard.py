@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from clips import face_video
 from live_program import live
+from msgspec.structs import replace
 from serving import STATUS, event, serving
 
+from stream.protocol.messages import FaceStatus, Scores
 from stream.types import Phase
 
 CHROMIUM = os.environ.get("CHROMIUM") or which("chromium") or which("chromium-browser") or which("google-chrome")
@@ -114,11 +116,7 @@ def test_events_appear_as_they_begin_settle_or_are_taken_back(page, tmp_path):
         assert "mostly brows" in page.inner_text("li[data-state=settled] >> nth=0")
         assert "does not say what the person felt" in page.inner_text("footer")
         server.publish_status(
-            {
-                **STATUS,
-                "faces": [{"face": 1, "state": "cannot_spot", "reason": "low_fps"}],
-                "degraded": ["journal: disk full"],
-            }
+            replace(STATUS, faces=[FaceStatus(1, "cannot_spot", "low_fps")], degraded=["journal: disk full"])
         )
         page.wait_for_selector(".face-state[data-state=cannot_spot]", timeout=WAIT_MS)
         assert "too few frames" in page.inner_text(".face-state")
@@ -190,7 +188,7 @@ def test_two_tabs_and_a_slow_one_each_get_every_event_once(browser, page, tmp_pa
             for n in range(total):
                 server.publish(event(n))
                 for k in range(5):
-                    server.publish_scores({"face": 1, "time_s": 2.0 * n + k / 10, "score": 0.2, "threshold": 0.5})
+                    server.publish_scores(Scores(1, 2.0 * n + k / 10, 0.2, 0.5))
                 time.sleep(0.002)
 
         publisher = threading.Thread(target=publish)
@@ -348,9 +346,7 @@ def test_what_others_say_is_never_run_as_markup(page, tmp_path):
         open_dashboard(page, server)
         server.update_hello(source=evil)
         server.publish(event(1, Phase.RETRACT, suppressed=evil, regions={evil: 1.0}, source=evil))
-        server.publish_status(
-            {**STATUS, "faces": [{"face": 1, "state": "cannot_spot", "reason": evil}], "degraded": [evil]}
-        )
+        server.publish_status(replace(STATUS, faces=[FaceStatus(1, "cannot_spot", evil)], degraded=[evil]))
         page.wait_for_selector("li[data-state=retracted]", timeout=WAIT_MS)
         page.wait_for_selector("#degraded li", timeout=WAIT_MS)
         page.click("li[data-state=retracted] button")

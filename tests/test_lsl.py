@@ -41,9 +41,20 @@ def run_of(live: bool = True, max_faces: int = 2) -> Run:
 
 def event(phase: Phase, onset_s: float, face: int = 1, **times: float) -> Event:
     shares = {"brows": 1.0, "eyes": 0.0, "cheeks": 0.0, "mouth": 0.0}
-    apex_s, offset_s = times.get("apex_s"), times.get("offset_s")
     return Event(
-        phase, new_ulid(), "camera:0", face, onset_s, apex_s, offset_s, 0.87, shares, "2026-01-01T00:00:00Z", 9.0
+        phase=phase,
+        id=new_ulid(),
+        source="camera:0",
+        face=face,
+        onset_s=onset_s,
+        apex_s=times.get("apex_s"),
+        offset_s=times.get("offset_s"),
+        score=0.87,
+        regions=shares,
+        time="2026-01-01T00:00:00Z",
+        latency_ms=9.0,
+        quality={},
+        suppressed=None,
     )
 
 

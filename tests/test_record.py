@@ -6,12 +6,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from serving import event as happened
 from videos import number_in, numbered
 
 from stream.errors import UserError
 from stream.protocol.ulid import new_ulid
 from stream.sinks.record import Recorder
-from stream.types import Event, Frame, Phase
+from stream.types import Event, Frame
 
 
 def recorded(folder: Path, frames: list[Frame], event: Event | None = None) -> Path:
@@ -61,7 +62,7 @@ def test_a_frame_of_one_pixel_stops_nothing(tmp_path):
 
 
 def test_events_lie_beside_the_video(tmp_path):
-    event = Event(Phase.END, new_ulid(), "camera:0", 1, 1.0, 1.2, 1.4, 0.9, {"brows": 1.0}, "2026-01-01T00:00:00Z", 9.0)
+    event = happened(1, onset_s=1.0, apex_s=1.2, offset_s=1.4)
     session = recorded(tmp_path, [Frame(0, 0.0, numbered(0))], event)
     (line,) = (session / "events.jsonl").read_text().splitlines()
     assert json.loads(line)["onset_s"] == 1.0

@@ -6,20 +6,24 @@ import sqlite3
 import threading
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
-from jsonschema import Draft7Validator
-from serving import HELLO, STATUS, as_sent, event, http, joined, receive, seqs, serving
+from msgspec import to_builtins
+from msgspec.structs import replace
+from serving import SPOTTER, STATUS, as_sent, event, http, joined, receive, schemas, seqs, serving
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from stream.protocol.messages import SERVER_MESSAGES
-from stream.protocol.schema import json_schema, message_name
+from stream.protocol.messages import SERVER_MESSAGES, FaceStatus, Scores
+from stream.protocol.schema import message_name
 from stream.server.listen import ServerConfig
 from stream.server.retention import Retention
 from stream.server.service import EventServer
 from stream.types import Phase
 
-STRICT = {message_name(message): Draft7Validator(json_schema(message, strict=True)) for message in SERVER_MESSAGES}
+STRICT = schemas(strict=True)
+VERSION_1 = schemas(json.loads((Path(__file__).parent / "asyncapi-v1.json").read_text()))
+"""What the first release of version 1 published: clients were built against it."""
 
 
 def subscribe(client, *topics):
@@ -43,13 +47,14 @@ def test_every_message_of_a_session_fits_its_published_schema(tmp_path):
             server.publish_status(STATUS)
             messages += receive(client)
             wait_until(lambda: server.wants("preview"))
-            server.publish_scores({"face": 1, "time_s": 12.3, "score": 0.41, "threshold": 0.5})
+            server.publish_scores(Scores(1, 12.3, 0.41, 0.5))
             server.publish_preview(1, b"\xff\xd8jpeg", 12.3)
             client.send("{")
             messages += receive(client, 3)
-    assert {message["type"] for message in messages} == set(STRICT)
+    assert {message["type"] for message in messages} == {message_name(message) for message in SERVER_MESSAGES}
     for message in messages:
         STRICT[message["type"]].validate(message)
+        VERSION_1[message["type"]].validate(message)
     assert messages[0]["type"] == "hello"
 
 
@@ -58,7 +63,7 @@ def test_hello_says_what_is_analysed_and_what_can_be_replayed(tmp_path):
         with joined(server) as client:
             (hello,) = receive(client)
         numbers = {"epoch": server.epoch, "seq_oldest": 1, "seq_newest": 0}
-        assert hello == {"type": "hello", "v": 1, **numbers, **HELLO, "heartbeat_s": 3.0}
+        assert hello == {"type": "hello", "v": 1, **numbers, **to_builtins(SPOTTER), "heartbeat_s": 3.0}
         server.publish(event(1))
         server.update_hello(runtime="cuda")
         wait_until(lambda: json.loads(http(server, "/api/events")[1])["events"])
@@ -241,7 +246,7 @@ def test_telemetry_goes_to_those_who_asked_alone(tmp_path):
         subscribe(curious, "scores", "nonsense")
         wait_until(lambda: server.wants("scores"))
         assert not server.wants("preview")
-        server.publish_scores({"face": 2, "time_s": 1.0, "score": 0.1, "threshold": 0.5})
+        server.publish_scores(Scores(2, 1.0, 0.1, 0.5))
         server.publish(event(1))
         assert receive(curious)[0]["type"] == "scores"
         assert seqs(receive(plain)) == [1]
@@ -258,7 +263,7 @@ def test_the_newest_status_comes_at_once_and_again_every_heartbeat(tmp_path):
         with joined(server) as client:
             receive(client)
             subscribe(client, "status")
-            assert receive(client, 3) == [{"type": "status", **STATUS, "degraded": []}] * 3
+            assert receive(client, 3) == [to_builtins(STATUS)] * 3
 
 
 def test_a_sick_journal_is_told_and_events_go_on(tmp_path):
@@ -271,7 +276,7 @@ def test_a_sick_journal_is_told_and_events_go_on(tmp_path):
         with joined(server, after=":0") as late:  # from memory, as long as it is there
             assert seqs(receive(late, 2)[1:]) == [1]
         subscribe(client, "status")
-        server.publish_status({**STATUS, "degraded": ["runtime: fell back to onnx"]})
+        server.publish_status(replace(STATUS, degraded=["runtime: fell back to onnx"]))
         assert receive(client)[0]["degraded"] == ["runtime: fell back to onnx", *server.degraded]
         assert json.loads(http(server, "/healthz")[1])["status"] == "degraded"
 
@@ -303,7 +308,7 @@ def test_metrics_name_units_and_no_faces(tmp_path):
     with serving(tmp_path) as server, joined(server) as client:
         receive(client)
         server.publish(event(1, face=987654321))
-        server.publish_status({**STATUS, "faces": [{"face": 987654321, "state": "calibrating", "reason": None}]})
+        server.publish_status(replace(STATUS, faces=[FaceStatus(987654321, "calibrating", None)]))
         receive(client)
         text = http(server, "/metrics")[1].decode()
     assert 'mestream_events_total{phase="end"} 1.0' in text
@@ -314,6 +319,19 @@ def test_metrics_name_units_and_no_faces(tmp_path):
     assert 'mestream_faces{state="calibrating"} 1.0' in text
     assert "987654321" not in text
     assert "interview" not in text
+
+
+def test_events_that_the_journal_could_not_take_are_counted(tmp_path):
+    """More is published than a queue of 10,000 and the disk can take: status and /metrics name the same number."""
+    with serving(tmp_path) as server:
+        published = 0
+        while not server.degraded and published < 1_000_000:
+            server.publish(event(1))
+            published += 1
+        (words,) = server.degraded
+        lost = int(words.removeprefix("journal: the disk stalled, ").removesuffix(" events were lost"))
+        assert 0 < lost < published
+        assert f"mestream_events_lost_total {float(lost)}" in http(server, "/metrics")[1].decode()
 
 
 def test_the_event_log_over_http_pages_through_everything(tmp_path):
@@ -366,9 +384,9 @@ def test_stopping_takes_less_than_a_second_and_delivers_what_was_published(tmp_p
 def test_a_dead_thread_is_told_to_whoever_runs_the_service(tmp_path):
     with serving(tmp_path) as server:
         assert server.failure is None
-        server.publish(event(1, score="high"))  # a fault of the program, not of the disk
+        server.publish(event(1, score=object()))  # a fault of the program, not of the disk
         wait_until(lambda: server.failure is not None)
-        assert isinstance(server.failure, ValueError)
+        assert isinstance(server.failure, AttributeError)
 
 
 def test_two_servers_live_in_one_process(tmp_path):
@@ -382,7 +400,7 @@ def test_two_servers_live_in_one_process(tmp_path):
 
 def test_the_journal_lies_in_the_users_state_directory_by_default(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    server = EventServer(ServerConfig(port=0), HELLO)
+    server = EventServer(ServerConfig(port=0), SPOTTER)
     server.start()
     server.stop()
     assert list(tmp_path.rglob("journal.sqlite"))

@@ -3,18 +3,26 @@
 import json
 import subprocess
 import urllib.parse
+from ipaddress import ip_network
 from shutil import which
 from ssl import SSLCertVerificationError, create_default_context
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serving import HELLO, event, http, joined, receive, serving
+from serving import SPOTTER, event, http, joined, receive, serving
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
 from stream.errors import UserError
-from stream.server.access import FailureLimiter, bearer_token, host_allowed, origin_allowed, token_matches
+from stream.server.access import (
+    FailureLimiter,
+    bearer_token,
+    client_address,
+    host_allowed,
+    origin_allowed,
+    token_matches,
+)
 from stream.server.listen import ServerConfig
 from stream.server.service import EventServer
 
@@ -45,6 +53,45 @@ TOKEN = "correct horse battery"
 )
 def test_hosts(host, bind, loopback, allowed):
     assert host_allowed(host, bind, frozenset({"lab", "lab.local"}), loopback) is allowed
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [
+        ("spotter.example", True),
+        ("Spotter.example:8443", True),
+        ("10.0.0.9", True),
+        ("127.0.0.1", True),
+        ("evil.example", False),
+        ("spotter.example.evil.example", False),
+    ],
+)
+def test_hosts_named_by_allow_host(host, allowed):
+    assert host_allowed(host, "127.0.0.1", frozenset(), True, ("spotter.example", "10.0.0.9")) is allowed
+
+
+PROXIES = (ip_network("127.0.0.1"), ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded_for", "client"),
+    [
+        ("127.0.0.1", "198.51.100.7", "198.51.100.7"),
+        ("::ffff:127.0.0.1", "198.51.100.7", "198.51.100.7"),  # one socket for both families
+        ("127.0.0.1", "1.2.3.4, 198.51.100.7", "198.51.100.7"),  # the first is what the client itself claims
+        ("127.0.0.1", "198.51.100.7, 10.1.1.1", "198.51.100.7"),  # two proxies in a row
+        ("127.0.0.1", "10.1.1.1", "10.1.1.1"),
+        ("127.0.0.1", None, "127.0.0.1"),
+        ("127.0.0.1", "", "127.0.0.1"),
+        ("127.0.0.1", "198.51.100.7, unknown", "127.0.0.1"),
+        ("198.51.100.9", "127.0.0.1", "198.51.100.9"),  # not a proxy of ours: not believed
+        ("fd00::1", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", "1.2.3.4", "2001:db8:1:2::/64"),
+        ("?", "1.2.3.4", "?"),
+    ],
+)
+def test_whom_a_request_counts_for(peer, forwarded_for, client):
+    assert client_address(peer, forwarded_for, PROXIES) == client
 
 
 @pytest.mark.parametrize(
@@ -174,10 +221,24 @@ def test_guesses_are_slowed_down_and_who_is_in_stays_in(tmp_path):
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
 def test_off_loopback_needs_a_token(tmp_path, host):
     config = ServerConfig(host=host, port=0, journal_path=tmp_path / "j.sqlite")
-    with pytest.raises(UserError, match="give --token too") as refusal:
-        EventServer(config, HELLO).start()
+    with pytest.raises(UserError, match="other machines could watch, without a token") as refusal:
+        EventServer(config, SPOTTER).start()
     assert refusal.value.code == 2
     assert not (tmp_path / "j.sqlite").exists()
+
+
+def test_off_loopback_a_short_token_is_refused_and_the_one_offered_is_taken(tmp_path):
+    config = ServerConfig(host="0.0.0.0", port=0, token="fifteen letters", journal_path=tmp_path / "j.sqlite")
+    offered = set()
+    for _ in range(2):
+        with pytest.raises(UserError, match="less than 16 characters") as refusal:
+            EventServer(config, SPOTTER).start()
+        offered.add(str(refusal.value).rpartition(" ")[2])
+    assert len(offered) == 2  # a new one each time
+    with serving(tmp_path, host="0.0.0.0", token=offered.pop()):
+        pass
+    with serving(tmp_path, token="short"):  # on loopback anything goes
+        pass
 
 
 @pytest.mark.parametrize(
@@ -185,7 +246,7 @@ def test_off_loopback_needs_a_token(tmp_path, host):
     [
         ({"port": 70000}, "--port 70000: a port is a number from 0 to 65535", 2),
         ({"host": "no.such.host.invalid"}, "--host no.such.host.invalid: no such host", 2),
-        ({"host": "203.0.113.7", "token": "t"}, "is not an address of this machine", 1),
+        ({"host": "203.0.113.7", "token": TOKEN}, "is not an address of this machine", 1),
         ({"token": " "}, "--token is empty", 2),
         ({"tls_key": "key.pem"}, "--tls-key key.pem needs --tls-cert", 2),
         ({"tls_cert": "/no/such.pem"}, "No such file", 2),
@@ -193,7 +254,7 @@ def test_off_loopback_needs_a_token(tmp_path, host):
     ],
 )
 def test_what_cannot_be_served_is_said_in_one_line(tmp_path, config, line, code):
-    server = EventServer(ServerConfig(**{"port": 0, "journal_path": tmp_path / "j.sqlite", **config}), HELLO)
+    server = EventServer(ServerConfig(**{"port": 0, "journal_path": tmp_path / "j.sqlite", **config}), SPOTTER)
     with pytest.raises(UserError) as refusal:
         server.start()
     assert line in str(refusal.value)
@@ -206,7 +267,7 @@ def test_a_taken_port_is_named_and_leaves_the_journal_free(tmp_path):
         config = ServerConfig(port=server.port, journal_path=tmp_path / "other.sqlite")
         for _ in range(2):
             with pytest.raises(UserError, match=f"port {server.port} is taken on 127.0.0.1"):
-                EventServer(config, HELLO).start()
+                EventServer(config, SPOTTER).start()
 
 
 @pytest.mark.skipif(which("openssl") is None, reason="needs openssl to make a certificate")

@@ -232,10 +232,10 @@ def test_two_hundred_idle_connections_and_strangers_knocking(tmp_path):
 SERVICE = """
 import sys, time
 from pathlib import Path
-from serving import HELLO, event
+from serving import SPOTTER, event
 from stream.server.listen import ServerConfig
 from stream.server.service import EventServer
-server = EventServer(ServerConfig(port=0, journal_path=Path(sys.argv[1])), HELLO)
+server = EventServer(ServerConfig(port=0, journal_path=Path(sys.argv[1])), SPOTTER)
 server.start()
 print(server.port, flush=True)
 number = 0

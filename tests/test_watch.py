@@ -14,7 +14,7 @@ from serving import as_sent, event, serving
 from test_dashboard import browser, needs_browser  # noqa: F401 - a fixture
 
 from stream.types import Phase
-from stream.watch import main
+from stream.watch import _url_of, main
 
 ROOT = Path(__file__).parent.parent
 ENVIRON = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "COLUMNS": "160"}
@@ -80,8 +80,20 @@ def test_the_token_comes_from_the_environment_and_a_wrong_one_ends_it(tmp_path):
         out, err = wrong.communicate(timeout=30)
         assert wrong.returncode == 1
         assert err.splitlines() == [
-            f"ws://127.0.0.1:{server.port}/events: the token is wrong; give --token (or MESTREAM_TOKEN)"
+            f"ws://127.0.0.1:{server.port}/events: the token is wrong; give --token-file (or MESTREAM_TOKEN)"
         ]
+
+
+def test_a_token_file_and_the_address_of_a_page_below_a_prefix_do(tmp_path, capsys):
+    """What a browser shows is enough: /events is added behind the last slash."""
+    (tmp_path / "token").write_text("correct horse\n")
+    with serving(tmp_path, token="correct horse") as server:
+        server.publish(event(1))
+        asked = ["--after", "0", "--count", "1", "--json", "--token-file", str(tmp_path / "token")]
+        assert main([server.url, *asked]) == 0
+    assert '"event"' in capsys.readouterr().out
+    assert _url_of("https://lab.example/mestream/") == "wss://lab.example/mestream/events"
+    assert _url_of("lab.example") == _url_of("http://lab.example/") == "ws://lab.example/events"
 
 
 @pytest.mark.parametrize(

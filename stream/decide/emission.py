@@ -96,7 +96,7 @@ class Emitter:
             score=decided.score,
             regions=dict(zip(REGIONS, decided.regions, strict=True)),
             time=self._edge.time(now_s),
-            latency_ms=self._edge.latency_ms(captured_s),
+            latency_ms=round(self._edge.latency_ms(captured_s), 1),
             quality={
                 **({} if fps is None else {"fps": round(fps, 1)}),
                 "face_px": round(quality.face_px),

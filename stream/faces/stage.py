@@ -12,7 +12,7 @@ from typing import Protocol
 from engine.spec import ModelSpec
 from stream.faces.condition import MIN_FPS, Condition, RateMeter
 from stream.faces.ring import FaceRing
-from stream.types import FaceCrop, FaceGap, FaceHop, FaceState, Frame, Hop, Quality, SourceGap
+from stream.types import FaceCrop, FaceGap, FaceHop, FaceState, Frame, Hop, Quality, SourceGap, Watch
 
 log = logging.getLogger("stream")
 
@@ -117,7 +117,7 @@ class FaceStage:
         out = []
         for face_id, followed in self._followed.items():
             reason = followed.lost or followed.condition.reason
-            watched = "calibrating" if face_id in calibrating else "watching"
+            watched: Watch = "calibrating" if face_id in calibrating else "watching"
             out.append(FaceState(face_id, "cannot_spot" if reason else watched, reason))
         return out
 

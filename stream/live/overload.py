@@ -1,25 +1,26 @@
-"""What to give up when the machine can't keep up, and when to take it back: pure, told of one second at a time.
+"""What the program gives up when the machine can't keep up, and when it takes that back. Pure; fed once a second.
 
-Order of what is given up: preview, then telemetry (score trace), then every second hop, then faces, the latest numbered
-first. Events and the frame rate of the faces that stay come last of all. No queue grows meanwhile: a camera drops its
-oldest frame. A file waits instead, and nothing of it is given up.
+It gives up the preview first, then the score trace, then every second hop, then all faces but the one numbered lowest.
+Events and the frame rate of the face that stays are never given up. No queue grows: a camera drops its oldest frame.
+A file waits instead, and nothing of it is given up.
 """
 
 from dataclasses import dataclass, field
 from enum import IntEnum
 
 KEEPS_UP = 0.9
-"""Share of the frames that matter which has to be processed."""
+"""The machine keeps up while it processes at least this share of the frames, counted up to the model's rate."""
 OVERLOADED_S = 2
-"""Seconds in a row before a step is taken: one slow second (a page fault, another program starting) is none."""
+"""A step is taken after so many slow seconds in a row. A single one (another program starts) is no reason."""
 CALM_BUSY = 0.7
+"""A second is calm when the busiest thread worked for less than this share of it."""
 CALM_S = 10
-"""Seconds in a row with the busiest thread below CALM_BUSY before a step is taken back; doubled after every relapse."""
+"""A step is taken back after so many calm seconds in a row. A relapse doubles the number, up to CALM_LIMIT_S."""
 CALM_LIMIT_S = 320
 
 
 class Level(IntEnum):
-    """How much is given up; each level includes those before it."""
+    """How much is given up. Each level includes those before it."""
 
     NOTHING = 0
     PREVIEW = 1
@@ -29,7 +30,7 @@ class Level(IntEnum):
 
     @property
     def words(self) -> list[str]:
-        """What the status says is degraded."""
+        """What the status lists as degraded."""
         said = ("preview off", "score trace off", "scoring every second hop only", "one face only")
         return [f"overloaded: {word}" for word in said[: self.value]]
 
@@ -45,7 +46,7 @@ class Load:
 
 @dataclass(slots=True)
 class Overload:
-    """Decides the level. `grid_fps`: more than the model's rate need not be processed."""
+    """Decides the level. `grid_fps`: the model's rate; frames beyond it need not be processed."""
 
     grid_fps: float = 30.0
     level: Level = Level.NOTHING
@@ -55,7 +56,7 @@ class Overload:
     _was_eased: bool = field(default=False, init=False)
 
     def update(self, load: Load) -> Level:
-        """Take the last second's load; return what is to be given up from now on."""
+        """Takes the last second's load and returns what to give up from now on."""
         behind = load.done_fps < KEEPS_UP * min(load.offered_fps, self.grid_fps)
         calm = not behind and load.busy < CALM_BUSY
         self._behind_s = self._behind_s + 1 if behind else 0

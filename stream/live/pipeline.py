@@ -12,17 +12,18 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from engine.model import Model
 from engine.scorer import Scorer
 from stream.config import Config
+from stream.decide.operating_point import OperatingPoint
 from stream.decide.stage import Scored, ScoreStage
 from stream.errors import UserError
 from stream.faces.jpeg import jpeg
 from stream.faces.stage import Effort, FaceStage
 from stream.live.overload import Level, Overload
 from stream.live.telemetry import Telemetry
+from stream.protocol import messages
 from stream.server.listen import ServerConfig
 from stream.server.service import EventServer
 from stream.sinks import OpenSink, Run, Sink
@@ -183,8 +184,14 @@ class LivePipeline:
                 self._put(point)
             if self._level < Level.TELEMETRY and self.server.wants("scores"):
                 for point in scored.trace:
-                    said = {"face": point.face_id, "time_s": round(point.time_s, 3), "score": round(point.score, 4)}
-                    self.server.publish_scores({**said, "threshold": round(point.threshold, 4)})
+                    self.server.publish_scores(
+                        messages.Scores(
+                            face=point.face_id,
+                            time_s=round(point.time_s, 3),
+                            score=round(point.score, 4),
+                            threshold=round(point.threshold, 4),
+                        )
+                    )
             self.telemetry.scored(hop.captured_s)
 
     def _step(self, hop: Hop) -> Scored:
@@ -231,7 +238,7 @@ class LivePipeline:
                 runtime=scores.runtime,
                 threshold=round(scores.policy.tracker.threshold, 4),
                 false_alarms_per_hour=None if point is None else point.false_alarms_per_hour,
-                **({} if point is None else {"operating_point": asdict(point)}),
+                operating_point=_measured(point),
             )
         )
 
@@ -258,16 +265,20 @@ class LivePipeline:
         )
 
 
-def hello(parts: Parts) -> dict[str, Any]:
+def hello(parts: Parts) -> messages.Spotter:
     """What the first message says of the spotter. `latency_s`: from an offset to its `end`, processing aside."""
     spec, policy = parts.model.spec, parts.scores.policy
-    return {
-        "source": parts.source.info.name,
-        "model": {"name": spec.name, "sha256": parts.model.sha256, "fps": spec.fps, "clip_frames": spec.clip_frames},
-        "runtime": parts.scores.runtime,
-        "latency_s": round(policy.tracker.latency_s + spec.hop_frames / spec.fps, 3),
-        **({} if policy.point is None else {"operating_point": asdict(policy.point)}),
-    }
+    return messages.Spotter(
+        source=parts.source.info.name,
+        model=messages.Model(spec.name, parts.model.sha256, spec.fps, spec.clip_frames),
+        runtime=parts.scores.runtime,
+        latency_s=round(policy.tracker.latency_s + spec.hop_frames / spec.fps, 3),
+        operating_point=_measured(policy.point),
+    )
+
+
+def _measured(point: OperatingPoint | None) -> messages.OperatingPoint | None:
+    return None if point is None else messages.OperatingPoint(**asdict(point))
 
 
 def describe(parts: Parts) -> str:
@@ -292,4 +303,6 @@ def _server_config(config: Config) -> ServerConfig:
         tls_key=config.tls_key,
         journal_path=config.journal,
         allowed_origins=config.allow_origin,
+        allowed_hosts=config.allow_host,
+        trusted_proxies=config.trusted_proxy,
     )

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from stream.live.overload import Load
+from stream.protocol.messages import FaceStatus, Status
 from stream.types import FaceState
 
 LATENCY_WINDOW_S = 10.0
@@ -61,21 +62,20 @@ class Telemetry:
             self._busy_s.clear()
         return Load(offered_fps, done_fps, busy)
 
-    def status(self, **known: Any) -> dict[str, Any]:
-        """The status message of protocol v1; `known` are the fields that are not measured here."""
+    def status(self, **known: Any) -> Status:
+        """The status message; `known` are the fields that are not measured here."""
         with self._lock:
             oldest_s = time.monotonic() - LATENCY_WINDOW_S
             while self._latencies and self._latencies[0][0] < oldest_s:
                 self._latencies.popleft()
             latencies = sorted(ms for _, ms in self._latencies)
             fps, faces = self._fps, self._faces
-        return {
-            "type": "status",
-            "fps": None if fps is None else round(fps, 1),
-            "faces": [{"face": face.face_id, "state": face.state, "reason": face.reason} for face in faces],
-            "latency_ms": {"p50": _quantile(latencies, 0.5), "p99": _quantile(latencies, 0.99)},
+        return Status(
+            fps=None if fps is None else round(fps, 1),
+            faces=[FaceStatus(face.face_id, face.state, face.reason) for face in faces],
+            latency_ms={"p50": _quantile(latencies, 0.5), "p99": _quantile(latencies, 0.99)},
             **known,
-        }
+        )
 
 
 def _quantile(ordered: list[float], share: float) -> float | None:

@@ -2,23 +2,53 @@
 
 import hmac
 import ipaddress
-import socket
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-
-def is_loopback(host: str) -> bool:
-    """Whether binding to `host` can be reached from this machine alone. Raises OSError for a name that is unknown."""
-    found = socket.getaddrinfo(host or None, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return all(ipaddress.ip_address(str(info[4][0]).split("%")[0]).is_loopback for info in found)
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def host_allowed(host_header: str | None, bind_host: str, own_names: frozenset[str], loopback: bool) -> bool:
+def client_address(peer: str, forwarded_for: str | None, trusted: tuple[Network, ...]) -> str:
+    """Which client a request counts for: the peer, or whom a trusted proxy names (the last in X-Forwarded-For).
+
+    An IPv6 client counts with its whole /64, which is what one customer gets.
+    """
+    address = _ip(peer)
+    for named in reversed((forwarded_for or "").split(",")):
+        hop = _ip(named.strip())
+        if hop is None or not trusts(address, trusted):
+            break
+        address = hop
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return peer if address is None else str(address)
+
+
+def trusts(address: Address | str | None, trusted: tuple[Network, ...]) -> bool:
+    """Whether `address` is that of a trusted proxy."""
+    known = _ip(address) if isinstance(address, str) else address
+    return known is not None and any(known in network for network in trusted)
+
+
+def _ip(text: str) -> Address | None:
+    try:
+        address = ipaddress.ip_address(text.split("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def host_allowed(
+    host_header: str | None, bind_host: str, own_names: frozenset[str], loopback: bool, extra: tuple[str, ...] = ()
+) -> bool:
     """Whether a request's Host names this server, and not a page's domain that was rebound to its address.
 
     Rebinding needs a DNS name, so addresses are let in (loopback ones alone if the server is bound there), as are
-    `localhost`, the name it was bound to, and the machine's `own_names`.
+    `localhost`, the name it was bound to, the machine's `own_names`, and `extra`: the names under which a proxy
+    serves it.
     """
     try:
         name = urlsplit("//" + (host_header or "")).hostname
@@ -26,6 +56,8 @@ def host_allowed(host_header: str | None, bind_host: str, own_names: frozenset[s
         return False
     if not name:
         return False
+    if name in extra:
+        return True
     try:
         address = ipaddress.ip_address(name)
     except ValueError:

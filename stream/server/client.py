@@ -9,8 +9,10 @@ from typing import Any
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from stream.server.access import RefusedError
+from stream.server.access import Network, RefusedError, client_address, trusts
+from stream.server.door import Door
 from stream.server.event_log import EventLog, message_of
+from stream.server.http_routes import Upgrade
 from stream.server.journal import Cursor, Entry
 from stream.server.session import Outbox
 
@@ -21,25 +23,43 @@ _SOCKET_BYTES = 131_072  # what the kernel may hold for one client: else megabyt
 
 
 class Connection(ServerConnection):
-    """One socket, and what its handshake settled. Sockets beyond the limit are dropped before they cost anything."""
+    """One socket, and what its handshake settled: `upgrade`. It knocks at the door before it costs anything."""
 
-    connections: "set[Connection]"
-    connections_max: int
-    authenticated = False
-    after: Cursor | None = None
+    upgrade: Upgrade
+
+    def __init__(
+        self, door: "Door[Connection]", trusted_proxies: tuple[Network, ...], *given: Any, **more: Any
+    ) -> None:
+        super().__init__(*given, **more)
+        self._door, self._trusted_proxies = door, trusted_proxies
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Join those connected, or be dropped where there are too many."""
+        """Wait at the door; who has to go for it is dropped."""
         super().connection_made(transport)
-        if len(self.connections) >= self.connections_max:
-            self.transport.abort()
-        self.connections.add(self)
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BYTES)
+        behind_proxy = trusts(self.peer, self._trusted_proxies)
+        _drop(self._door.knock(self, None if behind_proxy else client_address(self.peer, None, ())))
+
+    def recognise(self, forwarded_for: str | None) -> str:
+        """The address that this client counts for, now that its headers are here."""
+        address = client_address(self.peer, forwarded_for, self._trusted_proxies)
+        _drop(self._door.recognise(self, address))
+        return address
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Leave them."""
-        self.connections.discard(self)
+        """Leave the door."""
+        self._door.leave(self)
         super().connection_lost(exc)
+
+    @property
+    def peer(self) -> str:
+        """Where the other end of the socket is, `?` if it is gone already."""
+        return str((self.remote_address or ("?",))[0])
+
+
+def _drop(who: Connection | None) -> None:
+    if who is not None:
+        who.transport.abort()
 
 
 @dataclass(eq=False, slots=True)
@@ -110,8 +130,3 @@ async def receive(ws: Connection, fragments_max: int) -> str | bytes:
         if len(pieces) > fragments_max:
             raise RefusedError("bad_message", "too many fragments")
     return (b"" if pieces and isinstance(pieces[0], bytes) else "").join(pieces)
-
-
-def address(ws: Connection) -> str:
-    """Where the peer is, `?` if it is gone already."""
-    return str((ws.remote_address or ("?",))[0])

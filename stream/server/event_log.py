@@ -5,7 +5,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
-from stream.protocol.messages import encode
+from stream.protocol.messages import Gap, encode
 from stream.server.journal import Cursor, Entry, Journal, Missing
 
 
@@ -92,4 +92,4 @@ def message_of(item: Entry | Missing) -> str:
     """What is sent for it: the event as journalled, or a gap message."""
     if isinstance(item, Entry):
         return item.body
-    return encode({"type": "gap", "epoch": item.epoch, "from": item.first, "to": item.last})
+    return encode(Gap(item.epoch, item.first, item.last))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-from stream.protocol.messages import encode
 from stream.protocol.schema import asyncapi_document
 from stream.protocol.ulid import is_ulid
 from stream.server import access
@@ -93,8 +92,9 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """The request may become a WebSocket: where it resumes, and whether its header held the right token."""
+    """The request may become a WebSocket: for whom, where it resumes, and whether its header held the right token."""
 
+    address: str
     after: Cursor | None
     authenticated: bool
 
@@ -109,6 +109,7 @@ class Routes:
     bind_host: str
     loopback: bool
     allowed_origins: tuple[str, ...]
+    allowed_hosts: tuple[str, ...]
     gate: access.Gate
     log: EventLog
     metrics: Metrics
@@ -131,9 +132,10 @@ class Routes:
 
     def _turned_away(self, request: HttpRequest) -> Answer | None:
         host, origin = request.headers.get("host"), request.headers.get("origin")
-        if not access.host_allowed(host, self.bind_host, self.own_names, self.loopback):
+        if not access.host_allowed(host, self.bind_host, self.own_names, self.loopback, self.allowed_hosts):
             return text_answer(
-                HTTPStatus.MISDIRECTED_REQUEST, "this Host is not served here: use the machine's address"
+                HTTPStatus.MISDIRECTED_REQUEST,
+                "this Host is not served here: use the machine's address, or start the program with --allow-host",
             )
         if not access.origin_allowed(origin, host, self.allowed_origins):
             return text_answer(HTTPStatus.FORBIDDEN, "pages of another origin may not connect")
@@ -150,7 +152,7 @@ class Routes:
                 after = parse_after(query.get("after"), self.log.tail.epoch)
                 if token is not None:
                     self.gate.check(token, request.address, now_s)
-                return Upgrade(after, authenticated=self.gate.open or token is not None)
+                return Upgrade(request.address, after, authenticated=self.gate.open or token is not None)
             case "/api/events":
                 self.gate.check(token, request.address, now_s)
                 return await self._events(query)
@@ -176,7 +178,7 @@ class Routes:
         items, end = await self.log.read_after(cursor, parse_limit(query.get("limit")))
         events = ",".join(item.body for item in items if isinstance(item, Entry))
         gaps = ",".join(message_of(item) for item in items if isinstance(item, Missing))
-        more = encode(self.log.tail.is_behind(end))
+        more = "true" if self.log.tail.is_behind(end) else "false"
         body = f'{{"events":[{events}],"gaps":[{gaps}],"next":"{end.epoch}:{end.seq}","more":{more}}}'
         return Answer(HTTPStatus.OK, "application/json", body.encode(), {"Cache-Control": "no-store"})
 

@@ -9,18 +9,22 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
+from http import HTTPStatus
 from typing import Any
 
+from msgspec.structs import asdict, replace
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from stream.protocol.messages import VERSION, MessageError, Subscribe, encode
+from stream.protocol.messages import VERSION, ErrorMessage, Hello, MessageError, Spotter, Status, Subscribe, encode
 from stream.server.access import Gate, RefusedError
-from stream.server.client import Client, Connection, address, receive
+from stream.server.client import Client, Connection, receive
+from stream.server.door import Door
 from stream.server.event_log import EventLog
-from stream.server.http_routes import SECURITY_HEADERS, Answer, HttpRequest, Routes
+from stream.server.http_routes import SECURITY_HEADERS, Answer, HttpRequest, Routes, Upgrade, text_answer
 from stream.server.journal import Entry
 from stream.server.listen import ServerConfig
 from stream.server.metrics import Metrics
@@ -46,21 +50,23 @@ class Hub:
         gate: Gate,
         routes: Routes,
         metrics: Metrics,
-        hello: Callable[[], dict[str, Any]],
+        spotter: Callable[[], Spotter],
         degraded: Callable[[], list[str]],
     ) -> None:
         self.config = config
         self.log = log
         self.port = config.port
         self.wanted: frozenset[str] = frozenset()
-        self.connections: set[Connection] = set()
+        # where no token is needed there is nothing to show, and all clients come from one address: this machine's
+        waiting = (config.connections_max,) * 2 if gate.open else (config.waiting_max, config.waiting_share)
+        self._door: Door[Connection] = Door(config.connections_max, *waiting)
         self._clients: set[Client] = set()
         self._gate = gate
         self._routes = routes
         self._metrics = metrics
-        self._hello = hello
+        self._spotter = spotter
         self._degraded = degraded
-        self._status: dict[str, Any] | None = None
+        self._status: Status | None = None
         self._mail: deque[tuple[str, str]] = deque(maxlen=1024)
         self._mail_announced = False
 
@@ -71,11 +77,11 @@ class Hub:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
             self._loop.call_soon_threadsafe(function, *arguments)
 
-    def set_status(self, status: dict[str, Any]) -> None:
+    def set_status(self, status: Status) -> None:
         """The newest status, which late subscribers get at once."""
         self._status = status
         if "status" in self.wanted:
-            self.post("status", self._status_text())
+            self.post("status", self._status_text(status))
 
     def post(self, topic: str, text: str) -> None:
         """Telemetry for those who want it; the oldest is dropped if the loop cannot keep up."""
@@ -115,14 +121,14 @@ class Hub:
         self._loop = asyncio.get_running_loop()
         self.stopping = asyncio.Event()
         config = self.config
-        shared = {"connections": self.connections, "connections_max": config.connections_max}
         server = await serve(
             self._handle,
             # a free port for each of localhost's two addresses would be two ports
             "127.0.0.1" if (config.host, config.port) == ("localhost", 0) else config.host or None,
             config.port,
             ssl=tls,
-            create_connection=type("HubConnection", (Connection,), shared),
+            # websockets only calls it, as it would call the class
+            create_connection=partial(Connection, self._door, config.trusted_proxies),  # type: ignore[arg-type]
             process_request=self._process_request,
             compression=None,
             server_header=None,
@@ -153,7 +159,7 @@ class Hub:
         closing = [asyncio.create_task(client.ws.close(_GOING_AWAY)) for client in self._clients]
         if closing:
             await asyncio.wait(closing, timeout=0.2)
-        for connection in list(self.connections):
+        for connection in self._door.connected:
             connection.transport.abort()
         self.log.close()
 
@@ -167,23 +173,21 @@ class Hub:
                 if client.closing is None and client.outbox.too_slow(self.log.tail, now_s):
                     why = RefusedError("too_slow", "events were not taken fast enough; resume with after=EPOCH:SEQ")
                     client.closing = asyncio.create_task(self._close(client.ws, why))
-            self._metrics.connections.set(len(self.connections))
+            self._metrics.connections.set(len(self._door.connected))
             self._metrics.degraded.set(len(self._degraded()))
             if self._status is not told:
                 told_at_s, told = now_s, self._status
             elif told is not None and now_s - told_at_s >= self.config.heartbeat_s:
                 told_at_s = now_s
-                self.post("status", self._status_text())
+                self.post("status", self._status_text(told))
 
-    def _status_text(self) -> str:
-        status = self._status or {}
-        return encode({**status, "degraded": [*status.get("degraded", ()), *self._degraded()]})
+    def _status_text(self, status: Status) -> str:
+        return encode(replace(status, degraded=[*status.degraded, *self._degraded()]))
 
     def _hello_text(self) -> str:
-        tail = self.log.tail
-        run = {"epoch": tail.epoch, "seq_oldest": self.log.oldest_seq, "seq_newest": tail.newest_seq}
-        heartbeat_s = self.config.heartbeat_s
-        return encode({"type": "hello", "v": VERSION, **run, **self._hello(), "heartbeat_s": heartbeat_s})
+        tail, heartbeat_s = self.log.tail, self.config.heartbeat_s
+        spotter = asdict(self._spotter())
+        return encode(Hello(VERSION, tail.epoch, self.log.oldest_seq, tail.newest_seq, heartbeat_s, **spotter))
 
     # --- one connection ----------------------------------------------------------------------------------------------
 
@@ -193,20 +197,25 @@ class Hub:
         method = getattr(request, "method", "GET")  # websockets 15 lets no other through
         headers = {name.lower(): ", ".join(request.headers.get_all(name)) for name in request.headers}
         try:
-            given = HttpRequest(method, request.path, headers, address(ws))
-            answer = await self._routes.answer(given, self._loop.time())
+            address = ws.recognise(headers.get("x-forwarded-for"))
+            answer = await self._routes.answer(HttpRequest(method, request.path, headers, address), self._loop.time())
+            if isinstance(answer, Upgrade) and answer.authenticated:
+                self._door.enter(ws)
+        except RefusedError as refusal:
+            answer = text_answer(HTTPStatus.SERVICE_UNAVAILABLE, str(refusal), **{"Retry-After": "10"})
         except Exception:
             _log.exception("a request could not be answered")
             raise
         if isinstance(answer, Answer):
             return _response(answer, head=method == "HEAD")
-        ws.after, ws.authenticated = answer.after, answer.authenticated
+        ws.upgrade = answer
         return None
 
     async def _handle(self, ws: ServerConnection) -> None:
         """One WebSocket from its handshake to its end."""
         assert isinstance(ws, Connection)
-        inbound = Inbound(self.config.limits, self._gate, address(ws), ws.authenticated, self._loop.time())
+        asked = ws.upgrade
+        inbound = Inbound(self.config.limits, self._gate, asked.address, asked.authenticated, self._loop.time())
         with contextlib.suppress(ConnectionClosed):
             try:
                 if not inbound.authenticated:
@@ -221,9 +230,10 @@ class Hub:
                 inbound.take(await receive(ws, self.config.limits.fragments_max), self._loop.time())
         except TimeoutError:
             raise RefusedError("auth_required", "no auth message came in time") from None
+        self._door.enter(ws)
 
     async def _serve(self, ws: Connection, inbound: Inbound) -> None:
-        client = Client(ws, Outbox(self.log.start(ws.after), self.config.limits), self.log)
+        client = Client(ws, Outbox(self.log.start(ws.upgrade.after), self.config.limits), self.log)
         await ws.send(self._hello_text())
         self._clients.add(client)
         self._count_clients()
@@ -234,7 +244,7 @@ class Hub:
                 if isinstance(request, Subscribe):
                     self._subscribe(client, request.topics)
                 elif isinstance(request, MessageError):
-                    await ws.send(encode({"type": "error", "code": "bad_message", "message": str(request)}))
+                    await ws.send(encode(ErrorMessage("bad_message", str(request))))
         finally:
             sender.cancel()
             self._clients.discard(client)
@@ -246,19 +256,19 @@ class Hub:
         self.wanted = frozenset().union(*(client.outbox.topics for client in self._clients))
         self._metrics.subscribers.set(len(self._clients))
 
-    def _subscribe(self, client: Client, topics: frozenset[str]) -> None:
+    def _subscribe(self, client: Client, topics: tuple[str, ...]) -> None:
         fresh_status = "status" in topics and "status" not in client.outbox.topics
         client.outbox.subscribe(topics, self.log.tail.newest)
         self._count_clients()
         if fresh_status and self._status is not None:
-            client.outbox.offer("status", self._status_text())
+            client.outbox.offer("status", self._status_text(self._status))
         client.wake.set()
 
     async def _close(self, ws: Connection, why: RefusedError) -> None:
         """Say why, close, and do not wait long for a peer that does not answer."""
         self._metrics.closed.labels(why.code).inc()
         # broadcast() writes at once, where send() would wait for the slow client to read
-        broadcast([ws], encode({"type": "error", "code": why.code, "message": str(why)}))
+        broadcast([ws], encode(ErrorMessage(why.code, str(why))))
         try:
             async with asyncio.timeout(_CLOSE_S):
                 await ws.close(_POLICY_VIOLATION, why.code)

@@ -47,12 +47,14 @@ class JournalWriter:
         """Begin to store."""
         self._thread.start()
 
-    def put(self, event: Event) -> None:
-        """Take over an event; returns at once."""
+    def put(self, event: Event) -> bool:
+        """Take over an event; returns at once, False if the event is lost."""
         try:
             self._queue.put_nowait(event)
         except queue.Full:
             self.lost += 1
+            return False
+        return True
 
     def stop(self, timeout_s: float) -> None:
         """Store what is queued and close the journal, or give up on a hanging disk after `timeout_s`."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stream.errors import UserError
-from stream.server.access import is_loopback
+from stream.server.access import Network
 from stream.server.retention import Retention
 from stream.server.session import Limits
 
@@ -16,8 +16,10 @@ class ServerConfig:
     """Where to listen, who may, and how much clients may cost.
 
     `port` 0 takes a free one. `journal_path` None is the user's state directory. `allowed_origins`: pages other than
-    the dashboard that may connect. `connections_max`: sockets, whatever their state. `tail_events`: newest events kept
-    in memory.
+    the dashboard that may connect. `allowed_hosts`: names under which a proxy serves it. `trusted_proxies`: whose
+    X-Forwarded-For is believed. `connections_max`: clients that were let in. `waiting_max`, `waiting_share`: sockets
+    that have not shown their token yet, in all and from one address (`connections_max` where no token is needed).
+    `tail_events`: newest events kept in memory.
     """
 
     host: str = "127.0.0.1"
@@ -28,26 +30,15 @@ class ServerConfig:
     journal_path: Path | None = None
     retention: Retention = field(default_factory=Retention)
     allowed_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    trusted_proxies: tuple[Network, ...] = ()
     heartbeat_s: float = 5.0
     handshake_timeout_s: float = 5.0
     connections_max: int = 800
+    waiting_max: int = 128
+    waiting_share: int = 64
     tail_events: int = 4096
     limits: Limits = field(default_factory=Limits)
-
-
-def check_bind(host: str, port: int, token: str | None) -> bool:
-    """Whether `host` is on loopback. Raises UserError for what cannot, or without a token must not, be bound."""
-    if not 0 <= port <= 65535:
-        raise UserError(f"--port {port}: a port is a number from 0 to 65535", 2)
-    try:
-        loopback = is_loopback(host)
-    except (OSError, UnicodeError):
-        raise UserError(f"--host {host}: no such host; use an address of this machine", 2) from None
-    if token is not None and not token.strip():
-        raise UserError("--token is empty: give a long random one, or leave it out on 127.0.0.1", 2)
-    if not loopback and token is None:
-        raise UserError(f"--host {host} can be reached from other machines: give --token too, or use 127.0.0.1", 2)
-    return loopback
 
 
 def tls_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:

@@ -1,9 +1,8 @@
 """What Prometheus sees at /metrics. Names carry units; no face, address or source is ever a label."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from stream.protocol.messages import Status
 
 _WRITE_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0)
 
@@ -33,15 +32,15 @@ class Metrics:
         self.latency = Gauge("mestream_score_latency_seconds", "Capture to score", ["quantile"], registry=registry)
         self.frames_dropped = Gauge("mestream_frames_dropped", "Frames dropped so far", ["stage"], registry=registry)
 
-    def take_status(self, status: Mapping[str, Any]) -> None:
+    def take_status(self, status: Status) -> None:
         """Mirror a status message."""
-        self.source_fps.set(status.get("fps") or 0)
+        self.source_fps.set(status.fps or 0)
         for state in ("watching", "calibrating", "cannot_spot"):
-            self.faces.labels(state).set(sum(face.get("state") == state for face in status.get("faces", ())))
-        for stage, count in status.get("dropped", {}).items():
+            self.faces.labels(state).set(sum(face.state == state for face in status.faces))
+        for stage, count in status.dropped.items():
             self.frames_dropped.labels(stage).set(count)
         for quantile, label in (("p50", "0.5"), ("p99", "0.99")):
-            if (latency_ms := status.get("latency_ms", {}).get(quantile)) is not None:
+            if (latency_ms := status.latency_ms.get(quantile)) is not None:
                 self.latency.labels(label).set(latency_ms / 1000)
 
     def text(self) -> bytes:

@@ -8,12 +8,13 @@ docs/protocol.md.
 import asyncio
 import logging
 import threading
-from base64 import b64encode
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stream.protocol.messages import encode
+from msgspec.structs import replace
+
+from stream.protocol.messages import Preview, Scores, Spotter, Status, encode
+from stream.reach import check_bind
 from stream.server import listen
 from stream.server.access import FailureLimiter, Gate
 from stream.server.event_log import EventLog, Tail
@@ -31,15 +32,14 @@ _log = logging.getLogger("stream.server")
 class EventServer:
     """The event service of one running spotter. All public methods may be called from any thread.
 
-    `hello`: what the first message says of the spotter: `source`, `model` (name, sha256, fps, clip_frames), `runtime`,
-    `latency_s`.
+    `spotter`: what the first message says of the running program.
     """
 
-    def __init__(self, config: ServerConfig, hello: Mapping[str, Any]) -> None:
+    def __init__(self, config: ServerConfig, spotter: Spotter) -> None:
         self.config = config
         self.metrics = Metrics()
         self._failure: BaseException | None = None
-        self._hello = dict(hello)
+        self._spotter = spotter
         self._ready = {"frames": False, "model": False}
         self._started = threading.Event()
         self._thread: threading.Thread | None = None
@@ -47,10 +47,12 @@ class EventServer:
     def start(self) -> None:
         """Open the journal, bind, serve. Raises UserError: port taken, no token off loopback, bad certificate, ..."""
         config = self.config
-        loopback = listen.check_bind(config.host, config.port, config.token)
+        loopback = check_bind(config.host, config.port, config.token)
         tls = listen.tls_context(config.tls_cert, config.tls_key)
         if not loopback and tls is None:
             _log.warning("%s without --tls-cert: the token and all events travel in the clear", config.host)
+        if config.token is None and (config.allowed_hosts or config.trusted_proxies):
+            _log.warning("behind a proxy without --token-file: whoever reaches the proxy can watch")
         journal = Journal(config.journal_path or default_path(), config.retention)
         self._writer = JournalWriter(journal, self._on_stored)
         log = EventLog(journal, Tail(journal.epoch, config.tail_events))
@@ -59,6 +61,7 @@ class EventServer:
             bind_host=config.host,
             loopback=loopback,
             allowed_origins=config.allowed_origins,
+            allowed_hosts=config.allowed_hosts,
             gate=gate,
             log=log,
             metrics=self.metrics,
@@ -66,7 +69,7 @@ class EventServer:
             ready=lambda: self._ready,
             files=StaticFiles(Path(__file__).parent / "dashboard"),
         )
-        self._hub = Hub(config, log, gate, routes, self.metrics, lambda: self._hello, lambda: self.degraded)
+        self._hub = Hub(config, log, gate, routes, self.metrics, lambda: self._spotter, lambda: self.degraded)
         self._thread = threading.Thread(target=self._run, args=(tls,), name="server", daemon=True)
         self._thread.start()
         self._started.wait()
@@ -111,29 +114,28 @@ class EventServer:
         return topic in self._hub.wanted
 
     def publish(self, event: Event) -> None:
-        """Journal an event, then send it to all. Returns at once."""
-        self._writer.put(event)
+        """Journal an event, then send it to all. Returns at once; an event that finds the journal stalled is lost."""
+        if not self._writer.put(event):
+            self.metrics.events_lost.inc()
 
-    def publish_status(self, status: Mapping[str, Any]) -> None:
-        """Replace the status (see messages.Status); `type` and what is degraded here are added."""
+    def publish_status(self, status: Status) -> None:
+        """Replace the status; what is degraded here is added."""
         self.metrics.take_status(status)
-        self._hub.set_status({**status, "type": "status"})
+        self._hub.set_status(status)
 
-    def publish_scores(self, scores: Mapping[str, Any]) -> None:
-        """Send one face's newest score: `face`, `time_s`, `score`, `threshold`."""
+    def publish_scores(self, scores: Scores) -> None:
+        """Send one face's newest score."""
         if self.wants("scores"):
-            self._hub.post("scores", encode({**scores, "type": "scores"}))
+            self._hub.post("scores", encode(scores))
 
     def publish_preview(self, face: int, jpeg: bytes, time_s: float) -> None:
         """Send one face's newest crop."""
         if self.wants("preview"):
-            image = b64encode(jpeg).decode()
-            message = {"type": "preview", "face": int(face), "time_s": round(float(time_s), 4), "jpeg": image}
-            self._hub.post("preview", encode(message))
+            self._hub.post("preview", encode(Preview(face, round(time_s, 4), jpeg)))
 
     def update_hello(self, **fields: Any) -> None:
-        """Change what new clients are told, e.g. `runtime` after a fallback."""
-        self._hello = {**self._hello, **fields}
+        """Change fields of what new clients hear of the spotter, e.g. `runtime` after a fallback."""
+        self._spotter = replace(self._spotter, **fields)
 
     def ready(self, frames: bool | None = None, model: bool | None = None) -> None:
         """Say what /readyz answers from: frames are flowing, the model is warm. None leaves a flag as it is."""

@@ -6,9 +6,10 @@ queue, and that one drops its oldest.
 """
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from stream.protocol.messages import Auth, MessageError, Subscribe, parse_client
+from stream.protocol.messages import TOPICS, Auth, MessageError, Subscribe, parse_client
 from stream.server.access import Gate, RefusedError
 from stream.server.event_log import Tail
 from stream.server.journal import Cursor
@@ -91,8 +92,9 @@ class Outbox:
         self.telemetry.append((topic, text))
         return self.telemetry.popleft()[0] if len(self.telemetry) > self.limits.telemetry_max else None
 
-    def subscribe(self, topics: frozenset[str], newest: Cursor) -> None:
-        """Replace the topics. Who turns events on again gets them from now on."""
+    def subscribe(self, topics: Iterable[str], newest: Cursor) -> None:
+        """Replace the topics; unknown ones are ignored. Who turns events on again gets them from now on."""
+        topics = frozenset(topics).intersection(TOPICS)
         if "events" in topics and "events" not in self.topics:
             self.cursor = newest
         self.topics = topics

@@ -1,6 +1,7 @@
 // One connection that comes back: it remembers the last event it was given and resumes there.
 
 const TOPICS = ["events", "status", "scores"];
+const TOKEN_KEY = `token ${location.pathname}`; // a proxy may serve several programs on one origin
 const BACKOFF_S = [0.5, 1, 2, 4, 5];
 
 export class Connection {
@@ -14,7 +15,7 @@ export class Connection {
   }
 
   async start() {
-    if (this.token === undefined) this.token = sessionStorage.getItem("token");
+    if (this.token === undefined) this.token = sessionStorage.getItem(TOKEN_KEY);
     if (!this.token && (await this.#tokenNeeded())) await this.#askForToken("");
     this.#open();
   }
@@ -31,7 +32,7 @@ export class Connection {
 
   async #tokenNeeded() {
     try {
-      return (await fetch("/api/events?after=:0&limit=1", { cache: "no-store" })).status === 401;
+      return (await fetch("api/events?after=:0&limit=1", { cache: "no-store" })).status === 401;
     } catch {
       return false; // not reachable at all: the socket will say so
     }
@@ -39,12 +40,13 @@ export class Connection {
 
   async #askForToken(why) {
     this.token = await this.handlers.needToken(why);
-    sessionStorage.setItem("token", this.token);
+    sessionStorage.setItem(TOKEN_KEY, this.token);
   }
 
   #open() {
-    const scheme = location.protocol === "https:" ? "wss" : "ws";
-    const socket = new WebSocket(`${scheme}://${location.host}/events?after=${this.after}`);
+    const url = new URL(`events?after=${this.after}`, location.href); // a proxy may serve the page under any path
+    url.protocol = url.protocol.replace("http", "ws");
+    const socket = new WebSocket(url);
     this.socket = socket;
     this.helloSeen = false;
     this.refusal = null;
@@ -95,7 +97,7 @@ export class Connection {
     clearTimeout(this.watchdog);
     const code = this.refusal?.code;
     if (code === "bad_token" || code === "auth_required") {
-      sessionStorage.removeItem("token");
+      sessionStorage.removeItem(TOKEN_KEY);
       this.handlers.state("lost", "Token needed");
       await this.#askForToken(code === "bad_token" ? "That token was wrong." : "");
       return this.#open();

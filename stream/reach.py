@@ -1,0 +1,51 @@
+"""Who can reach the event service: where it listens, and which token it needs there. Settings and server ask here."""
+
+import ipaddress
+import secrets
+import socket
+from pathlib import Path
+
+from stream.errors import UserError
+
+TOKEN_LENGTH = 16
+"""Characters that a token needs off loopback: fewer can be guessed by a patient stranger."""
+_TOKEN_FILE_BYTES = 4096
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on `host`. Raises OSError for a name that is unknown."""
+    found = socket.getaddrinfo(host or None, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return all(ipaddress.ip_address(str(info[4][0]).split("%")[0]).is_loopback for info in found)
+
+
+def check_bind(host: str, port: int, token: str | None) -> bool:
+    """Whether `host` is on loopback. Raises UserError for what cannot, or without a good token must not, be bound."""
+    if not 0 <= port <= 65535:
+        raise UserError(f"--port {port}: a port is a number from 0 to 65535", 2)
+    try:
+        loopback = is_loopback(host)
+    except (OSError, UnicodeError):
+        raise UserError(f"--host {host}: no such host; use an address of this machine", 2) from None
+    if token is not None and not token.strip():
+        raise UserError("--token is empty: give a long random one, or leave it out on 127.0.0.1", 2)
+    if not loopback and (token is None or len(token) < TOKEN_LENGTH):
+        lacks = "without a token" if token is None else f"with a token of less than {TOKEN_LENGTH} characters"
+        raise UserError(
+            f"--host {host}: other machines could watch, {lacks}; put this new one into a file for --token-file "
+            f"(or into MESTREAM_TOKEN), or listen on 127.0.0.1: {secrets.token_urlsafe(24)}",
+            2,
+        )
+    return loopback
+
+
+def read_token(path: Path) -> str:
+    """The token in a file, without the white space around it. Raises UserError if there is none."""
+    try:
+        with path.open("rb") as file:
+            token = file.read(_TOKEN_FILE_BYTES + 1).decode().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise UserError(f"--token-file {path}: {reason}; give a file that holds the token alone", 2) from None
+    if not token or len(token.splitlines()) > 1 or len(token) > _TOKEN_FILE_BYTES:
+        raise UserError(f"--token-file {path}: one line with the token is expected, and nothing else", 2)
+    return token
