@@ -5,6 +5,8 @@ import os
 import pytest
 
 from stream.private import make_private_dir, make_private_file, open_private
+from stream.protocol.ulid import new_ulid
+from stream.sinks.events_file import EventsFile
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
 
@@ -47,3 +49,14 @@ def test_all_new_folders_are_private_and_old_ones_keep_their_mode(tmp_path):
     make_private_dir(tmp_path / "data" / "lab")
     with pytest.raises(FileExistsError):
         make_private_dir(tmp_path / "data" / "lab", exist_ok=False)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_an_events_file_is_for_its_user_alone(tmp_path):
+    """Whatever the umask; a file that somebody made readable stays so."""
+    before = os.umask(0)
+    try:
+        EventsFile(tmp_path / "events.jsonl", new_ulid()).close()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "events.jsonl").stat().st_mode & 0o777 == 0o600

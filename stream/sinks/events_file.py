@@ -4,6 +4,7 @@ from pathlib import Path
 
 from stream.config import Config
 from stream.errors import UserError
+from stream.private import open_private
 from stream.protocol.messages import encode, event_message
 from stream.sinks import Run
 from stream.types import Event, Frame, TracePoint
@@ -29,7 +30,7 @@ class EventsFile:
         self._seq = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("ab" if append else "wb", buffering=0)
+            self._file = open_private(path, "ab" if append else "wb")
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror}); give another --events file") from None
 
