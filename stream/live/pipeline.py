@@ -76,12 +76,13 @@ class Parts:
             "frames": faces.frames,
             "faces": faces.faces_seen,
             "events": ends,
+            "faces_not_watched": faces.most_unwatched,
             "media_s": round(faces.media_s, 3),
             "speed": round(speed, 2),
         }
         log.info(
-            "%s: %d frames, %d faces, %d events in %.1f s, %.1f x real time",
-            *(name, faces.frames, faces.faces_seen, ends, elapsed_s, speed),
+            "%s: %d frames, %d faces, %d events in %.1f s, %.1f x real time%s",
+            *(name, faces.frames, faces.faces_seen, ends, elapsed_s, speed, faces.unwatched_summary),
             extra={"figures": figures},
         )
         if faces.frames and not faces.faces_seen:
@@ -227,7 +228,7 @@ class LivePipeline:
         self.server.publish_status(
             self.telemetry.status(
                 dropped=dropped,
-                degraded=degraded,
+                degraded=[*degraded, *self.parts.faces.given_up],
                 runtime=scores.runtime,
                 threshold=round(scores.policy.tracker.threshold, 4),
                 false_alarms_per_hour=None if point is None else point.false_alarms_per_hour,
