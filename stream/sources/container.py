@@ -9,7 +9,7 @@ from typing import Any
 import av
 
 from stream.errors import UserError
-from stream.sources.picture import check_size
+from stream.sources.picture import HEADER_BYTES, check_size, size_px
 
 POLL_MS = 100
 """How often a wait for the writer of a FIFO looks whether it is to end."""
@@ -96,6 +96,9 @@ def _open(path: Path, max_pixels: int, ended: Callable[[], bool]) -> Any:
     if path.is_file() and path.stat().st_size == 0:
         raise UserError(f"source {path}: is empty (0 bytes); copy or record it again")
     try:
+        if path.is_file():  # a single picture tells its size to nobody but its decoder
+            with path.open("rb") as opened:
+                check_size(f"source {path}", size_px(opened.read(HEADER_BYTES)), max_pixels)
         file: Any = Pipe(path.absolute(), ended) if path.is_fifo() else str(path.absolute())
         container = av.open(file, "r", options={"max_pixels": str(max_pixels)})  # FFmpeg decodes while it probes
         if container.format.name == "tty":  # FFmpeg plays any text file as an animation of its letters

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stream.errors import UserError
 from stream.sources.info import SourceInfo
-from stream.sources.picture import PictureDecoder, check_size, size_px
+from stream.sources.picture import HEADER_BYTES, PictureDecoder, check_size, size_px
 
 log = logging.getLogger("stream")
 
@@ -19,7 +19,6 @@ IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp"}
 NUMBER = re.compile(r"(.*?)(\d+)(\D*)", re.DOTALL)
 """A file's name without its ending: what comes before its last digits, they, and what comes after."""
 PLACE = re.compile(r"%(0\d+)?d")
-HEADER_BYTES = 65536
 
 
 def natural(text: str) -> tuple[tuple[int, int | str], ...]:

@@ -11,6 +11,8 @@ from stream.errors import UserError
 
 CODECS = {b"\xff\xd8": "mjpeg", b"\x89PNG": "png", b"BM": "bmp"}
 """How a picture begins, and what decodes it."""
+HEADER_BYTES = 65536
+"""A picture's size is within its first bytes, so many in nearly all."""
 NO_FRAME_HEADER = {0xC4, 0xC8, 0xCC}
 """JPEG markers from 0xC0 to 0xCF that do not tell the size."""
 BARE_MARKERS = {0x01, *range(0xD0, 0xD9)}
