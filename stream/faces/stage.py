@@ -249,4 +249,4 @@ class FaceStage:
 def unwatched_words(count: int, limit: int) -> str:
     """How many faces are not watched, and which setting would watch them all."""
     faces = "1 face is" if count == 1 else f"{count} faces are"
-    return f"{faces} not watched, beyond the limit of {limit}; --max-faces {limit + count} watches all"
+    return f"{faces} not watched, beyond the limit of {limit}; --max-faces {limit + count} makes room for all"

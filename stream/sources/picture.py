@@ -79,8 +79,10 @@ class PictureDecoder:
         codec = next((codec for start, codec in CODECS.items() if data.startswith(start)), "mjpeg")
         if codec not in self._contexts:
             self._contexts[codec] = self._context(codec)
+        packet = av.Packet(data)
+        packet.is_keyframe = True  # else FFmpeg adds a PNG to the one before
         try:
-            pictures = self._contexts[codec].decode(av.Packet(data))
+            pictures = self._contexts[codec].decode(packet)
         except (av.error.FFmpegError, ValueError):
             return None
         whole = [picture for picture in pictures if not picture.is_corrupt]
@@ -101,13 +103,23 @@ def upright(picture: Any) -> NDArray[np.uint8]:
     matrix takes (x, y) to (a x + c y, b x + d y).
     """
     image = bgr(picture)
-    matrix = picture.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return image
-    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].astype(float)
+    a, b, c, d = _display_matrix(picture)
     if abs(b * c) > abs(a * d):
         image, a, d = image.swapaxes(0, 1), c, b
     return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+def _display_matrix(picture: Any) -> tuple[float, float, float, float]:
+    """The linear part (a, b, c, d), without a unit."""
+    try:
+        matrix = picture.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV stumbles over kinds of side data that it does not know, such as EXIF
+        turn = np.deg2rad(picture.rotation)
+        return np.cos(turn), -np.sin(turn), np.sin(turn), np.cos(turn)
+    if matrix is None:
+        return 1, 0, 0, 1
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+    return a, b, c, d
 
 
 def bgr(picture: Any) -> NDArray[np.uint8]:
