@@ -224,11 +224,11 @@ class LivePipeline:
         for sink in self._sinks:
             dropped |= sink.dropped
         troubles = [sink.trouble for sink in self._sinks if sink.trouble]
-        degraded = [*self._judge_load(), *self._degraded.values(), *troubles]
+        degraded = [*self._judge_load(), *self._degraded.values(), *troubles, *self.parts.faces.given_up]
         self.server.publish_status(
             self.telemetry.status(
                 dropped=dropped,
-                degraded=[*degraded, *self.parts.faces.given_up],
+                degraded=degraded,
                 runtime=scores.runtime,
                 threshold=round(scores.policy.tracker.threshold, 4),
                 false_alarms_per_hour=None if point is None else point.false_alarms_per_hour,
