@@ -100,8 +100,8 @@ test("telemetry that came late in a bunch does not leave a jump of the clock beh
   take(hello());
   score(10, 1010.1);
   score(11, 1012.0);
-  score(12, 1012.1);
-  assert.ok(Math.abs(session.wall(OLD, 11.5) - 1011.6) < 1e-6);
+  score(12, 1012.05);
+  for (const timeS of [10.5, 11.5]) assert.ok(Math.abs(session.wall(OLD, timeS) - timeS - 1000.05) < 1e-6);
 });
 
 test("an event from before the page was opened is placed by its own wall clock, and the session begins there", () => {
