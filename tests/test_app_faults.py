@@ -146,6 +146,7 @@ def watch_latency(running: Running, for_s: float) -> tuple[list[int], list[float
     return waiting, latencies
 
 
+@pytest.mark.slow
 def test_a_machine_that_cannot_keep_up_says_so_and_stays_in_time(tmp_path, camera, eager_model):
     """Every frame takes 70 ms: half of the camera's frames are dropped and counted, things are given up in the stated
     order, no queue grows, and the newest frame is never older than a few frames' work."""

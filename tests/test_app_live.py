@@ -19,6 +19,8 @@ from websockets.sync.client import connect
 
 from engine.model import Model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def camera() -> Iterator[MjpegCamera]:
