@@ -18,6 +18,10 @@ from engine.mesnet import MESNet
 from engine.model import DEFAULT_DIRECTORY, Model, load_model
 from engine.spec import ModelSpec
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores: more threads would only wait for each other
+    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the programs that tests start
+
 # no example fails for being slow; found anew on every machine, the same on CI: a change is judged by what
 # it changed, not by a die
 settings.register_profile("here", deadline=None)

@@ -401,6 +401,7 @@ def test_shares_that_do_not_fit_the_pools_are_refused_in_one_line(tmp_path, caps
     assert said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_teacher_sees_what_was_there_before_the_encoder(tmp_path, monkeypatch):
     """A network taught by itself hears nothing new of clips as they were, and something of coded ones."""
     # a batch's own statistics, which the teacher does not take, would be news
@@ -449,6 +450,7 @@ def test_the_best_weights_are_the_averaged_ones_and_are_drawn(trained):
     assert all(s.onset <= s.offset for s in Online(saved.eval()).spot(0, rows))
 
 
+@pytest.mark.slow
 def test_a_run_whose_output_is_a_file_says_how_far_it_is(pool, tmp_path, capsys):
     """A progress bar is drawn there at the very end only."""
     trainer = Trainer(tmp_path, pool, pool, Plan(steps=50, batch=1))
