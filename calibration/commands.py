@@ -1,4 +1,4 @@
-"""What each command of `python -m calibration` does, from its options to its answer."""
+"""What each command of `mestream calibrate` does, from its options to its answer."""
 
 import argparse
 import math

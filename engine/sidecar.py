@@ -12,6 +12,7 @@ from engine.errors import EngineError
 from engine.model import HALVES, Model, file_sha256
 
 FILE = "mesnet.engine.json"
+PRECISIONS = ("fp32", "fp16", "int8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Target:
     """What an engine is compiled for.
 
     `runtime`: tensorrt or tensorrt-rtx; `library`: its version, since engines do not outlive it; `capability`: of the
-    GPU, as in 8.9; `precision`: as in `engine.precision.PRECISIONS`.
+    GPU, as in 8.9; `precision`: one of PRECISIONS.
     """
 
     runtime: str
@@ -77,7 +78,7 @@ def cached(model: Model, target: Target) -> Path:
 def command(model: Model, target: Target, directory: Path) -> str:
     """What a user runs to build the engines of `directory` anew."""
     return (
-        f"python -m engine.build --runtime {target.runtime} --capability {target.capability} "
+        f"mestream build --runtime {target.runtime} --capability {target.capability} "
         f"--precision {target.precision} --model {model.directory} --out {directory}"
     )
 

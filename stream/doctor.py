@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from engine.errors import EngineError
+from engine.extras import pip_install
 from engine.model import load_model
 from engine.runtimes import survey
 from stream.config import Config
@@ -65,7 +66,7 @@ def diagnose(config: Config) -> int:
         Console(soft_wrap=True).print(table, highlight=False, markup=False)
     able = all(finding.ok for finding in findings if finding.needed)
     if config.log_format == "text":
-        print("ready: try `python -m stream --demo`" if able else "not ready: see MISSING above")
+        print("ready: try `mestream --demo`" if able else "not ready: see MISSING above")
     return 0 if able else 1
 
 
@@ -79,7 +80,7 @@ def _packages(config: Config) -> Iterator[Finding]:
         try:
             yield Finding(package, True, version(package), needed=True)
         except PackageNotFoundError:
-            yield Finding(package, False, "not installed (pip install -e .)", needed=True)
+            yield Finding(package, False, f"not installed ({pip_install()})", needed=True)
 
 
 def _face_model(config: Config) -> Iterator[Finding]:

@@ -23,7 +23,7 @@ from stream.errors import UserError
 
 VERSION = 1
 KINDS = ("operating_point", "baseline")
-REMEDY = "run python -m calibration"
+REMEDY = "run mestream calibrate"
 
 
 @dataclass(frozen=True, slots=True)
