@@ -70,8 +70,12 @@ def cached(model: Model, target: Target) -> Path:
     """Where engines of `model` for `target` are kept: the user's cache, a directory per GPU capability and precision.
 
     Neither the library's version nor the weights' hash is part of it: a new one replaces the old one.
+    Raises EngineError if the user has no home.
     """
-    home = Path(platformdirs.user_cache_dir("mestream", appauthor=False)) / "engines"
+    try:
+        home = Path(platformdirs.user_cache_dir("mestream", appauthor=False)) / "engines"
+    except RuntimeError:
+        raise EngineError("no home directory to keep engines in; set HOME or XDG_CACHE_HOME") from None
     return home / f"{model.spec.name}-{target.runtime}-sm{target.capability}-{target.precision}"
 
 

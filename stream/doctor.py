@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
-from platformdirs import user_cache_dir
 from rich.console import Console
 from rich.table import Table
 
@@ -84,11 +82,11 @@ def _packages(config: Config) -> Iterator[Finding]:
 
 
 def _face_model(config: Config) -> Iterator[Finding]:
-    path = config.face_model or Path(user_cache_dir("mestream", appauthor=False)) / model_file.NAME
-    if config.face_model is None and not path.is_file():
-        yield Finding("face model", False, f"fetched into {path.parent} at the first start (3.8 MB, once)")
-        return
     try:
+        path = config.face_model or model_file.cached_path()
+        if config.face_model is None and not path.is_file():
+            yield Finding("face model", False, f"fetched into {path.parent} at the first start (3.8 MB, once)")
+            return
         yield Finding("face model", True, str(model_file.locate(path)), needed=True)
     except UserError as error:
         yield Finding("face model", False, str(error), needed=True)
@@ -166,6 +164,9 @@ def _port(config: Config) -> Iterator[Finding]:
 
 def _journal(config: Config) -> Iterator[Finding]:
     path = config.journal or journal.default_path()
+    if path is None:
+        yield Finding("journal", False, "no home directory (HOME, XDG_STATE_HOME): events will not survive a restart")
+        return
     folder = next(parent for parent in path.parents if parent.exists())
     ok = os.access(path if path.exists() else folder, os.W_OK)
     yield Finding("journal", ok, f"{path}{'' if ok else ' cannot be written: events will not survive a restart'}")

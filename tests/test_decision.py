@@ -43,7 +43,7 @@ def baseline_file(path: Path, model: Model, **changed: Any) -> Path:
 def assert_one_line(error: UserError, path: Path, says: str) -> None:
     assert str(error).startswith(f"--calibration {path}: ")
     assert says in str(error)
-    assert "run python -m calibration" in str(error)
+    assert "run mestream calibrate" in str(error)
     assert "\n" not in str(error)
     assert error.code == 2
 
