@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         _forget_output()
-        log.error("%s: %s", error.filename or "output", error.strerror or error)
+        log.error("%s: %s", error.filename or "standard output", error.strerror or error)
         log.debug("where it happened", exc_info=error)
         return 1
     except Exception as error:

@@ -72,7 +72,7 @@ def test_graphs_of_other_weights_are_refused(tiny_model: Model) -> None:
 def test_graphs_of_other_anchors_are_refused(tiny_model: Model) -> None:
     """The same weights, so the hash can't tell."""
     made, spec = tiny_model.spec.proposals, dataclasses.replace(tiny_model.spec, oldest_centre=8)
-    with pytest.raises(EngineError, match=f"makes {made} proposals, mesnet.json expects {spec.proposals}; run: python"):
+    with pytest.raises(EngineError, match=f"makes {made} proposals, mesnet.json expects {spec.proposals}; run: mes"):
         OnnxRuntime(dataclasses.replace(tiny_model, spec=spec), 1)
 
 

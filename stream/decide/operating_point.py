@@ -38,7 +38,7 @@ class OperatingPoint:
     @property
     def words(self) -> str:
         """The point in words."""
-        rate = f"{self.false_alarms_per_hour:.3g} false alarms per hour, at most {self.upper_bound:.3g}"
+        rate = f"{self.false_alarms_per_hour:.1f} false alarms an hour, at most {self.upper_bound:.1f}"
         return f"threshold {self.threshold:.4f}: {rate} with 95% confidence, on {self.hours:.2f} h"
 
 
