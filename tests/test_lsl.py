@@ -197,5 +197,5 @@ def test_a_files_times_follow_its_playing():
 
 def test_without_pylsl_it_is_one_line(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pylsl", None)
-    with pytest.raises(UserError, match="install the extra lsl"):
+    with pytest.raises(UserError, match=r"run: pip install -e .*\[lsl\]"):
         LslOutlets("me", run_of())
