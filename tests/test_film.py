@@ -295,7 +295,7 @@ def test_the_bench_is_the_same_for_the_same_seed_and_knows_its_people(folders):
 
 
 def test_the_plan_covers_every_nuisance_way_and_size():
-    jobs = bench.plan("test", [f"london_{i:03d}_neutral.npz" for i in range(20)], bench_data.MINUTES)
+    jobs = bench.plan("test", [f"london_{i:03d}_neutral.npz" for i in range(20)], bench.MINUTES)
     assert len({job.name for job in jobs}) == len(jobs)
     assert {job.what for job in jobs if job.part == "nuisance"} == set(NUISANCES)
     assert {job.what for job in jobs if job.part in ("portraits", "video")} == set(WAYS)
@@ -353,7 +353,7 @@ def test_faces_are_told_apart_by_their_width(face_px, tag):
 @pytest.mark.slow
 def test_the_whole_bench_is_written_with_its_truth(folders, monkeypatch, capsys):
     """The command itself, cut short: every video that truth.json names is there, and bench.json adds them up."""
-    monkeypatch.setattr(bench_data, "plan", lambda split, actors, minutes: [
+    monkeypatch.setattr(bench, "plan", lambda split, actors, minutes: [
         bench.Job("nuisance", split, 0, actors[0], what, 0.7) for what in ("blink", "noise")])  # fmt: skip
     where = ["--data", str(folders.data), "--out", str(folders.out), "--face-model", str(locate())]
     assert bench_data.main([*where, "--split", "test", "--minutes", "1", "--workers", "1"]) == 0
