@@ -20,7 +20,7 @@ import onnx
 from engine import sidecar
 from engine.errors import EngineError
 from engine.flavour import Flavour, flavour, gpu_capability
-from engine.model import HALVES, Model, load_model
+from engine.model import HALVES, Model, load_model, read_graph, save_graph_hashes
 from engine.precision import PRECISIONS, convert
 from engine.ranges import load_ranges
 from engine.sidecar import Sidecar, Target
@@ -35,7 +35,8 @@ Progress = Callable[[str, int, int], None]
 def load_graphs(
     model: Model, precision: str, ranges: Mapping[str, float | None] | None = None
 ) -> dict[str, onnx.ModelProto]:
-    """The ONNX graphs of both halves in `precision`, exported anew when the model's are missing or of other weights."""
+    """The ONNX graphs of both halves in `precision`, exported anew when the model's are missing, have changed
+    since they were made, or are of other weights."""
     graphs = {half: _marked_graph(model, half) for half in HALVES}
     if stale := [half for half, graph in graphs.items() if graph is None]:
         graphs |= _exported(model, stale)
@@ -46,8 +47,10 @@ def load_graphs(
 
 def _marked_graph(model: Model, half: str) -> onnx.ModelProto | None:
     try:
-        graph = onnx.load(model.onnx(half))
-    except Exception:  # missing or not ONNX (protobuf raises its own): the weights are the source, so export again
+        graph = onnx.load_model_from_string(read_graph(model.onnx(half)))
+    except (
+        Exception
+    ):  # missing, changed or not ONNX (protobuf raises its own): the weights are the source, so export again
         return None
     said = {p.key: p.value for p in graph.metadata_props}
     if (said.get("weights_sha256"), said.get("precision")) != (model.sha256, "fp32"):
@@ -226,6 +229,7 @@ def write_onnx(model: Model, precision: str, out: Path, ranges: Mapping[str, flo
     for half, graph in load_graphs(model, precision, ranges).items():
         paths.append(out / f"mesnet_{half}.onnx")
         onnx.save(graph, paths[-1])
+    save_graph_hashes(out)
     return paths
 
 

@@ -117,7 +117,7 @@ def test_an_operating_point_that_is_none_is_one_line(tmp_path, model, changed, s
     assert caught.value.code == 2
 
 
-@pytest.mark.parametrize(("text", "says"), [(None, "No such file"), ("{", "is not JSON"), ("[]", "not a calibration")])
+@pytest.mark.parametrize(("text", "says"), [(None, "No such file"), ("{", "is not JSON"), ("[]", "not a JSON object")])
 def test_a_file_that_is_no_calibration_is_one_line(tmp_path, model, text, says):
     path = tmp_path / "mine.json"
     if text is not None:
