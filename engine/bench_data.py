@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.datasets.truth import SPLITS, TruthVideo, save_truth
+from engine.paths import clash
 from engine.training.film.encode import write_film
 from engine.training.film.film import Film, Injection, draw_setting, portrait_of
 from engine.training.film.footage import PEOPLE
@@ -282,6 +283,10 @@ def main(arguments: list[str] | None = None) -> int:
         folders = Folders(
             options.data, options.out, options.actors or options.out / "actors", locate(options.face_model)
         )
+        written = [("--out", folders.out / name) for name in ("truth.json", "bench.json")]
+        read = [("--data", folders.data / part) for part in ("portraits", "video")]
+        if why := clash(written, [*read, ("--face-model", folders.face_model)]):
+            raise UserError(why, 2)
         splits = (options.split,) if options.split else ("test", "tune")
         videos = build(folders, splits, options.minutes, options.seed, options.workers)
     except UserError as error:

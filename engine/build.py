@@ -20,7 +20,8 @@ import onnx
 from engine import sidecar
 from engine.errors import EngineError
 from engine.flavour import Flavour, flavour, gpu_capability
-from engine.model import HALVES, Model, load_model, read_graph, save_graph_hashes
+from engine.model import DEFAULT_DIRECTORY, GRAPH_HASHES, HALVES, Model, load_model, read_graph, save_graph_hashes
+from engine.paths import Named, clash, model_files
 from engine.precision import PRECISIONS, convert
 from engine.ranges import load_ranges
 from engine.sidecar import Sidecar, Target
@@ -248,6 +249,22 @@ def _arguments() -> argparse.ArgumentParser:
     return parser
 
 
+def _writes(args: argparse.Namespace) -> Iterator[Named]:
+    if args.out:
+        names = [f"mesnet_{half}.{'onnx' if args.runtime == 'onnx' else 'engine'}" for half in HALVES]
+        for name in (*names, GRAPH_HASHES if args.runtime == "onnx" else sidecar.FILE):
+            yield "--out", args.out / name
+
+
+def _reads(args: argparse.Namespace) -> Iterator[Named]:
+    """float32 graphs are the model's own and may be made anew in place: those are no input then."""
+    yield "--ranges", args.ranges
+    own = args.runtime == "onnx" and args.precision == "fp32"
+    for said, path in model_files(args.model or DEFAULT_DIRECTORY):
+        if not own or (Path(path or "").suffix != ".onnx" and Path(path or "").name != GRAPH_HASHES):
+            yield said, path
+
+
 def _build(args: argparse.Namespace) -> list[Path]:
     model = load_model(args.model)
     ranges = load_ranges(args.ranges, model.sha256) if args.ranges else None
@@ -270,6 +287,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.runtime == "tensorrt-rtx" and not (args.capability or gpu_capability()):
         parser.error("no GPU here to compile for; name one by --capability, as 8.9")
+    if why := clash(_writes(args), _reads(args)):
+        print(f"engine.build: {why}", file=sys.stderr)
+        return 2
     try:
         for path in _build(args):
             print(path)

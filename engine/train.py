@@ -11,11 +11,13 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from engine.datasets import LOADERS, DatasetError
+from engine.paths import Named, clash, model_files
 from engine.spec import ModelSpec
 from engine.training.generator.actors import actors_of
 from engine.training.learn.imprint import Imprinter
@@ -76,6 +78,22 @@ def prepare_pools(options: argparse.Namespace) -> tuple[list[Path], list[Path]]:
         asked = {"actors": actors, "out": folder, "split": split, "sequences": n, "device": options.device}
         make("engine.training.pools.pool", *(word for k, v in asked.items() for word in (f"--{k}", str(v))))
     return [train], [tune]
+
+
+def _writes(out: Path) -> Iterator[Named]:
+    for name in ("checkpoint.pt", "curves.png", *(Path(str(path)).name for _, path in model_files(out))):
+        yield "--out", out / name
+
+
+def _reads(options: argparse.Namespace) -> Iterator[Named]:
+    yield "--recipe", options.recipe
+    yield "--start", options.start
+    yield "--teacher", options.teacher
+    for name in ("pool", "tune"):
+        for folder in getattr(options, name) or ():
+            yield f"--{name}", folder
+    yield "--imprint", options.imprint
+    yield "--data", options.data and options.data / "portraits"
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -155,6 +173,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise UserError("--errors FROM TO: above 0, and TO no less than FROM, such as 0.05 0.13", 2)
         if options.errors and not (options.imprint or options.data):
             raise UserError("--errors needs --imprint DIR: clips are changed together with what is put into them", 2)
+        if why := clash(_writes(options.out), _reads(options)):
+            raise UserError(why, 2)
         options.out.mkdir(parents=True, exist_ok=True)
         keep_memory()
         folders, others = prepare_pools(options)
