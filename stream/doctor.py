@@ -16,6 +16,7 @@ from platformdirs import user_cache_dir
 from rich.console import Console
 from rich.table import Table
 
+from engine import TELEMETRY_OFF
 from engine.errors import EngineError
 from engine.model import load_model
 from engine.runtimes import survey
@@ -80,6 +81,16 @@ def _packages(config: Config) -> Iterator[Finding]:
             yield Finding(package, True, version(package), needed=True)
         except PackageNotFoundError:
             yield Finding(package, False, "not installed (pip install -e .)", needed=True)
+
+
+def _telemetry(config: Config) -> Iterator[Finding]:
+    value = os.environ.get(TELEMETRY_OFF, "")
+    if value.lower() in ("1", "true"):
+        yield Finding("telemetry", True, f"off ({TELEMETRY_OFF}={value})")
+    else:
+        yield Finding(
+            "telemetry", False, f"onnxruntime's is on: {TELEMETRY_OFF}={value} in your environment; set it to 1"
+        )
 
 
 def _face_model(config: Config) -> Iterator[Finding]:
@@ -173,6 +184,7 @@ def _journal(config: Config) -> Iterator[Finding]:
 CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     _python,
     _packages,
+    _telemetry,
     _face_model,
     _weights,
     _runtimes,

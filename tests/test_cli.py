@@ -122,9 +122,20 @@ def test_the_doctor_says_what_is_there_and_what_is_not(folder, eager_model, dead
     done = run(folder, "--doctor", "--model", eager_model.directory, "--port", dead_port, "--log-format", "json")
     found = {finding["what"]: finding for finding in json.loads(done.stdout)}
     assert eager_model.sha256[:16] in found["weights"]["says"]
+    assert found["telemetry"]["ok"]
     assert "would run" in " ".join(finding["says"] for what, finding in found.items() if what.startswith("runtime"))
     assert not found["port"]["ok"], "the port is bound by this test"
     assert done.returncode == 1
+
+
+def test_the_doctor_says_whether_telemetry_is_off(folder, eager_model):
+    """Off unless the user's own environment turns it on, which is kept and said."""
+    told = {}
+    for value in ("1", "0"):
+        done = run(folder, "--doctor", "--model", eager_model.directory, "--port", 0, ORT_DISABLE_TELEMETRY=value)
+        told[value] = next(line for line in done.stdout.splitlines() if line.startswith("telemetry"))
+    assert "off (ORT_DISABLE_TELEMETRY=1)" in told["1"]
+    assert "is on: ORT_DISABLE_TELEMETRY=0 in your environment" in told["0"]
 
 
 def test_the_doctor_is_content_where_the_program_would_run(folder, eager_model):
