@@ -130,12 +130,15 @@ def test_the_doctor_says_what_is_there_and_what_is_not(folder, eager_model, dead
 
 def test_the_doctor_says_whether_telemetry_is_off(folder, eager_model):
     """Off unless the user's own environment turns it on, which is kept and said."""
-    told = {}
-    for value in ("1", "0"):
-        done = run(folder, "--doctor", "--model", eager_model.directory, "--port", 0, ORT_DISABLE_TELEMETRY=value)
-        told[value] = next(line for line in done.stdout.splitlines() if line.startswith("telemetry"))
-    assert "off (ORT_DISABLE_TELEMETRY=1)" in told["1"]
-    assert "is on: ORT_DISABLE_TELEMETRY=0 in your environment" in told["0"]
+    asked = ("--doctor", "--model", eager_model.directory, "--port", 0, "--log-format", "json")
+    for value, ok, says in (
+        ("1", True, "off (ORT_"),
+        ("0", False, "is on: ORT_DISABLE_TELEMETRY=0 in your environment"),
+    ):
+        done = run(folder, *asked, ORT_DISABLE_TELEMETRY=value)
+        found = next(finding for finding in json.loads(done.stdout) if finding["what"] == "telemetry")
+        assert found["ok"] is ok
+        assert says in found["says"]
 
 
 def test_the_doctor_is_content_where_the_program_would_run(folder, eager_model):

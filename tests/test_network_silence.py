@@ -161,7 +161,8 @@ def test_nothing_phones_home_after_a_while_nor_leaves_files_where_it_should_not(
             for command in ("camera", "baseline")
         ]
         ending.append(begin("sockets", "extras", LONG_S))
-        loud = begin("sockets", "extras", LONG_S, HOME=str(tmp_path / "other"), ORT_DISABLE_TELEMETRY="0")
+        elsewhere = {"HOME": str(tmp_path / "other"), "TMPDIR": str(tmp_path / "other")}
+        loud = begin("sockets", "extras", LONG_S, **elsewhere, ORT_DISABLE_TELEMETRY="0")
         quiet_until_s = time.monotonic() + LONG_S
         for program in serving:
             with pytest.raises(subprocess.TimeoutExpired):
