@@ -21,10 +21,10 @@ function entries(session, link) {
   const threshold = status?.threshold;
   return [
     ["Camera rate", `${number(status?.fps, 1)}`, "frames/s", blocked.some((face) => face.reason === "low_fps")],
-    ["Delay", `${number(status?.latency_ms?.p50)}`, `ms (99 %: ${number(status?.latency_ms?.p99)} ms)`, false],
+    ["Delay", `${number(status?.latency_ms?.p50)}`, `ms, rarely over ${number(status?.latency_ms?.p99)} ms`, false],
     ["Dropped frames", String(total), dropped.filter(([, count]) => count).map(([stage, count]) => `${plain(stage)} ${count}`).join(", "), false],
     ["Faces", !faces.length ? "none" : `${faces.length - blocked.length - calibrating.length} of ${faces.length} watched`,
-      [blocked.length && `${blocked.length} cannot be`, calibrating.length && `${calibrating.length} calibrating`].filter(Boolean).join(", "),
+      [blocked.length && `${blocked.length} not`, calibrating.length && `${calibrating.length} new`].filter(Boolean).join(", "),
       blocked.length > 0],
     ["Threshold", threshold === null || threshold === undefined ? "–" : threshold.toFixed(2), falseAlarms(status), false],
     ["Runs on", status?.runtime ?? hello?.runtime ?? "–", hello?.model?.name ?? "", false],
