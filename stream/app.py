@@ -71,6 +71,9 @@ def open_named_source(config: Config, stop: threading.Event) -> Source:
         width_px=config.width_px,
         height_px=config.height_px,
         fps=config.fps,
+        video_stream=config.video_stream,
+        capture_fps=config.capture_fps,
+        max_pixels=config.max_pixels,
         loop=config.demo and not config.offline,
         stop=stop,
     )

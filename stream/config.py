@@ -22,6 +22,8 @@ from stream.errors import UserError
 from stream.reach import check_bind, read_token
 
 ENV_PREFIX = "MESTREAM_"
+MAX_PIXELS = 7680 * 4320
+"""8K. A picture of a few MB can claim any size; decoding one of 16,000 x 16,000 px takes 2 GB."""
 
 
 def _text(value: str) -> str:
@@ -111,7 +113,9 @@ class Config:
     """Settings of one run; see `python -m stream --help`. Secrets stay out of its repr."""
 
     camera: str | None = _set(None, _text, "CAMERA", "camera by index, name or /dev/v4l/by-id path")
-    source: str | None = _set(None, _text, "FILE|URL", "video file, http MJPEG or rtsp URL, or a /dev/v4l/by-id path")
+    source: str | None = _set(
+        None, _text, "FILE|URL", "video file, folder of pictures, http MJPEG or rtsp URL, or a /dev/v4l/by-id path"
+    )
     demo: bool = _set(False, _switch, None, "no camera needed: a shipped clip, looped")
     offline: bool = _set(False, _switch, None, "every frame, as fast as it goes, no server; exit when done")
     list_cameras: bool = _set(False, _switch, None, "say which cameras there are, and exit", command=True)
@@ -142,7 +146,10 @@ class Config:
     face_model: Path | None = _set(None, _path, "DIR", "face_landmarker.task, if it is not to be looked for")
     width_px: int | None = _set(None, _whole(1, 16384), "PX", "frame width to ask the camera for", flag="width")
     height_px: int | None = _set(None, _whole(1, 16384), "PX", "frame height to ask the camera for", flag="height")
-    fps: float | None = _set(None, _number(1, 1000), "HZ", "frame rate to ask the camera for")
+    fps: float | None = _set(None, _number(1, 1000), "HZ", "rate to ask the camera for, or of a folder of pictures")
+    video_stream: int | None = _set(None, _whole(0, 255), "N", "video stream of a file, from 0, if not the best one")
+    capture_fps: float | None = _set(None, _number(1, 10_000), "HZ", "rate at which a slow-motion file was taken")
+    max_pixels: int = _set(MAX_PIXELS, _whole(1, 2**30), "N", "pixels that one picture may have")
 
     runtime: str = _set(
         "auto", _one_of("auto", "tensorrt", "cuda", "onnx"), "auto|tensorrt|cuda|onnx", "what runs the network"

@@ -89,9 +89,16 @@ class MjpegCamera(NetworkCamera):
     def __init__(
         self, rate_hz: float = 30.0, *, lengths: bool = True, login: tuple[str, str, str] | None = None
     ) -> None:
-        """`login`: ("basic" or "digest", user, password)."""
+        """`login`: ("basic" or "digest", user, password). /moved redirects to `redirect`.
+
+        `first_line`: there is a boundary line before the first part. `length_off`: added to each Content-Length.
+        """
         super().__init__(_MjpegHandler, rate_hz)
         self.lengths, self.login = lengths, login
+        self.content_type = "multipart/x-mixed-replace; boundary=--frame"
+        self.first_line = True
+        self.length_off = 0
+        self.redirect = ""
         self.damage: Callable[[bytes], bytes] = bytes
         self.nonce = secrets.token_hex(8)
 
@@ -111,6 +118,12 @@ class _MjpegHandler(BaseHTTPRequestHandler):
             self.send_header("Content-Type", "text/html")
             self.end_headers()
             return
+        if self.path == "/moved":
+            self.send_response(302)
+            self.send_header("Location", camera.redirect)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         if not self.path.startswith("/cam"):
             self.send_error(404)
             return
@@ -118,12 +131,14 @@ class _MjpegHandler(BaseHTTPRequestHandler):
             self._challenge(camera)
             return
         self.send_response(200)
-        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=--frame")
+        self.send_header("Content-Type", camera.content_type)
         self.end_headers()
+        line = "--frame\r\n" if camera.first_line else ""
         for _, image in camera.images():
             jpeg = camera.damage(cv2.imencode(".jpg", image)[1].tobytes())
-            length = f"Content-Length: {len(jpeg)}\r\n" if camera.lengths else ""
-            self.wfile.write(f"--frame\r\nContent-Type: image/jpeg\r\n{length}\r\n".encode() + jpeg + b"\r\n")
+            length = f"Content-Length: {len(jpeg) + camera.length_off}\r\n" if camera.lengths else ""
+            self.wfile.write(f"{line}Content-Type: image/jpeg\r\n{length}\r\n".encode() + jpeg + b"\r\n")
+            line = "--frame\r\n"
 
     def _challenge(self, camera: MjpegCamera) -> None:
         assert camera.login is not None

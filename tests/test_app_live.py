@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 from clips import face_in_camera, face_video
 from live_program import live
@@ -160,3 +161,25 @@ def test_a_camera_that_stalls_closes_what_was_open_and_goes_on(tmp_path, camera,
     assert not [event for event in events if event["onset_s"] < silent_s + 0.1 and (event["offset_s"] or 0) > back_s]
     last = {event["id"]: event for event in events}
     assert {event["phase"] for event in last.values() if event["onset_s"] < silent_s} <= {"end", "retract"}
+
+
+def test_a_status_says_which_faces_are_not_watched(tmp_path, camera, eager_model):
+    """Two faces before the camera and --max-faces 1: the status is degraded by name."""
+    camera.next_image = lambda number: np.concatenate([face_in_camera(number)] * 2, axis=1)
+    with live(tmp_path, eager_model, camera.url(), max_faces=1) as running:
+        words = "1 face is not watched, beyond the limit of 1; --max-faces 2 makes room for all"
+        running.wait_for(lambda m: m["type"] == "status" and words in m["degraded"])
+
+
+def test_a_camera_that_toggles_its_size_says_so_now_and_then(tmp_path, camera, eager_model):
+    """Ten gaps a second are one line in ten seconds, which tells how many there were."""
+    camera.next_image = lambda number: face_in_camera(number)[: 320 - 2 * (number // 3 % 2)]
+    arguments = ("--source", camera.url(), "--port", 0, "--model", eager_model.directory, "--runtime", "onnx")
+    process = start(tmp_path, *arguments)
+    assert camera.ended.wait(13) is False
+    process.send_signal(signal.SIGTERM)
+    lines = said(process.communicate(timeout=30)[1])
+    gaps = [line for line in lines if "resolution_changed" in line]
+    assert 1 <= len(gaps) <= 2
+    assert any("times since this was last said)" in line for line in gaps) or len(gaps) == 1
+    assert len(lines) < 12, lines

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from clips import blank, face_image, face_video
 from program import lines_of_json, run, said
@@ -89,6 +90,23 @@ def test_no_face_in_the_whole_video_is_said(tmp_path, eager_model):
     assert events == []
     assert "30 frames, 0 faces, 0 events" in stderr
     assert said(stderr)[-1].startswith("stream: file:empty.mp4: no face was seen")
+
+
+def gallery_image() -> np.ndarray:
+    face = face_image(0.0, side_px=240)
+    return np.concatenate([np.concatenate([face] * 3, axis=1)] * 3)
+
+
+def test_faces_that_are_not_watched_are_said_once_and_at_the_end(tmp_path, eager_model):
+    """A 3x3 gallery with room for four: five are not watched, and the number that would do is named."""
+    video = write_video(tmp_path / "nine.mp4", [k / 30 for k in range(20)], images=[gallery_image()] * 20)
+    _, stderr = spot(tmp_path, video, eager_model)
+    words = "5 faces are not watched, beyond the limit of 4; --max-faces 9 makes room for all"
+    assert [line for line in said(stderr) if "not watched" in line] == [f"stream: {words}", said(stderr)[-1]]
+    assert said(stderr)[-1].endswith(f"x real time; {words}")
+    _, stderr = spot(tmp_path, video, eager_model, MESTREAM_MAX_FACES="9")
+    assert "not watched" not in stderr
+    assert "9 faces" in said(stderr)[-1]
 
 
 def test_frames_of_one_pixel_are_survived(tmp_path, eager_model):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stream.faces import model_file
-from stream.faces.finder import SEARCH_MORE_S, Faces, Limits, extract
+from stream.faces.finder import CENSUS_S, SEARCH_MORE_S, Faces, Limits, extract
 from stream.faces.landmarks import Landmarker
 from stream.types import FaceCrop, FaceGap, Frame
 
@@ -105,6 +105,24 @@ def test_no_more_than_max_faces_are_given(landmarker):
     for most in (1, 2, 3):
         _, out = run(landmarker, [image] * 2, max_faces=most)
         assert [len(items) for items in out] == [most, most]
+
+
+def test_faces_beyond_the_limit_are_counted_without_changing_what_is_given(landmarker):
+    """Nine faces, four of them followed: five others, while they are there. Crops are those of a scene of any count."""
+    nine = scene(*((x, y, 0.33) for y in (90, 240, 390) for x in (120, 320, 520)))
+    faces, counted = Faces(landmarker, max_faces=4), []
+    for i in range(3):
+        assert len(faces.update(Frame(i, i / FPS, nine))) == 4
+        counted.append(faces.unwatched)
+    assert counted == [5, 5, 5]
+    kept = scene(*((track.roi.x, track.roi.y, 0.33) for track in faces._tracks))
+    faces.update(Frame(3, CENSUS_S / 2, kept))
+    assert faces.unwatched == 5, "it is counted only now and then"
+    faces.update(Frame(4, CENSUS_S + 0.1, kept))
+    assert faces.unwatched == 0
+    enough = Faces(landmarker, max_faces=10)
+    enough.update(Frame(0, 0.0, nine))
+    assert enough.unwatched == 0
 
 
 def test_a_face_that_comes_later_is_found_within_the_search_interval(landmarker):

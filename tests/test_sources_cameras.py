@@ -160,6 +160,15 @@ def test_a_camera_that_hangs_is_opened_anew_and_close_does_not_wait(bus: Bus) ->
     assert not any(thread.name == "capture camera:2" for thread in threading.enumerate())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells cameras apart")
+@pytest.mark.usefixtures("device_is_a_file")
+def test_a_camera_of_too_many_pixels_is_refused(bus: Bus) -> None:
+    camera = Camera("2", None, None, None, 5.0, max_pixels=192 * 64 - 1)
+    camera.node = find_camera("2", bus.nodes())
+    with pytest.raises(UserError, match=r"camera 2: .*192 x 64 px is more than the limit.*--max-pixels 12288"):
+        camera.open_device()
+
+
 def test_without_a_camera_one_line_names_the_demo(capfd: pytest.CaptureFixture[str]) -> None:
     """For real: an index that no machine has. OpenCV's own warnings stay off the terminal."""
     with pytest.raises(UserError) as caught:

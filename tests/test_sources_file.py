@@ -301,7 +301,7 @@ def test_bad_files_get_one_line_with_value_reason_and_remedy(tmp_path: Path) -> 
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "notes.mp4").write_text("not a video\n" * 100)
     bad = {
-        tmp_path: "is a directory; give a video file",
+        tmp_path: "is a directory without pictures",
         tmp_path / "missing.mp4": "no such file; check the path",
         tmp_path / "empty.mp4": "is empty",
         tmp_path / "notes.mp4": "is not a video",

@@ -268,6 +268,86 @@ def test_corrupt_images_are_left_out_and_counted(camera: MjpegCamera) -> None:
     assert all(number_in(frame.image) % 3 != 2 for frame in frames)
 
 
+def noisy(number: int) -> np.ndarray:
+    """A numbered image whose JPEG is far over 8 KB."""
+    noise = np.random.default_rng(number).integers(-30, 30, (320, 768, 3))
+    return (numbered(number, 768, 320) + noise).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "first_line", "lengths", "length_off"),
+    [
+        ("multipart/x-mixed-replace; boundary=frame", False, True, 0),
+        ("multipart/x-mixed-replace; boundary=frame", False, False, 0),
+        ("multipart/x-mixed-replace", True, True, 0),
+        ("multipart/x-mixed-replace", False, False, 0),
+        ("multipart/x-mixed-replace; boundary=frame", True, True, 5),
+        ("multipart/x-mixed-replace; boundary=frame", True, True, -5),
+    ],
+    ids=["esp32", "esp32 without lengths", "no boundary named", "neither", "lengths too great", "lengths too small"],
+)
+def test_a_camera_that_a_browser_shows_is_shown(
+    camera: MjpegCamera, content_type: str, first_line: bool, lengths: bool, length_off: int
+) -> None:
+    """Every image, from the first on, on one connection: nothing is reconnected, nothing is corrupt."""
+    camera.content_type, camera.first_line = content_type, first_line
+    camera.lengths, camera.length_off, camera.next_image = lengths, length_off, noisy
+    source = opened(camera.url())
+    frames = read_frames(source, 6)
+    source.close()
+    assert {frame.image.shape for frame in frames} == {(320, 768, 3)}
+    numbers = [number_in(frame.image) for frame in frames]
+    assert numbers == sorted(set(numbers))
+    assert (source.corrupt, camera.clients) == (0, 1)
+
+
+def test_a_redirect_within_the_host_is_followed_and_no_other(camera: MjpegCamera) -> None:
+    """Another host or scheme: one line that names both, without secrets, and nobody is asked there."""
+    camera.redirect = "/cam"
+    source = opened(camera.url(path="/moved"))
+    assert isinstance(source.read(), Frame)
+    source.close()
+    with MjpegCamera() as other:
+        for elsewhere in (f"http://me:secret@localhost:{other.port}/cam", f"https://127.0.0.1:{other.port}/cam"):
+            camera.redirect = elsewhere
+            with pytest.raises(UserError, match=r"/moved: sends on to http.*which is not followed; give") as caught:
+                opened(camera.url(path="/moved"))
+            assert str(other.port) in str(caught.value)
+            assert "secret" not in str(caught.value)
+        assert other.clients == 0
+
+
+def claiming(jpeg: bytes, width: int, height: int) -> bytes:
+    """The same JPEG with another size in its header."""
+    at = jpeg.index(b"\xff\xc0")
+    return jpeg[: at + 5] + height.to_bytes(2) + width.to_bytes(2) + jpeg[at + 9 :]
+
+
+def test_a_picture_over_the_limit_is_not_decoded(camera: MjpegCamera) -> None:
+    """From the start: one line. Among good ones: left out and counted. (It took 2 GB.)"""
+    camera.damage = lambda jpeg: claiming(jpeg, 16_000, 16_000)
+    with pytest.raises(UserError, match=r"16000 x 16000 px is more than the limit of 33177600.*--max-pixels 256000000"):
+        opened(camera.url())
+    count = iter(range(10**6))
+    camera.damage = lambda jpeg: claiming(jpeg, 16_000, 16_000) if next(count) % 3 == 2 else jpeg
+    source = opened(camera.url())
+    frames = read_frames(source, 8)
+    source.close()
+    assert source.corrupt >= 2
+    assert {frame.image.shape for frame in frames} == {(64, 192, 3)}
+
+
+@BOTH
+def test_max_pixels_is_a_limit_for_every_camera(kind: type[NetworkCamera]) -> None:
+    with kind() as camera:
+        url = camera.url()  # type: ignore[attr-defined]
+        with pytest.raises(UserError, match="192 x 64 px is more than the limit of 12000 pixels"):
+            open_source(url, paced=False, max_pixels=12_000, patience=SHORT)
+        source = open_source(url, paced=False, max_pixels=192 * 64, patience=SHORT)
+        assert isinstance(source.read(), Frame)
+        source.close()
+
+
 @BOTH
 def test_close_ends_everything_while_the_network_hangs(kind: type[NetworkCamera]) -> None:
     """In the middle of a silent connection, with a reader that waits: thread and reader end within a second."""

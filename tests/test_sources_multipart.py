@@ -63,6 +63,34 @@ def test_junk_gives_parts_or_one_error_but_never_grows(pieces: list[bytes]) -> N
         pass
 
 
+JPEGS = [b"\xff\xd8" + bytes([number]) * 20_000 + b"\xff\xd9" for number in range(5)]
+
+
+@pytest.mark.parametrize("boundary", ["cam", ""])
+@pytest.mark.parametrize("first_line", [True, False])
+@pytest.mark.parametrize("off", [None, 0, -7, 1, 2, 5, 40])
+@pytest.mark.parametrize("step", [1_000, 10**6])
+def test_what_browsers_accept_is_accepted(boundary: str, first_line: bool, off: int | None, step: int) -> None:
+    """No boundary line before the first part, no boundary named, lengths missing or wrong, images over 8 KB."""
+    if not boundary and not first_line and off not in (None, 0):
+        pytest.skip("nothing is left by which to find the first image's end")
+    data = b""
+    for number, jpeg in enumerate(JPEGS):
+        data += b"--cam\r\n" if number or first_line else b""
+        length = b"" if off is None else b"Content-Length: %d\r\n" % (len(jpeg) + off)
+        data += b"Content-Type: image/jpeg\r\n" + length + b"\r\n" + jpeg + b"\r\n"
+    splitter = PartSplitter(boundary)
+    end = b"--cam\r\n" + bytes(60)
+    found = [part for at in range(0, len(data + end), step) for part in splitter.feed((data + end)[at : at + step])]
+    assert [part.rstrip(b"\r\n") for part in found] == JPEGS
+
+
+def test_a_first_part_that_is_only_an_image() -> None:
+    """No boundary line and no headers at all."""
+    data = JPEGS[0] + b"\r\n--cam\r\n\r\n" + JPEGS[1]
+    assert PartSplitter("cam").feed(data) == JPEGS[:2]
+
+
 def test_what_is_no_stream_is_refused() -> None:
     """Endless bytes without a boundary, and a part of absurd length, are errors rather than memory."""
     with pytest.raises(BadMultipart, match="no part begins"):

@@ -39,8 +39,13 @@ def write_video(
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
     rotation: int = 0,
+    matrix: tuple[int, int, int, int] | None = None,
+    tags: dict[str, str] | None = None,
 ) -> Path:
-    """Write one frame per entry of `times_s`, numbered from 0 (or `images`), each with that time as its PTS."""
+    """Write one frame per entry of `times_s`, numbered from 0 (or `images`), each with that time as its PTS.
+
+    `matrix`: the linear part (a, b, c, d) of the display matrix.
+    """
     pictures = [numbered(i) for i in range(len(times_s))] if images is None else list(images)
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream: Any = container.add_stream(codec, rate=Fraction(rate))
@@ -50,6 +55,10 @@ def write_video(
         stream.options = options or {}
         if rotation:
             stream.set_display_rotation(rotation)
+        if matrix:
+            a, b, c, d = (value * 0x10000 for value in matrix)
+            stream.set_display_matrix([a, b, 0, c, d, 0, 0, 0, 0x40000000])
+        container.metadata.update(tags or {})
         for time_s, image in zip(times_s, pictures, strict=True):
             picture = av.VideoFrame.from_ndarray(image, format="bgr24")
             picture.pts, picture.time_base = round(Fraction(time_s) / time_base), time_base

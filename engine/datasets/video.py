@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.sources.images import IMAGE_ENDINGS, natural
+
 KINDS = ("micro", "macro", "blink")
-IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp"}
 
 
 class DatasetError(Exception):
@@ -115,11 +116,6 @@ def image_files(folder: Path, first: int | None) -> tuple[tuple[int, Path], ...]
         if a == b:
             raise DatasetError(f"{file} and {other.name} have the same frame number {a + first}; remove one of them")
     return tuple((number, f) for number, f in numbered if number >= 0)
-
-
-def natural(text: str) -> tuple[tuple[int, int | str], ...]:
-    """Sort key by which `s2` comes before `s10`."""
-    return tuple((0, int(p)) if p.isdigit() else (1, p) for p in re.split(r"(\d+)", text) if p)
 
 
 def folders(root: Path) -> list[Path]:

@@ -16,6 +16,9 @@ __all__ = ["Faces", "LandmarkSource", "Limits", "crop_matrix", "extract", "open_
 SEARCH_S = 0.2
 SEARCH_MORE_S = 0.5
 """How often the detector looks for a face that was not there a moment ago: while nobody is there, while somebody is."""
+CENSUS_S = 10.0
+"""How often faces beyond `max_faces` are counted: a close look at a whole image, 20 to 60 ms."""
+MOST_FACES = 64
 BACK = 0.9
 """A limit once passed must be passed back by this much: a face at the limit does not flicker."""
 
@@ -56,7 +59,8 @@ class Faces:
 
     A number belongs to a face while it moves, crosses another, or is lost for up to MEMORY_S; then it is spent.
     The detector runs when fewer than `max_faces` are followed: on every frame while one is lost, else every
-    SEARCH_S while nobody is there, and every SEARCH_MORE_S while somebody is.
+    SEARCH_S while nobody is there, and every SEARCH_MORE_S while somebody is. While as many are followed, it runs every
+    CENSUS_S to count the others: `unwatched`.
     """
 
     def __init__(self, landmarker: LandmarkSource, max_faces: int = 1, limits: Limits | None = None) -> None:
@@ -68,6 +72,8 @@ class Faces:
         self._tracks: list[Track] = []
         self._next_id = 1
         self._searched_s: float | None = None
+        self._counted_s: float | None = None
+        self.unwatched = 0
 
     def update(self, frame: Frame) -> list[FaceCrop | FaceGap]:
         """One crop per face that can be watched; one gap per face that from now on cannot. In order of face number."""
@@ -75,6 +81,7 @@ class Faces:
         self._part_collapsed(frame.time_s)
         if self._search_due(frame.time_s):
             self._search(frame)
+        self._count_unwatched(frame)
         return self._report(frame)
 
     def gap(self, time_s: float, reason: str) -> list[FaceGap]:
@@ -89,7 +96,7 @@ class Faces:
 
     def limit(self, max_faces: int, time_s: float) -> list[FaceGap]:
         """Follow no more than that many from now on; the latest numbers beyond it are spent."""
-        self._max_faces = max_faces
+        self._max_faces, self._counted_s, self.unwatched = max_faces, None, 0
         gone, self._tracks = self._tracks[max_faces:], self._tracks[:max_faces]
         return [FaceGap(track.face_id, time_s, "overload", final=True) for track in gone]
 
@@ -142,6 +149,22 @@ class Faces:
             if presence >= PRESENT and not any(same_face(roi, other) for other in taken):
                 found.append((points, roi))
         self._recognise_places(found, frame.time_s)
+
+    def _count_unwatched(self, frame: Frame) -> None:
+        """Count the faces that are there and not followed for want of room; no track and no crop depends on it."""
+        if len(self._tracks) < self._max_faces:
+            self.unwatched = 0
+        live = [track.roi for track in self._tracks if not track.lost]
+        due = self._counted_s is None or not 0 <= frame.time_s - self._counted_s < CENSUS_S
+        if len(live) < self._max_faces or not due:
+            return
+        self._counted_s = frame.time_s
+        others = [
+            roi
+            for roi in self._landmarker.detect(frame.image, wanted=MOST_FACES)
+            if not any(same_face(roi, followed) for followed in live)
+        ]
+        self.unwatched = sum(self._landmarker.track(frame.image, roi)[1] >= PRESENT for roi in others)
 
     def _recognise_places(self, found: list[tuple[Points, Roi]], time_s: float) -> None:
         """Give what was found to the lost faces by least surprise; what no lost face can be is a new one."""

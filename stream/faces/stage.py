@@ -17,8 +17,17 @@ from stream.types import FaceCrop, FaceGap, FaceHop, FaceState, Frame, Hop, Qual
 log = logging.getLogger("stream")
 
 
+REPEAT_S = 10.0
+"""A line is said again no sooner than this."""
+
+
 class FaceFinder(Protocol):
-    """`stream.faces.finder.Faces`, as far as the pipeline needs it."""
+    """`stream.faces.finder.Faces`, as far as the pipeline needs it.
+
+    `unwatched`: faces seen beyond the limit.
+    """
+
+    unwatched: int
 
     def update(self, frame: Frame) -> list[FaceCrop | FaceGap]:
         """Faces of one frame."""
@@ -54,6 +63,22 @@ class Effort:
     max_faces: int
 
 
+class Repeats:
+    """Which lines are said: each once in REPEAT_S of the source's time, however often there is cause."""
+
+    def __init__(self) -> None:
+        self._said: dict[object, tuple[float, int]] = {}
+
+    def due(self, line: object, time_s: float) -> str | None:
+        """Return what is to be added to the line if it is to be said now: how often it was not said since."""
+        said_s, held = self._said.get(line, (-math.inf, 0))
+        if 0 <= time_s - said_s < REPEAT_S:
+            self._said[line] = said_s, held + 1
+            return None
+        self._said[line] = time_s, 0
+        return f" (and {held} times since this was last said)" if held else ""
+
+
 class FaceStage:
     """Frame in, hops out: faces found, crops aligned, put on the time grid, and every hop handed on as one batch.
 
@@ -65,9 +90,11 @@ class FaceStage:
         self.rate = RateMeter()
         self.frames = 0
         self.faces_seen = 0
+        self.most_unwatched = 0
         self._faces = faces
         self._full = Effort(spec.hop_frames, max_faces)
         self.effort = self._full
+        self._repeats = Repeats()
         self._spec = spec
         self._followed: dict[int, _Followed] = {}
         self._last_hop = -1
@@ -86,7 +113,8 @@ class FaceStage:
         self.crops = []
         if isinstance(item, SourceGap):
             self.rate.clear()
-            log.info("the source has a gap at %.2f s: %s", item.time_s, item.reason)
+            if (more := self._repeats.due(item.reason, item.time_s)) is not None:
+                log.info("the source has a gap at %.2f s: %s%s", item.time_s, item.reason, more)
             return self._cut_all(self._faces.gap(item.time_s, item.reason), captured_s)
         self._time_s = item.time_s
         if self.frames == 0:
@@ -106,7 +134,19 @@ class FaceStage:
                 hops += self._cut_all([gap], captured_s)
                 if gap.reason == "frames_missing":
                     self._take(found)
+        self._tell_unwatched()
         return hops + self._due(captured_s)
+
+    @property
+    def given_up(self) -> list[str]:
+        """Which faces are not watched for want of room, in words; nothing while overload sets the limit."""
+        count = self._faces.unwatched if self.effort.max_faces == self._full.max_faces else 0
+        return [unwatched_words(count, self._full.max_faces)] if count else []
+
+    @property
+    def unwatched_summary(self) -> str:
+        """The most faces that were not watched at once, to end a line with; "" if all were watched."""
+        return f"; {unwatched_words(self.most_unwatched, self._full.max_faces)}" if self.most_unwatched else ""
 
     def end(self, captured_s: float) -> list[Hop]:
         """The source is over: what is open is closed."""
@@ -145,14 +185,24 @@ class FaceStage:
             self._followed[face_id] = _Followed(FaceRing(self._spec.fps, crop_px=self._spec.crop_px))
         return self._followed[face_id]
 
+    def _tell_unwatched(self) -> None:
+        words = self.given_up
+        if words and not self.most_unwatched:
+            log.warning("%s", words[0])
+        if words:
+            self.most_unwatched = max(self.most_unwatched, self._faces.unwatched)
+
     def _tell(self, crop: FaceCrop, reason: str | None) -> None:
+        more = self._repeats.due((crop.face_id, reason), crop.time_s)
+        if more is None:
+            return
         if reason is None:
-            log.info("face %d: watching again at %.2f s", crop.face_id, crop.time_s)
+            log.info("face %d: watching again at %.2f s%s", crop.face_id, crop.time_s, more)
         elif reason == "low_fps":
             fps = self.rate.fps or 0.0
-            log.warning("face %d: cannot spot: low_fps (%.1f fps, %g are needed)", crop.face_id, fps, MIN_FPS)
+            log.warning("face %d: cannot spot: low_fps (%.1f fps, %g are needed)%s", crop.face_id, fps, MIN_FPS, more)
         else:
-            log.warning("face %d: cannot spot: %s", crop.face_id, reason)
+            log.warning("face %d: cannot spot: %s%s", crop.face_id, reason, more)
 
     def _cut_all(self, gaps: list[FaceGap], captured_s: float) -> list[Hop]:
         """The hops that end these faces' stretches: their crops not yet scored, then the gap."""
@@ -194,3 +244,9 @@ class FaceStage:
         followed.scored = newest
         # copied, since the ring goes on while the hop waits to be scored
         return FaceHop(face_id, ring.first, newest, ring.newest_frames(count).copy(), quality, gap)
+
+
+def unwatched_words(count: int, limit: int) -> str:
+    """How many faces are not watched, and which setting would watch them all."""
+    faces = "1 face is" if count == 1 else f"{count} faces are"
+    return f"{faces} not watched, beyond the limit of {limit}; --max-faces {limit + count} makes room for all"

@@ -77,12 +77,13 @@ class Parts:
             "frames": faces.frames,
             "faces": faces.faces_seen,
             "events": ends,
+            "faces_not_watched": faces.most_unwatched,
             "media_s": round(faces.media_s, 3),
             "speed": round(speed, 2),
         }
         log.info(
-            "%s: %d frames, %d faces, %d events in %.1f s, %.1f x real time",
-            *(name, faces.frames, faces.faces_seen, ends, elapsed_s, speed),
+            "%s: %d frames, %d faces, %d events in %.1f s, %.1f x real time%s",
+            *(name, faces.frames, faces.faces_seen, ends, elapsed_s, speed, faces.unwatched_summary),
             extra={"figures": figures},
         )
         if faces.frames and not faces.faces_seen:
@@ -230,7 +231,7 @@ class LivePipeline:
         for sink in self._sinks:
             dropped |= sink.dropped
         troubles = [sink.trouble for sink in self._sinks if sink.trouble]
-        degraded = [*self._judge_load(), *self._degraded.values(), *troubles]
+        degraded = [*self._judge_load(), *self._degraded.values(), *troubles, *self.parts.faces.given_up]
         self.server.publish_status(
             self.telemetry.status(
                 dropped=dropped,

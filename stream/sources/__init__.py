@@ -10,19 +10,22 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from stream.config import MAX_PIXELS
 from stream.errors import UserError
 from stream.sources.cameras import Camera, CameraInfo, camera_nodes, list_cameras
-from stream.sources.file import FileSource
+from stream.sources.file import VideoFile
 from stream.sources.http_mjpeg import MjpegConnection
+from stream.sources.images import ImageFolder, means_images
 from stream.sources.info import Source, SourceInfo, redact
 from stream.sources.live import Connection, LiveSource
 from stream.sources.network import describe_stream
+from stream.sources.playback import Clip, Playback
 from stream.sources.rtsp import RtspConnection
 from stream.sources.watch import Patience
 
 __all__ = ["CameraInfo", "Patience", "Source", "SourceInfo", "list_cameras", "open_source", "redact"]
 
-STREAMS: dict[str, tuple[str, Callable[[str, float], Connection]]] = {
+STREAMS: dict[str, tuple[str, Callable[[str, float, int], Connection]]] = {
     "http": ("http MJPEG", MjpegConnection),
     "https": ("http MJPEG", MjpegConnection),
     "rtsp": ("pyav RTSP", RtspConnection),
@@ -37,15 +40,20 @@ def open_source(
     width_px: int | None = None,
     height_px: int | None = None,
     fps: float | None = None,
+    video_stream: int | None = None,
+    capture_fps: float | None = None,
+    max_pixels: int = MAX_PIXELS,
     loop: bool = False,
     stop: threading.Event | None = None,
     patience: Patience | None = None,
 ) -> Source:
-    """Open a camera (index, `camera:NAME` or a /dev path), an http(s) MJPEG or rtsp(s) URL, or a file.
+    """Open a camera (index, `camera:NAME` or a /dev path), an http(s) MJPEG or rtsp(s) URL, a file or a folder.
 
     A name without `camera:` means a camera only where there is no such file. `paced`: a file plays in real time; else
-    as fast as it is read. `loop`: a file begins again at its end. Size and rate are asked of a camera. `stop`: once
-    set, `read` returns None soon. `patience`: how long a live source is waited for.
+    as fast as it is read. `loop`: a file begins again at its end. Size and rate are asked of a camera; `fps` is the
+    rate of a folder's pictures. `video_stream`, `capture_fps`: see `stream.sources.file.VideoFile`. `max_pixels`: a
+    larger picture is not decoded. `stop`: once set, `read` returns None soon. `patience`: how long a live source is
+    waited for.
 
     Raises:
         UserError: it can't be opened; the message says why and what to do.
@@ -53,13 +61,17 @@ def open_source(
     stop, patience, text = stop or threading.Event(), patience or Patience(), str(spec).strip()
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", text)
     if scheme and scheme[1].lower() in STREAMS:
-        return _open_stream(text, scheme[1].lower(), patience, stop)
+        return _open_stream(text, scheme[1].lower(), max_pixels, patience, stop)
     if scheme and scheme[1].lower() != "file":
         raise UserError(f"source {redact(text)}: can't read {scheme[1]}; use a file, http(s) MJPEG or rtsp(s)", code=2)
     if camera := _camera_meant(text):
-        return _open_camera(Camera(camera, width_px, height_px, fps, patience.silence_s), patience, stop)
-    path = unquote(urlsplit(text).path) if scheme else text
-    return FileSource(Path(path), paced=paced, loop=loop, stop=stop)
+        return _open_camera(Camera(camera, width_px, height_px, fps, patience.silence_s, max_pixels), patience, stop)
+    path = Path(unquote(urlsplit(text).path) if scheme else text)
+    if means_images(path):
+        clip: Clip = ImageFolder(path, fps, max_pixels=max_pixels)
+    else:
+        clip = VideoFile(path, video_stream=video_stream, capture_fps=capture_fps, max_pixels=max_pixels, stop=stop)
+    return Playback(clip, paced=paced, loop=loop, stop=stop)
 
 
 def _camera_meant(text: str) -> str | None:
@@ -77,11 +89,11 @@ def _open_camera(camera: Camera, patience: Patience, stop: threading.Event) -> S
     )
 
 
-def _open_stream(url: str, scheme: str, patience: Patience, stop: threading.Event) -> Source:
+def _open_stream(url: str, scheme: str, max_pixels: int, patience: Patience, stop: threading.Event) -> Source:
     backend, connect = STREAMS[scheme]
     return LiveSource(
         redact(url),
-        lambda: connect(url, patience.silence_s),
+        lambda: connect(url, patience.silence_s, max_pixels),
         lambda connection, image: describe_stream(url, backend, connection.nominal_fps, image),
         patience=patience,
         stop=stop,

@@ -16,9 +16,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.config import MAX_PIXELS
 from stream.errors import UserError
 from stream.sources.info import SourceInfo
 from stream.sources.live import SourceLost
+from stream.sources.picture import TooLarge, check_size
 
 BACKENDS = {"linux": cv2.CAP_V4L2, "win32": cv2.CAP_DSHOW, "darwin": cv2.CAP_AVFOUNDATION}
 """Media Foundation takes up to half a minute to open a camera; DirectShow does not."""
@@ -162,10 +164,16 @@ class Camera:
     """
 
     def __init__(
-        self, spec: str, width_px: int | None, height_px: int | None, fps: float | None, silence_s: float
+        self,
+        spec: str,
+        width_px: int | None,
+        height_px: int | None,
+        fps: float | None,
+        silence_s: float,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         _hush()
-        self.spec, self.silence_s = spec, silence_s
+        self.spec, self.silence_s, self.max_pixels = spec, silence_s, max_pixels
         self.width_px, self.height_px, self.fps = width_px, height_px, fps
         self.backend = BACKENDS.get(sys.platform, cv2.CAP_ANY)
         self.node: CameraNode | None = None
@@ -185,7 +193,7 @@ class Camera:
         """Return an open cv2.VideoCapture of this camera.
 
         Raises:
-            UserError: it is not there, in use, or may not be opened.
+            UserError: it is not there, in use, may not be opened, or gives pictures that are too large.
         """
         target: str | int = int(self.spec) if self.spec.isdecimal() else self.spec
         if sys.platform == "linux":
@@ -200,6 +208,12 @@ class Camera:
         if not capture.isOpened():
             raise UserError(f"camera {self.spec}: {self._why_closed(target)}; see --list-cameras, or use --demo")
         self._ask(capture)
+        width, height = (int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        try:
+            check_size(f"camera {self.spec}", (width, height), self.max_pixels)
+        except TooLarge:
+            capture.release()
+            raise
         return capture
 
     def describe(self, image: NDArray[np.uint8]) -> SourceInfo:

@@ -17,7 +17,6 @@ from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,7 +25,7 @@ from stream.sources.info import redact
 from stream.sources.live import SourceLost
 from stream.sources.multipart import PartSplitter
 from stream.sources.network import CONNECT_S, dial, why
-from stream.sources.picture import bgr
+from stream.sources.picture import PictureDecoder, TooLarge
 
 CHUNK_BYTES = 65536
 
@@ -36,15 +35,14 @@ class MjpegConnection:
 
     nominal_fps: float | None = None
 
-    def __init__(self, url: str, silence_s: float) -> None:
+    def __init__(self, url: str, silence_s: float, max_pixels: int) -> None:
         self._url, self._name, self._silence_s = url, redact(url), silence_s
         self._interrupted = threading.Event()
         self._socket: socket.socket | None = None
         self._response: Any = None
         self._parts: deque[tuple[float, bytes]] = deque()
-        self._decoder: Any = av.CodecContext.create("mjpeg", "r")
-        self._decoder.thread_count = 1  # frame threads would hold images back
-        self._decoder.options = {"err_detect": "explode"}  # a damaged image is left out, not shown half grey
+        self._decoder = PictureDecoder(f"source {self._name}", max_pixels)
+        self._decoded = False
 
     def open(self) -> None:
         """Ask for the stream and read the headers of the answer."""
@@ -58,13 +56,18 @@ class MjpegConnection:
             meaning = http.client.responses.get(error.code, "")
             error.close()
             raise UserError(f"source {self._name}: the server answers {error.code} {meaning}; {remedy}") from None
+        except Redirected as elsewhere:
+            raise UserError(
+                f"source {self._name}: sends on to {elsewhere}, another host or scheme, which is not followed; "
+                "give that address if you trust it"
+            ) from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = why(getattr(error, "reason", error))
             raise UserError(f"source {self._name}: no answer ({reason}); check address, network and camera") from None
-        if not kind.startswith("multipart/") or not isinstance(boundary, str):
+        if not kind.startswith("multipart/"):
             self.close()
             raise UserError(f"source {self._name}: is {kind}, not an MJPEG stream (multipart); check the path")
-        self._splitter = PartSplitter(boundary)
+        self._splitter = PartSplitter(boundary if isinstance(boundary, str) else "")
         self._whole_s = time.monotonic()
 
     def grab(self) -> tuple[float, NDArray[np.uint8]] | None:
@@ -83,7 +86,13 @@ class MjpegConnection:
             elif arrived_s - self._whole_s > self._silence_s:
                 raise SourceLost("bytes came, but no whole image")
         arrived_s, jpeg = self._parts.popleft()
-        image = self._decode(jpeg)
+        try:
+            image = self._decoder.decode(jpeg)
+        except TooLarge:
+            if not self._decoded:
+                raise
+            image = None  # among good ones it is a damaged one
+        self._decoded = self._decoded or image is not None
         return None if image is None else (arrived_s, image)
 
     def interrupt(self) -> None:
@@ -100,14 +109,6 @@ class MjpegConnection:
         if self._socket is not None:
             self._socket.close()
 
-    def _decode(self, jpeg: bytes) -> NDArray[np.uint8] | None:
-        try:
-            pictures = self._decoder.decode(av.Packet(jpeg))
-        except av.error.FFmpegError:
-            return None
-        whole = [picture for picture in pictures if not picture.is_corrupt]
-        return bgr(whole[-1]) if whole else None
-
     def _request(self) -> tuple[urllib.request.Request, urllib.request.OpenerDirector]:
         parts = urlsplit(self._url)
         bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
@@ -117,6 +118,7 @@ class MjpegConnection:
         opener = urllib.request.build_opener(
             urllib.request.ProxyHandler({}),  # a camera is asked, and nobody else
             _Handler(self),
+            _SameHost(),
             urllib.request.HTTPBasicAuthHandler(passwords),
             urllib.request.HTTPDigestAuthHandler(passwords),
         )
@@ -151,6 +153,23 @@ class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
         """Open with TLS; the server's certificate is checked."""
         tls = ssl.create_default_context()
         return self.do_open(partial(_HttpConnection, connection=self._connection, tls=tls), request)
+
+
+class Redirected(Exception):  # noqa: N818 - what the server did
+    """The server sends on to another host or scheme; its text is where, without secrets."""
+
+
+class _SameHost(urllib.request.HTTPRedirectHandler):
+    """Follows a redirect within the host: a camera must not make this machine ask others."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        """Return the new request. Raises Redirected: it would go elsewhere."""
+        old, new = urlsplit(req.full_url), urlsplit(newurl)
+        if (old.scheme, old.hostname) != (new.scheme, new.hostname):
+            raise Redirected(redact(newurl))
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 class _HttpConnection(http.client.HTTPConnection):

@@ -118,7 +118,7 @@ class LiveSource:
         with self._news:
             while not self._opened and self._failure is None:
                 if self._stop.is_set():
-                    raise UserError(f"source {self._name}: told to stop before its first image; start again")
+                    raise UserError(f"source {self._name}: told to stop before its first image", code=0)
                 self._news.wait(WAKE_S)
             if self._failure is not None:
                 raise self._failure

@@ -1,5 +1,6 @@
 """Media time of a file's frames from the container's time stamps. Pure: knows no file, clock or thread."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 LONG_GAP_S = 1.0
@@ -56,3 +57,28 @@ class MediaClock:
         if self.start_s is None or not SAME_S <= pts_s - self.start_s <= SPLICE_S:
             self.start_s = pts_s
         return pts_s - self.start_s
+
+
+SLOW_MOTION_FPS = 100.0
+"""A tag below this tells the rate that was asked for: in the dark a phone takes fewer frames, and in real time."""
+CAPTURE_TAG = "capture.fps"
+"""End of the tag's name: `com.android.capture.fps`, or another maker's of that name."""
+
+
+def capture_rate(stored_fps: float | None, asked_fps: float | None, tags: Mapping[str, str]) -> float | None:
+    """Return the rate at which a recording was taken if it is stored at another (slow motion), else None.
+
+    `asked_fps`: what the user says, which is believed. A tag is believed if it tells of half as many frames again as
+    are stored, and of so many that it is slow motion.
+    """
+    if asked_fps is not None or stored_fps is None:
+        return asked_fps
+    for name, value in tags.items():
+        if name.lower().endswith(CAPTURE_TAG):
+            try:
+                tagged_fps = float(value)
+            except ValueError:
+                continue
+            if SLOW_MOTION_FPS <= tagged_fps <= 10_000 and tagged_fps >= 1.5 * stored_fps:
+                return tagged_fps
+    return None

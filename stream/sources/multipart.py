@@ -1,8 +1,17 @@
 """Cut an HTTP multipart stream (MJPEG, `multipart/x-mixed-replace`) into its parts. Pure: bytes in, parts out."""
 
+import re
+
 HEADER_LIMIT_BYTES = 8192
 PART_LIMIT_BYTES = 32 * 1024 * 1024
-JPEG_END = b"\xff\xd9"
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+OVERRUN = re.compile(rb"(?<=\xff\xd9)\r?\n?(?:--|-?\Z)")
+"""What is behind the end mark where a Content-Length reaches into the next boundary."""
+HEADER_LINE = re.compile(rb"[A-Za-z][A-Za-z0-9-]*:")
+BOUNDARY_LINE = re.compile(rb"\s*(--[^\r\n]+?)\s*\n")
+JPEG_TAIL_BYTES = 512
+"""How much some cameras pad behind the end mark."""
+NEXT_BOUNDARY = re.compile(rb"(?<=\xff\xd9)\r?\n--")
 
 
 class BadMultipart(ValueError):  # noqa: N818 - what the bytes are
@@ -15,12 +24,17 @@ class PartSplitter:
     A part with a Content-Length is whole at its last byte; one without at the next boundary, or as soon as what has
     come ends with the end mark of a JPEG (waiting for the boundary would stamp every image one frame late).
 
-    Source: RFC 2046, section 5.1. Cameras disagree about dashes before the boundary, so they are not counted.
+    Source: RFC 2046, section 5.1. Cameras disagree about dashes before the boundary, so they are not counted. What
+    browsers accept is accepted: `boundary` may be "", then the first line with two dashes tells it; and the first part
+    may lack its boundary line (ESP32 cameras). A Content-Length that cuts a JPEG short, or
+    reaches into the next boundary, is not believed.
     """
 
     def __init__(self, boundary: str) -> None:
-        self._delimiter = b"--" + boundary.strip().strip('"').lstrip("-").encode("latin-1")
+        bare = boundary.strip().strip('"').lstrip("-").encode("latin-1")
+        self._delimiter = b"--" + bare if bare else None
         self._bytes = bytearray()
+        self._begun = False
         self._in_body = False
         self._length: int | None = None
 
@@ -39,23 +53,37 @@ class PartSplitter:
 
     def _header(self) -> bytes | None:
         """Step over boundary and headers; b"" once they are whole, None if more bytes are needed."""
-        start = self._bytes.find(self._delimiter)
-        end, blank = _blank_line(self._bytes, start) if start >= 0 else (-1, 0)
+        start, end, blank = self._headers()
         if end < 0:
-            if len(self._bytes) > HEADER_LIMIT_BYTES + len(self._delimiter):
-                raise BadMultipart(f"no part begins within {HEADER_LIMIT_BYTES} bytes")
+            limit = PART_LIMIT_BYTES if self._begun else HEADER_LIMIT_BYTES
+            if len(self._bytes) > limit:
+                raise BadMultipart(f"no part begins within {limit} bytes")
             return None
         self._length = _content_length(bytes(self._bytes[start:end]))
         del self._bytes[: end + blank]
-        self._in_body = True
+        self._begun = self._in_body = True
         return b""
+
+    def _headers(self) -> tuple[int, int, int]:
+        """Where the next headers start and end, and how long the blank line after them is; an end of -1: not yet."""
+        if not self._begun:
+            del self._bytes[: len(self._bytes) - len(self._bytes.lstrip(b"\r\n"))]
+            if self._bytes.startswith(JPEG_START):
+                return 0, 0, 0
+            if HEADER_LINE.match(self._bytes):
+                return 0, *_blank_line(self._bytes, 0)
+        if self._delimiter is None and (line := BOUNDARY_LINE.match(self._bytes)):
+            self._delimiter = line[1]
+        start = -1 if self._delimiter is None else self._bytes.find(self._delimiter)
+        return (start, *_blank_line(self._bytes, start)) if start >= 0 else (-1, -1, 0)
 
     def _body(self) -> bytes | None:
         """Take the body if it is whole, else None."""
-        if self._length is not None:
-            end = self._length if len(self._bytes) >= self._length else -1
-        else:
-            end = self._bytes.find(self._delimiter)
+        end = -1
+        if self._length is not None and len(self._bytes) >= self._length:
+            end = self._end_by_length(self._length)
+        if self._length is None:
+            end = self._next_boundary()
             if end < 0 and self._bytes.rstrip(b"\r\n").endswith(JPEG_END):
                 end = len(self._bytes)
         if end < 0:
@@ -66,6 +94,25 @@ class PartSplitter:
         del self._bytes[:end]
         self._in_body, length = False, self._length
         return body if length is not None else body.rstrip(b"\r\n")
+
+    def _end_by_length(self, length: int) -> int:
+        """Where the body ends by its Content-Length; -1, and no length any more, if the JPEG goes on behind that."""
+        body = bytes(self._bytes[:length])
+        if not body.startswith(JPEG_START):
+            return length
+        if overrun := OVERRUN.search(body):
+            return overrun.start()
+        if JPEG_END not in body[-JPEG_TAIL_BYTES:]:
+            self._length = None
+            return -1
+        return length
+
+    def _next_boundary(self) -> int:
+        """Where the boundary after this body is, -1 if it has not come."""
+        if self._delimiter is not None:
+            return self._bytes.find(self._delimiter)
+        found = NEXT_BOUNDARY.search(self._bytes)
+        return found.start() if found else -1
 
 
 def _blank_line(data: bytearray, start: int) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from stream.errors import UserError
 from stream.sources.info import redact
 from stream.sources.live import SourceLost
 from stream.sources.network import CONNECT_S, POLL_S, dial, why
-from stream.sources.picture import bgr
+from stream.sources.picture import TooLarge, check_size, upright
 
 RTSP_OPTIONS = {"rtsp_flags": "prefer_tcp", "timeout": str(int(CONNECT_S * 1e6)), "analyzeduration": "10000"}
 BUFFERED_S, BUFFERED_PACKETS = 0.005, 250
@@ -32,19 +32,21 @@ class RtspConnection:
     handed out: those images are old.
     """
 
-    def __init__(self, url: str, silence_s: float) -> None:
+    def __init__(self, url: str, silence_s: float, max_pixels: int) -> None:
         self._url, self._name, self._silence_s = url, redact(url), silence_s
+        self._max_pixels = max_pixels
         self._interrupted = threading.Event()
         self._container: Any = None
         self.nominal_fps: float | None = None
 
     def open(self) -> None:
         """See that an RTSP server answers, then let FFmpeg open the stream."""
+        limit = {"max_pixels": str(self._max_pixels)}
         try:
             self._knock()
             if self._interrupted.is_set():
                 raise TimeoutError
-            self._container = av.open(self._url, options=RTSP_OPTIONS, timeout=(CONNECT_S, POLL_S))
+            self._container = av.open(self._url, options={**RTSP_OPTIONS, **limit}, timeout=(CONNECT_S, POLL_S))
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise UserError(
                 f"source {self._name}: can't be opened ({why(error)}); check address, password, network and camera"
@@ -53,8 +55,14 @@ class RtspConnection:
             self.close()
             raise UserError(f"source {self._name}: holds no video; check the path")
         self._stream = self._container.streams.video[0]
-        self._stream.codec_context.thread_count = 1
-        self._stream.codec_context.flags |= av.codec.context.Flags.low_delay
+        context = self._stream.codec_context
+        try:
+            check_size(f"source {self._name}", (context.width, context.height), self._max_pixels)
+        except TooLarge:
+            self.close()
+            raise
+        context.thread_count, context.options = 1, limit
+        context.flags |= av.codec.context.Flags.low_delay
         rate = self._stream.average_rate
         self.nominal_fps = float(rate) if rate and 1 <= rate <= 1000 else None
         self._packets = self._arriving()
@@ -66,12 +74,12 @@ class RtspConnection:
             arrived_s, packet, old = next(self._packets)
             try:
                 pictures = self._stream.decode(packet)
-            except av.error.FFmpegError:
+            except (av.error.FFmpegError, ValueError):
                 return None
             if not old:
                 self._pictures.extend((arrived_s, picture) for picture in pictures)
         arrived_s, picture = self._pictures.popleft()
-        return None if picture.is_corrupt else (arrived_s, bgr(picture))
+        return None if picture.is_corrupt else (arrived_s, upright(picture))
 
     def interrupt(self) -> None:
         """Make `grab` end within POLL_S; an `open` ends within CONNECT_S at most."""
