@@ -73,8 +73,7 @@ export class Detail {
     return [
       ["Onset (source clock)", seconds(interval.onset_s, 3)], ["Apex", seconds(interval.apex_s, 3)], ["Offset", seconds(interval.offset_s, 3)],
       ["Length", length === null ? "–" : `${Math.round(1000 * length)} ms`],
-      ["Score", interval.score.toFixed(2)], ...(typeof interval.probability === "number" ? [["Right at such scores", percent(interval.probability)]] : []),
-      ["Delay", `${Math.round(interval.latency_ms)} ms`],
+      ["Score", interval.score.toFixed(2)], ["Delay", `${Math.round(interval.latency_ms)} ms`],
       ...Object.entries(interval.regions).map(([name, share]) => [`Share: ${plain(name)}`, percent(share)]),
       ...Object.entries(interval.quality).map(([name, value]) => [qualityName(name), String(value)]),
     ];

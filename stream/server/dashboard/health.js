@@ -21,9 +21,9 @@ function entries(session, link) {
   const threshold = status?.threshold;
   return [
     ["Camera rate", `${number(status?.fps, 1)}`, "frames/s", blocked.some((face) => face.reason === "low_fps")],
-    ["Delay", `${number(status?.latency_ms?.p50)}`, `ms, rarely over ${number(status?.latency_ms?.p99)} ms`, false],
+    ["Delay", `${number(status?.latency_ms?.p50)}`, `ms, up to ${number(status?.latency_ms?.p99)}`, false],
     ["Dropped frames", String(total), dropped.filter(([, count]) => count).map(([stage, count]) => `${plain(stage)} ${count}`).join(", "), false],
-    ["Faces", !faces.length ? "none" : `${faces.length - blocked.length - calibrating.length} of ${faces.length} watched`,
+    ["Faces", !faces.length ? "none" : `${faces.length - blocked.length} of ${faces.length} watched`,
       [blocked.length && `${blocked.length} not`, calibrating.length && `${calibrating.length} new`].filter(Boolean).join(", "),
       blocked.length > 0],
     ["Threshold", threshold === null || threshold === undefined ? "–" : threshold.toFixed(2), falseAlarms(status), false],
