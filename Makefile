@@ -3,13 +3,16 @@ VENV ?= .venv
 PY = $(VENV)/bin/python
 LOCK = .ci/constraints.txt
 
-.PHONY: demo test lint docs lock audit
+.PHONY: demo test quick lint docs lock audit
 
 demo: $(VENV)/base  ## install, then watch the shipped clip: dashboard on http://127.0.0.1:8765/
 	$(PY) -m stream --demo
 
 test: $(VENV)/test  ## install with the test extra, then run the suite
 	$(PY) -m pytest
+
+quick: $(VENV)/test  ## what of the suite takes less than a minute on two cores: everything but the tests marked slow
+	$(PY) -m pytest -m "not slow"
 
 lint: $(VENV)/test
 	$(VENV)/bin/ruff check .

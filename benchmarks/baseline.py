@@ -107,11 +107,11 @@ def _scenes(stretches: Sequence[Stretch], folder: Path) -> list[Scene]:
 def _row(name: str, scenes: Sequence[Scene], chosen: dict[str, float]) -> dict[str, Any]:
     row: dict[str, Any] = {"name": name, "mes": sum(len(s.without.truths) for s in scenes)}
     row["minutes"] = round(sum(s.without.duration_s for s in scenes) / 60, 2)
-    for way, said in (("without", "without"), ("with_", "with")):
+    for way, name in (("without", "without"), ("with_", "with")):
         videos = [getattr(s, way) for s in scenes]
         found = alarms(videos)
-        row[f"fa_{said}"] = round(found.point(chosen[way]).false_alarms_per_hour, 1) if found.hours else 0.0
-        row[f"recall_{said}"] = round(count(videos, chosen[way]).recall, 3)
+        row[f"fa_{name}"] = round(found.point(chosen[way]).false_alarms_per_hour, 1) if found.hours else 0.0
+        row[f"recall_{name}"] = round(count(videos, chosen[way]).recall, 3)
     return row
 
 

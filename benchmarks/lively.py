@@ -47,7 +47,7 @@ class Job(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What was said of one film without a baseline and with."""
+    """What the spotter finds in one film, without a baseline and with one."""
 
     lively: bool
     without: VideoResult
@@ -100,13 +100,13 @@ def seen(job: Job) -> Seen:
 
 def row(films: Sequence[Seen], after_s: float) -> dict[str, Any]:
     """Of what begins `after_s` or later."""
-    said: dict[str, Any] = {"minutes": round(sum(f.without.duration_s - after_s for f in films) / 60, 2)}
-    said["mes"] = sum(_late(t, f.without, after_s) for f in films for t in f.without.truths)
+    figures: dict[str, Any] = {"minutes": round(sum(f.without.duration_s - after_s for f in films) / 60, 2)}
+    figures["mes"] = sum(_late(t, f.without, after_s) for f in films for t in f.without.truths)
     for which, videos in (("without", [f.without for f in films]), ("with", [f.with_ for f in films])):
         told = [(v, d, truth) for v in videos for d, truth in pairs(v, 0.0)]
-        said[f"found_{which}"] = sum(truth is not None and _late(truth, v, after_s) for v, _, truth in told)
-        said[f"false_alarms_{which}"] = sum(is_alarm(d, v) and _late(d, v, after_s) for v, d, _ in told)
-    return said
+        figures[f"found_{which}"] = sum(truth is not None and _late(truth, v, after_s) for v, _, truth in told)
+        figures[f"false_alarms_{which}"] = sum(is_alarm(d, v) and _late(d, v, after_s) for v, d, _ in told)
+    return figures
 
 
 def _late(one: Truth | Detection, video: VideoResult, after_s: float) -> bool:

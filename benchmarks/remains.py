@@ -80,11 +80,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         for name in args.changes
     ]
     for row in table:
-        late = "-" if row["late_ms"] is None else f"{row['late_ms']:.0f} ms"
-        errs = "-" if row["error_px"] is None else f"{row['error_px']:.3f} px"
-        print("{change:44} | left, median {left:.2f} of {mes} | from 1.5 px {large_left:.2f} of {large}, beside "
-              "{large_beside:.2f} | late by {late} | errs by {errs}".format(**row, late=late, errs=errs))  # fmt: skip
+        print(_line(row))
     return {"films": len(films), "rows": table}
+
+
+def _line(row: dict[str, Any]) -> str:
+    late = "-" if row["late_ms"] is None else f"{row['late_ms']:.0f} ms"
+    errs = "-" if row["error_px"] is None else f"{row['error_px']:.3f} px"
+    return ("{change:44} | left, median {left:.2f} of {mes} | from 1.5 px {large_left:.2f} of {large}, beside "
+            "{large_beside:.2f} | late by {late} | errs by {errs}".format(**row, late=late, errs=errs))  # fmt: skip
 
 
 def motion(video: Path, landmarker: Landmarker, frames: int) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
@@ -119,7 +123,7 @@ def differences(whole: NDArray[np.float32], there: NDArray[np.float32], at: NDAr
 
 def delays_ms(whole: NDArray[np.float32], there: NDArray[np.float32], at: NDArray[np.int_]) -> list[float]:
     """By how much later the courses of the motions of `whole` at the rows `at` come in `there`, to a frame: the shift
-    that leaves the least difference. Of motions of which less than half is there nothing is said."""
+    that leaves the least difference. Motions of which less than half is there are left out."""
     out = []
     for k, share in zip(at, shares(whole, there, at), strict=True):
         if share < 0.5:

@@ -149,7 +149,7 @@ def _openvino(model: Model) -> Iterator[tuple[str, Runtime]]:
         def __init__(self) -> None:
             super().__init__(model, 1)
             core, spec = openvino.Core(), model.spec
-            said = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+            settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
             shapes = {
                 "2d": {"crops": [spec.hop_frames, 1 + len(spec.lags), spec.crop_px, spec.crop_px]},
                 "1d": {"features": [1, spec.clip_frames, spec.channels], "valid": [1, spec.clip_frames]},
@@ -158,7 +158,7 @@ def _openvino(model: Model) -> Iterator[tuple[str, Runtime]]:
             for half, shape in shapes.items():
                 graph = core.read_model(model.onnx(half))
                 graph.reshape(shape)
-                self._calls[half] = core.compile_model(graph, "CPU", said).create_infer_request()
+                self._calls[half] = core.compile_model(graph, "CPU", settings).create_infer_request()
 
         def features(self, crops: np.ndarray) -> np.ndarray:
             if len(crops) != model.spec.hop_frames:  # compiled for hops only

@@ -69,9 +69,9 @@ class Faces:
                 truth.append(Truth(index, float(row[1]), float(row[3]), float(row[4])))
             spotted += self._online.spot(index, rows[0])
         minutes = len(self.free) * LENGTH / self.spec.fps / 60
-        said = {name: round(value, 3) for name, value in figures(spotted, truth, minutes).items()}
+        rounded = {name: round(value, 3) for name, value in figures(spotted, truth, minutes).items()}
         typical_px = round(float(np.median(motion)), 3)
-        return {"motion_px": typical_px, "mes": len(truth), "minutes": minutes} | said
+        return {"motion_px": typical_px, "mes": len(truth), "minutes": minutes} | rounded
 
 
 def told(row: dict[str, Any]) -> str:

@@ -74,8 +74,8 @@ def judge(args: argparse.Namespace, column: str, changes: Mapping[str, Change | 
         for film in track(films, "films"):
             for name, path in versions(args.bench / film.file, changes, Path(folder)):
                 bits[name] += path.stat().st_size * 8
-                said = record_file(path, config).replay(tracker, baselines=True)
-                results[name].append(judged(film, said).result)
+                emitted = record_file(path, config).replay(tracker, baselines=True)
+                results[name].append(judged(film, emitted).result)
     seconds = sum(film.duration_s for film in films)
     rows = [{column: name, "kbit_s": round(bits[name] / seconds / 1000), **_row(results[name])} for name in changes]
     print(f"{len(films)} films, {seconds / 60:.1f} min, threshold {tracker.threshold:.4f}")

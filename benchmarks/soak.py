@@ -63,11 +63,18 @@ def run(args: argparse.Namespace) -> dict:
         program.join(5)
         source.close()
         program.check()
+    result = {"video": path.name, **_figures(looks)}
+    for name, value in result.items():
+        print(f"  {name:22} {value:.2f}" if isinstance(value, float) else f"  {name:22} {value}")
+    return result
+
+
+def _figures(looks: list[dict]) -> dict:
+    """How the process grew, the first fifth of the looks aside: there it is still warming up."""
     settled = looks[len(looks) // 5 :]
     media_h = np.array([look["media_s"] for look in settled]) / 3600
     slope = float(np.polyfit(media_h, [look["rss_mb"] for look in settled], 1)[0]) if len(settled) > 1 else 0.0
-    result = {
-        "video": path.name,
+    return {
         "hours_of_video": looks[-1]["media_s"] / 3600,
         "growth_mb_per_hour": slope,
         **{
@@ -80,9 +87,6 @@ def run(args: argparse.Namespace) -> dict:
         "hops_waiting_max": max(look["waiting"] for look in looks),
         "looks": len(looks),
     }
-    for name, value in result.items():
-        print(f"  {name:22} {value:.2f}" if isinstance(value, float) else f"  {name:22} {value}")
-    return result
 
 
 def _watch(pipeline: LivePipeline, stop: threading.Event, for_s: float, every_s: float) -> list[dict]:

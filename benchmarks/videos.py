@@ -41,6 +41,6 @@ def _once(path: Path, model: Path | None) -> dict:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise UserError(f"{path}: {done.stderr.strip().splitlines()[-1]}")
-        said = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
-        figures = next(line for line in reversed(said) if "frames" in line)
+        lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+        figures = next(line for line in reversed(lines) if "frames" in line)
         return {"figures": figures, "events": events.read_bytes()}

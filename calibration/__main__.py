@@ -33,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.plot:
             answer.draw(options.plot)
         if options.out:
-            _write(options.out, answer.said)
-        print(json.dumps(answer.said) if options.json else answer.text)
+            _write(options.out, answer.record)
+        print(json.dumps(answer.record) if options.json else answer.text)
     except (UserError, EngineError) as error:
         print(f"calibration: {' '.join(str(error).split())}", file=sys.stderr)
         return error.code if isinstance(error, UserError) else 1
@@ -55,11 +55,11 @@ def _command(name: str) -> Callable[[argparse.Namespace], Answer]:
     }[name]
 
 
-def _write(path: Path, said: dict[str, Any]) -> None:
+def _write(path: Path, record: dict[str, Any]) -> None:
     """Whole or not at all."""
     part = path.with_name(path.name + ".part")
     try:
-        part.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         os.replace(part, path)
     except OSError as error:
         raise UserError(f"--out {path}: {error.strerror}") from None

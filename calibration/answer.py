@@ -8,8 +8,8 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a command found: `said` as JSON, `text` for people, `draw` puts it into a picture file."""
+    """What a command found: `record` as JSON, `text` for people, `draw` puts it into a picture file."""
 
-    said: dict[str, Any]
+    record: dict[str, Any]
     text: str
     draw: Callable[[Path], None]

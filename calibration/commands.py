@@ -32,7 +32,8 @@ def threshold(options: argparse.Namespace) -> Answer:
     if not path.exists():
         raise UserError(f"{path} is missing and no data is given; add --pool DIR or --bench DIR of tuning people", 2)
     fitted = load(path, model.sha256)
-    assert isinstance(fitted, Fitted)
+    if not isinstance(fitted, Fitted):
+        raise UserError(f"{path} is one person's baseline; put the model's operating point there, or add --pool DIR", 2)
     rate = asked or fitted.point.false_alarms_per_hour
     low = [p for p in (*fitted.table, fitted.point) if p.false_alarms_per_hour <= rate + 1e-9]
     if not low:
@@ -40,8 +41,8 @@ def threshold(options: argparse.Namespace) -> Answer:
         raise UserError(f"--false-alarms-per-hour {rate:g}: the data behind {path} backs {least:.3g} or more, not less")
     point = min(low, key=lambda p: p.threshold)
     chosen = Fitted(point, fitted.table, fitted.probability, fitted.baseline)
-    said = _file("operating_point", model) | fitted_fields(chosen)
-    return Answer(said, f"{point.words} without micro-expressions", lambda p: plots.rates(said["table"], point, p))
+    record = _file("operating_point", model) | fitted_fields(chosen)
+    return Answer(record, f"{point.words} without micro-expressions", lambda p: plots.rates(record["table"], point, p))
 
 
 def _fit(model: Model, stretches: list[Stretch], data: str, asked: float | None) -> Answer:
@@ -61,8 +62,8 @@ def _fit(model: Model, stretches: list[Stretch], data: str, asked: float | None)
         rows.append({"asked": rate, **own})
     table = tuple(OperatingPoint(*(r[k] for k in OperatingPoint.__dataclass_fields__)) for r in rows)
     fitted = Fitted(point, table, None if curve is None else curve.curve, law)
-    said = _file("operating_point", model) | fitted_fields(fitted)
-    said |= {
+    record = _file("operating_point", model) | fitted_fields(fitted)
+    record |= {
         "table": rows,
         "confidence": thresholds.CONFIDENCE,
         "source": data,
@@ -77,9 +78,9 @@ def _fit(model: Model, stretches: list[Stretch], data: str, asked: float | None)
     lines += [
         f"  {row['source']}: {row['false_alarms_per_hour']:.3g} per hour, at most {row['upper_bound']:.3g}, "
         f"recall {row['recall']:.3f}"
-        for row in said["by_source"]
+        for row in record["by_source"]
     ]
-    return Answer(said, "\n".join(lines), lambda p: plots.rates(rows, point, p))
+    return Answer(record, "\n".join(lines), lambda p: plots.rates(rows, point, p))
 
 
 def _by_source(sources: list[str], videos: list[VideoResult], threshold: float) -> list[dict[str, Any]]:
@@ -100,12 +101,12 @@ def probability(options: argparse.Namespace) -> Answer:
     found = probabilities.fit(probabilities.sample([s.under(law) for s in stretches]))
     if found is None:
         raise UserError(f"{_data(options)}: too few intervals, right or wrong, to tell what a score means; add data")
-    said = _file("probability", model) | {"source": _data(options)} | asdict(found)
+    record = _file("probability", model) | {"source": _data(options)} | asdict(found)
     text = (
         f"{found.method}: expected calibration error {found.ece_before:.3f} before, {found.ece_after:.3f} after "
         f"(on groups not fitted on); {found.right} of {found.intervals} intervals right"
     )
-    return Answer(said, text, lambda path: plots.reliability(found, path))
+    return Answer(record, text, lambda path: plots.reliability(found, path))
 
 
 def camera(options: argparse.Namespace) -> Answer:
@@ -119,7 +120,7 @@ def camera(options: argparse.Namespace) -> Answer:
     smallest = visible.smallest_px(motion)
     judged = verdicts(found, smallest)
     worst = max(judged, key=lambda v: GRADES.index(v.grade)).grade
-    said = {
+    record = {
         "kind": "camera",
         "version": VERSION,
         "source": seen.info.name,
@@ -130,7 +131,9 @@ def camera(options: argparse.Namespace) -> Answer:
     }
     width = max(len(v.item) for v in judged)
     lines = [f"{v.grade:4}  {v.item:{width}}  {v.says}" + (f"; {v.remedy}" if v.remedy else "") for v in judged]
-    return Answer(said, "\n".join(lines), lambda path: plots.camera(seen, judged, crops[len(crops) // 2], motion, path))
+    return Answer(
+        record, "\n".join(lines), lambda path: plots.camera(seen, judged, crops[len(crops) // 2], motion, path)
+    )
 
 
 def baseline(options: argparse.Namespace) -> Answer:
@@ -148,7 +151,7 @@ def baseline(options: argparse.Namespace) -> Answer:
             f"{CALIBRATING_S:g} s are needed"
         )
     shift = _law(model).shift(level)
-    said = _file("baseline", model) | {
+    record = _file("baseline", model) | {
         "source": name,
         "level": round(level, 4),
         "spread": round(spread, 4),
@@ -160,7 +163,7 @@ def baseline(options: argparse.Namespace) -> Answer:
         f"{name}: quiet at log-odds {level:.2f} +- {spread:.2f} over {known.seconds:.0f} s; "
         f"this moves the threshold by {shift:+.2f} in log-odds"
     )
-    return Answer(said, text, lambda path: plots.baseline(followed.trace, level, path))
+    return Answer(record, text, lambda path: plots.baseline(followed.trace, level, path))
 
 
 def int8(options: argparse.Namespace) -> Answer:
@@ -175,7 +178,7 @@ def int8(options: argparse.Namespace) -> Answer:
     tuning = Pool(options.pool or options.data, model.spec)
     chosen = quantising.choose(net, seen, quantising.judged_on(net, tuning, options.sequences))
     rows = quantising.rows(seen, chosen)
-    said = _file("int8_ranges", model) | {
+    record = _file("int8_ranges", model) | {
         "ranges": chosen.ranges,
         "way": chosen.way,
         "f1_float": round(chosen.f1_float, 4),
@@ -190,7 +193,7 @@ def int8(options: argparse.Namespace) -> Answer:
         f"{min(options.sequences, len(tuning))} sequences; {len(rows) - len(kept)} of {len(rows)} layers in INT8"
         + (f", not {', '.join(kept)}" if kept else "")
     )
-    return Answer(said, text, lambda path: plots.ranges(seen, chosen, path))
+    return Answer(record, text, lambda path: plots.ranges(seen, chosen, path))
 
 
 def _config(options: argparse.Namespace) -> Config:

@@ -121,8 +121,8 @@ def random_spots(duration_s: float, per_minute: float, rng: np.random.Generator)
 
 def result_of(truth: TruthVideo, spots: Sequence[Spot]) -> VideoResult:
     """Spots as the judge wants them."""
-    said = [Said("end", str(i), *spot) for i, spot in enumerate(spots)]
-    return judged(truth, said).result
+    events = [Said("end", str(i), *spot) for i, spot in enumerate(spots)]
+    return judged(truth, events).result
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +187,11 @@ def _row(name: str, threshold: float, found: list[VideoResult], cut: float, reca
 def mesnet_row(path: Path) -> Row:
     """MESNet's figures from `evaluation.json`. Raises UserError."""
     try:
-        said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        rule, large = said["rule"], said["from_size"]["1.5"]
-        threshold = float(np.mean(list(said["threshold"]["of"].values())))
-        alarms = float(said["false_alarms"]["me_free"]["per_hour"]) / 60
-        recall_at = float(said["recall_at"]["10/h"])
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        rule, large = report["rule"], report["from_size"]["1.5"]
+        threshold = float(np.mean(list(report["threshold"]["of"].values())))
+        alarms = float(report["false_alarms"]["me_free"]["per_hour"]) / 60
+        recall_at = float(report["recall_at"]["10/h"])
         tp, fp, fn, f1, recall, precision = (float(rule[k]) for k in ("tp", "fp", "fn", "f1", "recall", "precision"))
         return Row("MESNet", threshold, tp, fp, fn, f1, float(large["f1"]), recall, precision, alarms, recall_at)
     except (OSError, ValueError, KeyError, TypeError) as error:

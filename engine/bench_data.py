@@ -248,8 +248,8 @@ def build(folders: Folders, splits: tuple[str, ...], minutes: float, seed: int, 
             else:
                 videos.append(truth)
                 save_truth(folders.out / "truth.json", videos)
-    said = {"bench": VERSION, "seed": seed, "minutes": minutes, "parts": parts(videos)}
-    (folders.out / "bench.json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    about = {"bench": VERSION, "seed": seed, "minutes": minutes, "parts": parts(videos)}
+    (folders.out / "bench.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return videos
 
 

@@ -49,8 +49,8 @@ def _marked_graph(model: Model, half: str) -> onnx.ModelProto | None:
         graph = onnx.load(model.onnx(half))
     except Exception:  # missing or not ONNX (protobuf raises its own): the weights are the source, so export again
         return None
-    said = {p.key: p.value for p in graph.metadata_props}
-    if (said.get("weights_sha256"), said.get("precision")) != (model.sha256, "fp32"):
+    metadata = {p.key: p.value for p in graph.metadata_props}
+    if (metadata.get("weights_sha256"), metadata.get("precision")) != (model.sha256, "fp32"):
         return None
     anchors_fit = half == "2d" or graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value == model.spec.proposals
     return graph if anchors_fit else None

@@ -99,8 +99,8 @@ def _only(decided: Decided, tag: str, values: list[str]) -> Decided:
 
 def _from_events(options: argparse.Namespace) -> tuple[list[Judged], At, str]:
     truth = load_truth(options.truth)
-    said = events_of(truth, options.events)
-    return [judged(t, said[t.file]) for t in truth], at_threshold, f"Events on {options.truth.parent.resolve().name}"
+    events = events_of(truth, options.events)
+    return [judged(t, events[t.file]) for t in truth], at_threshold, f"Events on {options.truth.parent.resolve().name}"
 
 
 def _from_bench(options: argparse.Namespace) -> tuple[list[Judged], At, str]:
@@ -124,10 +124,10 @@ def _from_dataset(options: argparse.Namespace) -> tuple[list[Judged], At, str]:
     weights = train_folds(videos, options) if options.train else dict.fromkeys(people, options.model)
     truth, tasks = [], []
     for video in videos:
-        said = _truth_of(video)
-        truth.append(said)
+        known = _truth_of(video)
+        truth.append(known)
         config = _config(options, weights[video.subject])
-        tasks.append(Task(said.file, partial(live.record_video, video, config, FRAMES_FPS)))
+        tasks.append(Task(known.file, partial(live.record_video, video, config, FRAMES_FPS)))
     found, at = _run(truth, tasks, options)
     noted = [replace(j, notes=v.notes) for j, v in zip(found, videos, strict=True)]
     return noted, _keep_notes(at), f"{options.dataset}, {options.protocol or 'loso'}"
@@ -250,6 +250,15 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    _add_inputs(parser)
+    _add_settings(parser)
+    options = parser.parse_args(arguments)
+    _check(parser, options)
+    return options
+
+
+def _add_inputs(parser: argparse.ArgumentParser) -> None:
+    """What is judged, and where the report goes."""
     add = parser.add_argument
     add("--truth", type=Path, metavar="FILE", help="truth.json of the videos that --events are of")
     add("--events", type=Path, nargs="+", metavar="PATH", help="files or folders of events (NAME.jsonl for NAME.mp4)")
@@ -265,6 +274,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="judge only videos whose tag in truth.json is one of these, as in part=portraits,mixed",
     )
     add("--out", type=Path, required=True, metavar="DIR", help="where the report goes")
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """How it is judged, and what runs it."""
+    add = parser.add_argument
     add("--protocol", choices=PROTOCOLS, help="how the threshold is chosen (default: by what there is)")
     add(
         "--threshold",
@@ -282,7 +296,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--recordings", type=Path, metavar="DIR", help="replay what an earlier run recorded, without the network")
     add("--jobs", type=int, default=1, metavar="N", help="videos at the same time (default 1)")
     add("--rounds", type=int, default=1000, metavar="N", help="rounds of the bootstrap over people (default 1000)")
-    options = parser.parse_args(arguments)
+
+
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Raise UserError if options do not go together; a given threshold means protocol `fixed`."""
     inputs = [name for name in ("truth", "bench", "dataset") if getattr(options, name)]
     if len(inputs) != 1:
         parser.error("give one of --truth with --events, --bench, --dataset with --root")
@@ -299,7 +316,6 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         options.protocol = "fixed"
     if options.jobs < 1 or options.rounds < 1 or options.max_faces < 1:
         parser.error("--jobs, --rounds and --max-faces must be at least 1")
-    return options
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ def _tidy(proto: onnx.ModelProto) -> None:
     del proto.graph.value_info[:]  # stale after precision edits; every reader infers shapes anyway
 
 
-def mark(proto: onnx.ModelProto, **said: str) -> None:
+def mark(proto: onnx.ModelProto, **metadata: str) -> None:
     """Set entries of the graph's metadata."""
-    kept = {p.key: p.value for p in proto.metadata_props} | said
+    kept = {p.key: p.value for p in proto.metadata_props} | metadata
     onnx.helper.set_model_props(proto, kept)

@@ -53,10 +53,12 @@ def load_model(directory: Path | str | None = None) -> Model:
     home = DEFAULT_DIRECTORY if directory is None else Path(directory)
     path = home / "mesnet.json"
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        sha256 = said.pop("sha256")
+        description = json.loads(path.read_text(encoding="utf-8"))
+        sha256 = description.pop("sha256")
         known = {f.name for f in dataclasses.fields(ModelSpec)}
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in said.items() if k in known}
+        fields: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in description.items() if k in known
+        }
         if missing := known - fields.keys():
             raise KeyError(", ".join(sorted(missing)))
         return Model(home, ModelSpec(**fields), str(sha256))

@@ -24,8 +24,8 @@ def load_ranges(path: Path, model_sha256: str | None = None) -> dict[str, float 
     measured with other weights than `model_sha256`.
     """
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        of, ranges = said.get("model_sha256"), said.get("ranges", said)
+        record = json.loads(path.read_text(encoding="utf-8"))
+        of, ranges = record.get("model_sha256"), record.get("ranges", record)
         if None not in (of, model_sha256) and of != model_sha256:
             raise EngineError(f"{path} was measured with other weights ({str(of)[:12]}); {REMEDY}")
         return {str(name): None if value is None else float(value) for name, value in ranges.items()}

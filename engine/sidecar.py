@@ -52,8 +52,8 @@ class Sidecar:
     def read(cls, directory: Path) -> "Sidecar":
         """Raises ValueError, in words, when there is none or it is not one."""
         try:
-            said = json.loads((directory / FILE).read_text(encoding="utf-8"))
-            return cls(**(said | {"target": Target(**said["target"])}))
+            record = json.loads((directory / FILE).read_text(encoding="utf-8"))
+            return cls(**(record | {"target": Target(**record["target"])}))
         except FileNotFoundError:
             raise ValueError(f"has no {FILE}") from None
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 from onnx import numpy_helper
 
@@ -16,6 +17,10 @@ from engine.export import save_model
 from engine.mesnet import MESNet
 from engine.model import DEFAULT_DIRECTORY, Model, load_model
 from engine.spec import ModelSpec
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores: more threads would only wait for each other
+    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the programs that tests start
 
 # no example fails for being slow; found anew on every machine, the same on CI: a change is judged by what
 # it changed, not by a die
@@ -49,11 +54,14 @@ def make_model(directory: Path, spec: ModelSpec, seed: int = 0) -> Model:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """The same network with everything small, for tests that run it very often."""
+    """The same network with everything small, for tests that run it very often. Exported once for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny"
     spec = ModelSpec(
         name="tiny", clip_frames=16, hop_frames=4, crop_px=32, lags=(1, 2, 4), channels=8, stride=2, anchors=(5, 9)
     )
-    return make_model(tmp_path_factory.mktemp("tiny"), spec)
+    with FileLock(home.with_suffix(".lock")):
+        return load_model(home) if home.exists() else make_model(home, spec)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """What breaks inside the running program: each fault has one named behaviour, injected here into the real pipeline."""
 
+import asyncio
 import logging
 import threading
 import time
@@ -32,14 +33,11 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return face_video(tmp_path_factory.mktemp("video") / "face.mp4")
 
 
-def fails_after(calls: int, inner: Any, error: Exception) -> Any:
-    """The same function, which raises from its so-many-th call on."""
-    count = 0
+def fails_once(broken: Callable[[], bool], inner: Any, error: Exception) -> Any:
+    """The same function, which raises as soon as `broken()` is true."""
 
     def call(*arguments: Any, **keywords: Any) -> Any:
-        nonlocal count
-        count += 1
-        if count > calls:
+        if broken():
             raise error
         return inner(*arguments, **keywords)
 
@@ -52,22 +50,27 @@ def threads() -> set[str]:
 
 @pytest.mark.parametrize("stage", ["face", "score"])
 def test_a_worker_that_dies_ends_the_program_with_its_own_error(tmp_path, camera, eager_model, stage):
-    """One line that names thread and error; what was open is closed; no thread stays behind."""
+    """One line names the thread and the error, and no thread stays behind.
+
+    A face thread dies while a movement is open: the movement is closed before the clients are sent away.
+    """
 
     def change(parts: Parts) -> None:
+        error = ValueError("of\nsorts")
         if stage == "face":
-            parts.faces._faces.update = fails_after(45, parts.faces._faces.update, ValueError("of\nsorts"))  # type: ignore[method-assign]
+            faces = parts.faces._faces
+            faces.update = fails_once(lambda: something_is_open(parts), faces.update, error)  # type: ignore[method-assign]
         else:
             scorer = parts.scores._scorer
-            scorer.heads = fails_after(10, scorer.heads, ValueError("of\nsorts"))  # type: ignore[method-assign]
+            scorer.heads = fails_once(lambda: parts.faces.frames > 45, scorer.heads, error)  # type: ignore[method-assign]
 
     with live(tmp_path, eager_model, camera.url(), change) as running:
         with pytest.raises(UserError, match=rf"^the {stage} thread failed: ValueError: of sorts$"):
             running.finish()
-        history = {event["id"]: event["phase"] for event in running.of_type("event")}
+        last = {event["id"]: event["phase"] for event in running.of_type("event")}
     if stage == "face":
-        assert history
-        assert set(history.values()) <= {"end", "retract"}
+        assert last
+        assert set(last.values()) <= {"end", "retract"}
     assert not {"face", "score", "server", "journal"} & threads()
 
 
@@ -90,7 +93,7 @@ def something_is_open(parts: Parts) -> bool:
     """Whether a movement that a `start` has told of is not over yet, as far as anybody can tell."""
     return any(
         track.state is State.STARTED and track.estimate().offset_s > tracker._now_s + EPSILON_S
-        for tracker in (decider._tracker for decider in parts.scores._deciders.values())
+        for tracker in [decider._tracker for decider in list(parts.scores._deciders.values())]
         for track in tracker._tracks
     )
 
@@ -121,11 +124,15 @@ def test_a_full_disk_is_said_and_does_not_stop_the_spotting(tmp_path, camera, ea
 
 
 def test_a_server_that_dies_ends_the_program_with_one_line(tmp_path, camera, eager_model):
+    """The server's event loop stops while clients are connected: the program ends, and the journal is closed whole."""
     with live(tmp_path, eager_model, camera.url()) as running:
         running.wait_for(lambda m: m["type"] == "status")
-        running.pipeline.server._failure = OSError(98, "the address went away")
-        with pytest.raises(UserError, match=r"^the event server died: OSError: .*the address went away"):
+        running.pipeline.server._hub.call(lambda: asyncio.get_running_loop().stop())
+        with pytest.raises(
+            UserError, match=r"^the event server died: RuntimeError: Event loop stopped .*; start again$"
+        ):
             running.finish()
+    assert not {"server", "journal"} & threads()
 
 
 def watch_latency(running: Running, for_s: float) -> tuple[list[int], list[float]]:
@@ -139,6 +146,7 @@ def watch_latency(running: Running, for_s: float) -> tuple[list[int], list[float
     return waiting, latencies
 
 
+@pytest.mark.slow
 def test_a_machine_that_cannot_keep_up_says_so_and_stays_in_time(tmp_path, camera, eager_model):
     """Every frame takes 70 ms: half of the camera's frames are dropped and counted, things are given up in the stated
     order, no queue grows, and the newest frame is never older than a few frames' work."""
@@ -156,8 +164,8 @@ def test_a_machine_that_cannot_keep_up_says_so_and_stays_in_time(tmp_path, camer
         running.wait_for(lambda m: m["type"] == "status" and Level.TELEMETRY.words == m["degraded"], limit_s=20)
         waiting, latencies = watch_latency(running, 2.0)
         status = running.of_type("status")[-1]
-    said = [tuple(message["degraded"]) for message in running.of_type("status")]
-    assert [words for k, words in enumerate(said) if words not in said[:k]][:3] == [
+    degraded = [tuple(message["degraded"]) for message in running.of_type("status")]
+    assert list(dict.fromkeys(degraded))[:3] == [
         tuple(level.words) for level in (Level.NOTHING, Level.PREVIEW, Level.TELEMETRY)
     ]
     assert max(waiting) <= 2
@@ -173,19 +181,23 @@ def test_what_is_given_up_is_really_given_up(tmp_path, camera, eager_model):
         running.wait_for(lambda m: m["type"] == "preview")
         running.wait_for(lambda m: m["type"] == "scores")
         running.pipeline._overload.level = Level.FACES
-        status = running.wait_for(lambda m: m["type"] == "status" and len(m["degraded"]) == 4)
-        begin = running.messages.index(status)
-        count = len(running.of_type("event"))
+        running.wait_for(lambda m: m["type"] == "status" and len(m["degraded"]) == 4)
+        reduced = Effort(2 * eager_model.spec.hop_frames, max_faces=1)
+        while running.parts.faces.effort != reduced:  # the face thread takes it up with its next frame
+            assert not running.ended.wait(0.02)
+        # what was sent before that has come by the second status from here
+        statuses = len(running.of_type("status"))
+        running.wait_for(lambda m: len(running.of_type("status")) >= statuses + 2)
+        begin, count = len(running.messages), len(running.of_type("event"))
         running.wait_for(lambda m: len(running.of_type("event")) > count)
-        assert running.parts.faces.effort == Effort(2 * eager_model.spec.hop_frames, max_faces=1)
-    kinds = {message["type"] for message in running.messages[begin + 1 :]}
+    kinds = {message["type"] for message in running.messages[begin:]}
     assert not {"preview", "scores"} & kinds
 
 
 def test_nothing_is_left_behind_by_many_runs(tmp_path, video, eager_model, caplog):
-    """Threads and file handles are as before after each run."""
+    """A third run leaves no more threads behind, and no more file handles, than the first."""
     caplog.set_level(logging.WARNING)
-    counts = []
+    threads_left, handles_left = [], []
     for _ in range(3):
         before = set(threading.enumerate())
         with live(tmp_path, eager_model, video) as running:
@@ -194,5 +206,7 @@ def test_nothing_is_left_behind_by_many_runs(tmp_path, video, eager_model, caplo
             running.finish()
         for thread in set(threading.enumerate()) - before:
             thread.join(10)  # one that is just ending is not left behind
-        counts.append((threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))))
-    assert counts[-1] <= counts[0]
+        threads_left.append(threading.active_count())
+        handles_left.append(len(list(Path("/proc/self/fd").iterdir())))
+    assert threads_left[-1] <= threads_left[0]
+    assert handles_left[-1] <= handles_left[0]

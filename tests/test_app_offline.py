@@ -13,6 +13,8 @@ from videos import write_video
 from engine.model import Model
 from stream.protocol.messages import VERSION
 
+pytestmark = pytest.mark.slow
+
 
 def spot(folder: Path, source: Path, model: Model, name: str = "events.jsonl", **more: str) -> tuple[list[dict], str]:
     """Events and what was said."""

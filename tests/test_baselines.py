@@ -64,6 +64,7 @@ def film(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_signals_are_those_of_the_face_and_unknown_without_one(film):
     found = signals_of(film)
     assert found.blendshapes.shape == (20, BLENDSHAPES)

@@ -100,6 +100,7 @@ class Watched(OnnxRuntime):
         return super().step(step)
 
 
+@pytest.mark.slow
 def test_sources_in_threads_get_what_they_would_get_alone(tiny_model: Model, moving_crops) -> None:
     """Three sources at once, one with a gap: each gets exactly the proposals of a scorer of its own."""
     spec = tiny_model.spec

@@ -50,6 +50,7 @@ def engine(full_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 @needs_rtx
 @pytest.mark.parametrize("capability", CAPABILITIES)
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
@@ -80,6 +81,7 @@ def test_builds_for_a_named_gpu(
         assert sidecar.engine_path(tmp_path, half).stat().st_size > 100_000
 
 
+@pytest.mark.slow
 @needs_rtx
 def test_another_gpu_means_another_engine(engine: Path, full_model: Model, tmp_path: Path) -> None:
     target = Target("tensorrt-rtx", VERSION, "12.0", "fp16")
@@ -155,6 +157,7 @@ def test_a_corrupt_engine_is_refused(engine: Path, full_model: Model, tmp_path: 
         sidecar.check(home, full_model, target)
 
 
+@pytest.mark.slow
 @needs_rtx
 def test_the_cache_builds_once_and_again_when_spoilt(
     full_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -228,6 +231,7 @@ def test_int8_without_ranges_says_how_to_get_them(
     assert "none.json is missing: INT8 needs measured ranges" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_graphs_of_other_anchors_are_exported_anew(tiny_model: Model) -> None:
     spec = dataclasses.replace(tiny_model.spec, stride=tiny_model.spec.stride * 2)
     graphs = build.load_graphs(dataclasses.replace(tiny_model, spec=spec), "fp32")
@@ -235,6 +239,7 @@ def test_graphs_of_other_anchors_are_exported_anew(tiny_model: Model) -> None:
     assert [d.dim_value for d in dims][1:] == [spec.proposals, 13]
 
 
+@pytest.mark.slow
 def test_stale_graphs_are_exported_anew_from_the_weights(tiny_model: Model, tmp_path: Path) -> None:
     home = Path(shutil.copytree(tiny_model.directory, tmp_path / "model"))
     graph = onnx.load(home / "mesnet_1d.onnx")

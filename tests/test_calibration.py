@@ -257,6 +257,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory, moving_crops) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_threshold_writes_what_the_live_program_reads(tmp_path, eager, pool, capsys):
     """Fit, look up again, run: one file all the way; JSON on stdout is the file; the picture is there."""
     out, plot = tmp_path / "point.json", tmp_path / "rates.png"
@@ -273,6 +274,17 @@ def test_threshold_writes_what_the_live_program_reads(tmp_path, eager, pool, cap
     assert decided.point.upper_bound == pytest.approx(said["upper_bound"])
 
 
+def test_a_baseline_in_the_operating_points_place_is_one_line(tmp_path, full_model, capsys):
+    """Somebody kept what `calibration baseline` wrote under the name that the table of rates has."""
+    home = shutil.copytree(full_model.directory, tmp_path / "model")
+    about = {"kind": "baseline", "version": 1, "model_sha256": full_model.sha256, "source": "camera:0", "level": -4.0}
+    about |= {"spread": 0.5, "seconds": 42.0, "conditions": {"light": 110, "face_px": 180, "fps": None}}
+    (home / "operating_point.json").write_text(json.dumps(about))
+    assert main(["threshold", "--model", str(home)]) == 2
+    assert "operating_point.json is one person's baseline" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_a_point_is_also_told_of_every_pool_by_itself(tmp_path, eager, pool, capsys):
     """A rate is one of the people that it was counted on: alarms and hours of the parts are those of the whole."""
     other = shutil.copytree(pool, tmp_path / "other")

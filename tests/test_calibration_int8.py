@@ -19,6 +19,8 @@ from engine.precision import quantised_inputs, to_int8
 from engine.ranges import load_ranges
 from engine.spec import ModelSpec
 
+pytestmark = pytest.mark.slow
+
 TINY = ModelSpec(name="t", clip_frames=16, crop_px=32, lags=(1, 2), channels=8, anchors=(5, 9))
 
 

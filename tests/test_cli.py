@@ -51,6 +51,7 @@ def one_line(done: subprocess.CompletedProcess[str], code: int) -> str:
     return lines[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
@@ -93,6 +94,7 @@ def test_a_dead_url_is_one_line_without_its_password(folder, eager_model, dead_p
     assert "hunter" not in line
 
 
+@pytest.mark.slow
 def test_a_taken_port_is_named(folder, eager_model: Model):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -117,6 +119,7 @@ def test_help_and_version_go_to_stdout(folder):
     assert run(folder, "--version").stdout.startswith("mestream ")
 
 
+@pytest.mark.slow
 def test_the_doctor_says_what_is_there_and_what_is_not(folder, eager_model, dead_port):
     done = run(folder, "--doctor", "--model", eager_model.directory, "--port", dead_port, "--log-format", "json")
     found = {finding["what"]: finding for finding in json.loads(done.stdout)}
@@ -126,6 +129,7 @@ def test_the_doctor_says_what_is_there_and_what_is_not(folder, eager_model, dead
     assert done.returncode == 1
 
 
+@pytest.mark.slow
 def test_the_doctor_is_content_where_the_program_would_run(folder, eager_model):
     done = run(folder, "--doctor", "--model", eager_model.directory, "--port", 0, "--runtime", "onnx")
     assert done.returncode == 0, done.stdout
@@ -133,6 +137,7 @@ def test_the_doctor_is_content_where_the_program_would_run(folder, eager_model):
     assert "MISSING" not in done.stdout
 
 
+@pytest.mark.slow
 def test_the_doctor_measures_the_rate_of_a_source(folder, eager_model):
     arguments = ("--doctor", "--source", "whole.mp4", "--model", eager_model.directory, "--port", 0)
     done = run(folder, *arguments, "--log-format", "json", "--runtime", "onnx")

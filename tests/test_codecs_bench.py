@@ -37,6 +37,7 @@ def options(bench, split=None):
     return Namespace(bench=bench, split=split, model=None, encoders=list(codecs.ENCODERS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", codecs.ENCODERS)
 def test_an_encoder_keeps_every_picture_and_its_stamp(bench, tmp_path, name):
     film = bench / "a.mp4"
@@ -48,6 +49,7 @@ def test_an_encoder_keeps_every_picture_and_its_stamp(bench, tmp_path, name):
     assert all(abs(f.image.astype(int) - g.image).mean() < 6 for f, g in zip(read, before, strict=True))
 
 
+@pytest.mark.slow
 def test_every_encoder_is_asked_for_the_same(bench, capsys):
     """What is not there is not found, for all of them; a film that had a codec already is left out."""
     rows = codecs.run(options(bench))["rows"]

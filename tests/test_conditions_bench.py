@@ -76,6 +76,7 @@ def test_noise_is_as_strong_as_it_says_new_in_every_frame_and_the_same_twice(ben
     assert np.std((grey[3] - grey[1]) - (grey[2] - grey[0])) / 2**0.5 == pytest.approx(expected, rel=0.15)
 
 
+@pytest.mark.slow
 def test_every_change_is_asked_for_the_same(bench, capsys):
     """What is not there is not found, in any row."""
     options = Namespace(bench=bench, split=None, model=None, changes=list(conditions.CHANGES))

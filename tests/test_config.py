@@ -178,6 +178,7 @@ def test_a_home_directory_is_expanded():
     assert parse(["--demo", "--record", "~/x"], {}).record == Path.home() / "x"
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.text(max_size=12) | st.sampled_from(["--port", "--camera", "--demo", "--token", "=", "--"]), max_size=6)
 )

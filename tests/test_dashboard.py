@@ -125,6 +125,7 @@ def test_events_appear_as_they_begin_settle_or_are_taken_back(page, tmp_path):
         assert "disk full" in page.inner_text("#degraded")
 
 
+@pytest.mark.slow
 @needs_browser
 def test_the_real_pipeline_on_a_real_video_is_shown_whole(page, tmp_path, eager_model):
     """The whole program, its clip in real time: what the page took in is what another subscriber was sent."""

@@ -19,6 +19,8 @@ from engine.training.pools.pool import LENGTH, Pool
 from engine.training.pools.truth import ABSENT, UNKNOWN
 from stream.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 SPEC = ModelSpec()
 SIZE = max(SPEC.lags) + LENGTH
 

@@ -17,6 +17,8 @@ from stream.config import Config
 from stream.sources import open_source
 from stream.types import SourceGap
 
+pytestmark = pytest.mark.slow
+
 DEMO = ROOT / "stream" / "demo"
 
 

@@ -10,6 +10,8 @@ import pytest
 from engine.datasets.truth import load_truth
 from engine.evaluation.baseline_signals import REGIONS, signals_of
 
+pytestmark = pytest.mark.slow
+
 DEMO = Path(__file__).parent.parent / "stream" / "demo"
 
 

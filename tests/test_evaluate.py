@@ -138,6 +138,7 @@ def test_events_are_judged_at_the_threshold_of_the_tuning_videos(material):
     assert [(r["from"], r["n"], r["found"]) for r in result["by_size"]] == [(0.0, 1, 0), (1.0, 1, 0), (2.0, 1, 1)]
 
 
+@pytest.mark.slow
 def test_recall_is_told_by_region_and_by_what_goes_on_meanwhile(material):
     """Of c's MEs the first is found. The second shows in two regions, and a word begins before it ends."""
     _, result = run(material, "--truth", material / "truth.json", "--events", material / "events")
@@ -149,12 +150,14 @@ def test_recall_is_told_by_region_and_by_what_goes_on_meanwhile(material):
     assert "| speech | 1 | 0.000 |" in report
 
 
+@pytest.mark.slow
 def test_a_given_threshold_is_used_as_it_is(material):
     where = ("--truth", material / "truth.json", "--events", material / "events")
     _, result = run(material, *where, "--threshold", 0.5)
     assert (result["rule"]["tp"], result["rule"]["fp"], result["rule"]["fn"]) == (2, 2, 1)
 
 
+@pytest.mark.slow
 def test_only_the_videos_asked_for_are_judged_at_the_threshold_of_all(material, capsys):
     """Only d's video with speech: one false alarm in its minute, at the tuning videos' threshold, which has no tag."""
     where = ("--truth", material / "truth.json", "--events", material / "events")
@@ -172,6 +175,7 @@ def test_only_the_videos_asked_for_are_judged_at_the_threshold_of_all(material, 
         assert says in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_events_without_tuning_videos_are_judged_as_emitted(material):
     videos = [replace(v, split="test") for v in load_truth(material / "truth.json")]
     save_truth(material / "truth.json", videos)
@@ -180,6 +184,7 @@ def test_events_without_tuning_videos_are_judged_as_emitted(material):
     assert (result["rule"]["tp"], result["rule"]["fp"], result["rule"]["fn"]) == (4, 3, 1)
 
 
+@pytest.mark.slow
 def test_loso_chooses_each_persons_threshold_on_the_others(material):
     where = ("--truth", material / "truth.json", "--events", material / "events")
     _, result = run(material, *where, "--protocol", "loso")
@@ -189,6 +194,7 @@ def test_loso_chooses_each_persons_threshold_on_the_others(material):
     assert result["material"]["videos"] == 5
 
 
+@pytest.mark.slow
 def test_the_report_is_self_contained_and_the_same_twice(material):
     where = ("--truth", material / "truth.json", "--events", material / "events")
     run(material, *where, out="first")
@@ -370,6 +376,7 @@ def recorded(clip, believer):
     return live.record_file(clip, Config(offline=True, model=believer, runtime="onnx", threshold=0.1, max_faces=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threshold", [0.1, 0.3, 0.6])
 def test_a_replay_says_what_the_program_says(clip, believer, recorded, threshold):
     """The recorded run, replayed at any threshold, gives the events of `--offline` at that threshold."""
@@ -430,6 +437,7 @@ def test_names_that_differ_are_recorded_apart(tmp_path):
     assert live.recording_path(tmp_path, "a/b") != live.recording_path(tmp_path, "a_b")
 
 
+@pytest.mark.slow
 def test_a_bench_runs_through_the_live_path_and_again_from_its_recordings(clip, believer, tmp_path):
     """At a given threshold the tuning videos have no say: they need not even be there."""
     bench = tmp_path / "bench"
@@ -482,6 +490,7 @@ def samm(tmp_path):
     return root
 
 
+@pytest.mark.slow
 def test_a_data_set_runs_leave_one_subject_out(samm, believer, tmp_path, capsys):
     where = ("--dataset", "samm-lv", "--root", samm, "--model", believer, "--runtime", "onnx")
     code, result = run(tmp_path, *where)

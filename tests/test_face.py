@@ -82,6 +82,7 @@ def test_a_moving_face_keeps_its_number_and_never_lapses(landmarker):
     assert places(out) == {1: list(range(40))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first_in_front", [True, False])
 @pytest.mark.parametrize("frames", [30, 60])
 def test_two_faces_that_cross_keep_their_numbers(landmarker, first_in_front, frames):

@@ -33,6 +33,7 @@ def image(landmarker) -> np.ndarray:
     return still(Path(__file__).parent / "data" / "face.jpg", landmarker)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "limit_px"), [(resting, 0.03), (moving, 0.05)])
 def test_the_crop_of_a_rigid_head_rests_to_a_small_fraction_of_a_pixel(landmarker, image, make, limit_px):
     """An ME is 0.6 px and more at this scale. The steadied crop rests at least twice as well as the landmarks'."""
@@ -43,6 +44,7 @@ def test_the_crop_of_a_rigid_head_rests_to_a_small_fraction_of_a_pixel(landmarke
     assert steadied < residual_px(laid(ByLandmarks, images, points)[0], truths) / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["both brows", "one brow", "lip corners"])
 def test_a_twitch_of_skin_passes_whole_into_the_crop(landmarker, image, place):
     """4 Hz, 1 px of the image: what an ME is. A steadier that took it for head motion would swallow it."""

@@ -162,6 +162,7 @@ def test_mjpeg_has_the_quality_that_it_is_asked_for(tmp_path, portrait, quality)
     assert (tmp_path / "a.mkv").read_bytes() == (tmp_path / "b.mkv").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_live_path_sees_what_was_acted(tmp_path, actor, portrait, landmarker):
     """Through codec, landmark networks and aligner: the brow's rise is in the crop, the nose stays within 0.25 px."""
     script = still(45, replace(CAMERA, codec="h264", noise=0.5))
@@ -200,6 +201,7 @@ def test_truth_is_cut_to_the_film_and_tells_mes_from_nuisances():
     assert [(n.kind, n.offset_s) for n in truth.nuisances] == [("speech", pytest.approx(59 / 30, abs=1e-3))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("seed", range(4))
 def test_a_movement_is_exactly_as_large_and_as_long_as_its_label_says(actor, way, seed):
@@ -275,6 +277,7 @@ def actors(folders):
     return sorted(folders.actors.glob("*.npz"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("actors")
 def test_the_bench_is_the_same_for_the_same_seed_and_knows_its_people(folders):
     """One video twice, bit for bit; another seed is another video."""
@@ -313,6 +316,7 @@ def real_video(folders, actor, portrait):
     return path
 
 
+@pytest.mark.slow
 def test_real_video_moves_when_told_and_is_else_untouched(real_video, actor, landmarker):
     """Bit for bit the same outside the MEs; within them the face moves."""
     take = follow(str(real_video), landmarker)
@@ -329,6 +333,7 @@ def test_real_video_moves_when_told_and_is_else_untouched(real_video, actor, lan
             assert not moved
 
 
+@pytest.mark.slow
 def test_the_bench_knows_what_it_put_into_real_video(real_video, folders):
     job = bench_data.Job("video", "test", 0, real_video.name, "landmarks")
     truth, plain = (bench_data.make(j, folders, 0) for j in (job, replace(job, part="untouched", what="")))
@@ -345,6 +350,7 @@ def test_faces_are_told_apart_by_their_width(face_px, tag):
     assert bench_data._width(face_px) == tag
 
 
+@pytest.mark.slow
 def test_the_whole_bench_is_written_with_its_truth(folders, monkeypatch, capsys):
     """The command itself, cut short: every video that truth.json names is there, and bench.json adds them up."""
     monkeypatch.setattr(bench_data, "plan", lambda split, actors, minutes: [
@@ -373,6 +379,7 @@ def test_bad_input_gets_one_line(folders, tmp_path, capsys):
         demo.make(tmp_path, tmp_path / "o")
 
 
+@pytest.mark.slow
 def test_scripts_with_an_hour_of_everything_can_be_filmed(actor, portrait):
     """Any script that the generator draws: no name, shape or size that a film does not know."""
     for seed in range(3):
@@ -382,6 +389,7 @@ def test_scripts_with_an_hour_of_everything_can_be_filmed(actor, portrait):
         assert all(f.shape == (240, 320, 3) and f.dtype == np.uint8 for f in itertools.islice(frames, 3))
 
 
+@pytest.mark.slow
 def test_an_unsteady_camera_changes_the_light_and_not_the_truth(folders, actors, landmarker):
     """The same happenings; the face gets lighter or darker by steps, through codec and aligner."""
     steady, unsteady = (
@@ -393,6 +401,7 @@ def test_an_unsteady_camera_changes_the_light_and_not_the_truth(folders, actors,
     assert light[1] > light[0] + 8
 
 
+@pytest.mark.slow
 def test_a_small_picture_is_of_the_same_happenings_and_shows_less(folders, actors, landmarker):
     """Through codec and aligner: a crop of the same size, with less detail in it."""
     large, small = (
@@ -419,6 +428,7 @@ def test_the_true_pose_crops_a_head_that_moves_to_where_it_was(actor, portrait):
     assert max(kept) < 0.06
 
 
+@pytest.mark.slow
 def test_coded_films_show_the_same_happenings_worse_and_worse(folders, actors):
     """As it was, then at three qualities: the same labels and faces in the same place, errors that grow."""
     fine, *worse = coded.make_sequences(1, 3, actors, folders.data, ModelSpec())
@@ -440,6 +450,7 @@ def test_as_many_pictures_come_back_as_were_recorded(actor, portrait):
     assert all(0 < np.abs(a.astype(float) - b).mean() < 4 for a, b in zip(images, back, strict=True))
 
 
+@pytest.mark.slow
 def test_coded_films_are_pools_that_know_what_was_before(folders, actors, monkeypatch):
     """From the command line, by workers of their own: equal truths, and every coded pool leads to the fine one."""
     monkeypatch.setattr(coded, "actors_of", lambda folder, split: actors)

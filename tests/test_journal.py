@@ -158,6 +158,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_kill_at_any_point_loses_no_sent_event_and_uses_no_number_twice(path):
     """A real process, killed for real while it writes; six times on the same journal."""
     chance = random.Random(5)

@@ -12,6 +12,8 @@ from engine.training.generator.actors import actors_of, build_all, split_of
 from stream.errors import UserError
 from stream.faces.model_file import locate
 
+pytestmark = pytest.mark.slow
+
 FPS = 10
 
 

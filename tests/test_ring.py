@@ -27,6 +27,7 @@ def flat(value: float) -> np.ndarray:
     return np.full((CROP_PX, CROP_PX), round(value), np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fps", [12, 15, 24, 25, 30000 / 1001, 30, 60, 90, 120, 200])
 @pytest.mark.parametrize("phase_s", [0.0, 0.011])
 @pytest.mark.parametrize("jitter_s", [0.0, 0.004])

@@ -22,6 +22,7 @@ from engine.runtimes.torch_cuda import BATCHES, PART, batches, torch_runtime
 from engine.scorer import Scorer, score_afresh
 
 
+@pytest.mark.slow
 def test_onnx_equals_torch_in_float32(full_model: Model, moving_crops) -> None:
     """Parity in the network's real size, on both halves and on what is decoded."""
     spec = full_model.spec
@@ -36,6 +37,7 @@ def test_onnx_equals_torch_in_float32(full_model: Model, moving_crops) -> None:
     assert len(decode(got, spec.clip_frames, 0.02)) == len(decode(want, spec.clip_frames, 0.02))
 
 
+@pytest.mark.slow
 def test_fp16_and_int8_stay_near_float32(full_model: Model, moving_crops, tmp_path: Path) -> None:
     """Probabilities of the converted graphs, run for real by onnxruntime, with ranges measured on the same crops."""
     spec = full_model.spec

@@ -18,7 +18,10 @@ from stream.faces.landmarks import Landmarker
 from stream.faces.model_file import locate
 from stream.types import Event
 
-pytestmark = pytest.mark.timeout(300)  # about 12 s of processor time, more by the wall of a busy machine
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),  # about 12 s of processor time, more by the wall of a busy machine
+]
 DEMO = Path(__file__).parent.parent / "stream" / "demo"
 
 

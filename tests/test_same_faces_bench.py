@@ -19,6 +19,8 @@ from stream.errors import UserError
 from stream.faces.landmarks import Landmarker
 from stream.faces.model_file import locate
 
+pytestmark = pytest.mark.slow
+
 SPEC = ModelSpec()
 FEATURES = 3 * 5 * 256 + 6 * 3
 

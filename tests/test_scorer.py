@@ -37,6 +37,7 @@ rounds = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(life=rounds, seed=st.integers(0, 3))
 def test_equals_scoring_afresh(runtime: Runtime, moving_crops, life: list[dict[int, int | None]], seed: int) -> None:

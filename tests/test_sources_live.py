@@ -215,6 +215,7 @@ def test_a_restarted_server_is_found_again(kind: type[NetworkCamera]) -> None:
         assert again[0].index > last.index
 
 
+@pytest.mark.slow
 @BOTH
 def test_a_server_that_never_comes_back_ends_with_one_line(kind: type[NetworkCamera]) -> None:
     with kind() as camera:

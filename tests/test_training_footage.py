@@ -21,6 +21,8 @@ from stream.errors import UserError
 from stream.faces.landmarks import Landmarker
 from stream.faces.model_file import locate
 
+pytestmark = pytest.mark.slow
+
 SPEC = ModelSpec()
 FRAMES = LENGTH + max(SPEC.lags)
 

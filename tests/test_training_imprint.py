@@ -94,6 +94,7 @@ def added(rows, *moving):
     return imprinted(rows[None], moved_by(courses, cells), MotionStem(SPEC), SPEC)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_a_small_movement_is_added_as_the_stem_would_have_measured_it(path, imprinter, seed, monkeypatch):
     """Held against crops that are really warped: the same pattern over cells, lags and frames, of the same size."""

@@ -68,6 +68,7 @@ def actors(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_two_workers_make_what_one_makes(actors, tmp_path, monkeypatch):
     """Byte for byte; and a run that was ended makes only what is missing."""
     monkeypatch.setattr(pools, "SHARD", 1)
@@ -84,6 +85,7 @@ def test_two_workers_make_what_one_makes(actors, tmp_path, monkeypatch):
     assert Pool([two], SPEC)[1][0].shape == (6, FEATURES)
 
 
+@pytest.mark.slow
 def test_lively_people_are_the_same_people_who_never_rest(actors, tmp_path, monkeypatch):
     """The same micro-expressions and blinks by the same camera, in a face that moves all along."""
     monkeypatch.setattr(pools, "SHARD", 1)
@@ -169,6 +171,7 @@ def test_clips_are_cut_with_their_truth(pool):
     assert checked > 5
 
 
+@pytest.mark.slow
 def test_a_clip_played_backwards_or_laid_over_another_keeps_its_truth(pool, actors):
     """Nothing imprinted: where the truth says that a micro-expression lasts, and only there, the brow moves. To within
     the lag over which it is measured here: backwards, a motion is said of the other end of its lag."""
@@ -190,6 +193,7 @@ def test_a_clip_played_backwards_or_laid_over_another_keeps_its_truth(pool, acto
         assert (clip[~outer] < 0.4).all()
 
 
+@pytest.mark.slow
 def test_an_encoders_errors_are_seen_where_the_skin_shows_nothing_too(pool, actors):
     """Unlike a noisier camera's, in place of which they are; in every clip, as large as asked, and they last."""
     imprinter = Imprinter([actors / "x.npz"], SPEC)
@@ -207,6 +211,7 @@ def test_an_encoders_errors_are_seen_where_the_skin_shows_nothing_too(pool, acto
         assert 0.03 < off < 0.2 if batch is erring else off < 0.003
 
 
+@pytest.mark.slow
 def test_another_process_draws_the_same(pool, actors):
     """Shards are named, not numbered by who saw them when; what is drawn depends on the seed and the step alone."""
     draws = Draws(pool, 3, 4, Imprinter([actors / "x.npz"], SPEC))
@@ -282,6 +287,7 @@ def trained(pool, tmp_path_factory):
     return trainer
 
 
+@pytest.mark.slow
 def test_a_run_learns(pool, tmp_path):
     trainer = Trainer(tmp_path, pool, pool, Plan(steps=400, batch=4, rate=6e-3))
     losses = []
@@ -291,6 +297,7 @@ def test_a_run_learns(pool, tmp_path):
     assert np.mean(losses[-6:]) < 0.5 * np.mean(losses[:4])
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_as_if_it_had_not_been(trained, pool, tmp_path, monkeypatch):
     """Weights, average, optimiser, curves: bit for bit those of a run that nobody killed."""
     killed, step = Trainer(tmp_path, pool, pool, PLAN), Trainer.step
@@ -315,6 +322,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(trained, pool, tmp_path, mon
     assert torch.equal(*moments)
 
 
+@pytest.mark.slow
 def test_another_runs_checkpoint_is_refused(trained, pool, tmp_path):
     with pytest.raises(UserError, match=r"of another run \(seed 1, 6 steps\)"):
         Trainer(trained.out, pool, pool, Plan(steps=7, seed=1))
@@ -325,6 +333,7 @@ def test_another_runs_checkpoint_is_refused(trained, pool, tmp_path):
         Trainer(tmp_path, pool, pool, PLAN)
 
 
+@pytest.mark.slow
 def test_weights_to_start_from_are_taken_or_refused(trained, pool, tmp_path):
     weights = trained.out / "mesnet.safetensors"
     begun = Trainer(tmp_path / "a", pool, pool, Plan(steps=6, start=weights))
@@ -392,6 +401,7 @@ def test_shares_that_do_not_fit_the_pools_are_refused_in_one_line(tmp_path, caps
     assert said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_teacher_sees_what_was_there_before_the_encoder(tmp_path, monkeypatch):
     """A network taught by itself hears nothing new of clips as they were, and something of coded ones."""
     # a batch's own statistics, which the teacher does not take, would be news
@@ -425,6 +435,7 @@ def test_a_pool_without_a_finished_shard_is_refused(pool, tmp_path):
         Trainer(tmp_path, Pool([tmp_path], SPEC), pool, PLAN)
 
 
+@pytest.mark.slow
 def test_the_best_weights_are_the_averaged_ones_and_are_drawn(trained):
     """The folder holds the curves and the weights that were judged."""
     assert [judged["step"] for judged in trained.progress.judged] == [3, 6]
@@ -439,6 +450,7 @@ def test_the_best_weights_are_the_averaged_ones_and_are_drawn(trained):
     assert all(s.onset <= s.offset for s in Online(saved.eval()).spot(0, rows))
 
 
+@pytest.mark.slow
 def test_a_run_whose_output_is_a_file_says_how_far_it_is(pool, tmp_path, capsys):
     """A progress bar is drawn there at the very end only."""
     trainer = Trainer(tmp_path, pool, pool, Plan(steps=50, batch=1))
@@ -447,6 +459,7 @@ def test_a_run_whose_output_is_a_file_says_how_far_it_is(pool, tmp_path, capsys)
     assert re.search(r"^step 50 of 50: loss \d+\.\d+$", capsys.readouterr().out, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_a_model_that_runs(tmp_path, capsys):
     """From the command line; the exported graphs give what the trained weights give."""
     folder, out = fill(tmp_path / "pool", 2), tmp_path / "out"

@@ -97,6 +97,12 @@ def test_a_single_nuisance_comes_alone(only):
         assert all(np.abs(s.actions[n]).max() == 0 for s in scripts for n in ("gaze_x", "gaze_y"))
 
 
+def test_a_nuisance_that_nobody_knows_is_refused():
+    """A name that is misspelt makes no clip without nuisances."""
+    with pytest.raises(ValueError, match="'blinks': is not one of none, blink"):
+        draw(0, micros=0, only="blinks")
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_lively_face_never_rests_and_keeps_its_micro_expressions(seed):
     """Something large is always on its way; action units, pushes and labels stay, but for speech that is added."""

@@ -70,15 +70,15 @@ class TruthVideo:
 def load_truth(path: Path) -> list[TruthVideo]:
     """Read `truth.json`. Raises UserError with one line that names the video and what is wrong with it."""
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing; it says what is true in the videos, see docs/evaluation.md") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} can't be read as JSON ({error}); write it anew") from None
-    if not isinstance(said, dict) or said.get("version") != VERSION or not isinstance(said.get("videos"), list):
+    if not isinstance(record, dict) or record.get("version") != VERSION or not isinstance(record.get("videos"), list):
         raise UserError(f'{path} is not {{"version": {VERSION}, "videos": [...]}}; see docs/evaluation.md')
     videos = []
-    for i, video in enumerate(said["videos"]):
+    for i, video in enumerate(record["videos"]):
         try:
             videos.append(_video(video))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -94,34 +94,34 @@ def load_truth(path: Path) -> list[TruthVideo]:
 
 def save_truth(path: Path, videos: Sequence[TruthVideo]) -> None:
     """Write `truth.json`."""
-    said = {"version": VERSION, "videos": [asdict(v) for v in videos]}
-    path.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    record = {"version": VERSION, "videos": [asdict(v) for v in videos]}
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def _video(said: dict[str, Any]) -> TruthVideo:
+def _video(record: dict[str, Any]) -> TruthVideo:
     return TruthVideo(
-        file=str(said["file"]),
-        subject=str(said["subject"]),
-        fps=float(said["fps"]),
-        duration_s=float(said["duration_s"]),
-        split=said.get("split", "test"),
-        intervals=tuple(_interval(i) for i in said.get("intervals", ())),
+        file=str(record["file"]),
+        subject=str(record["subject"]),
+        fps=float(record["fps"]),
+        duration_s=float(record["duration_s"]),
+        split=record.get("split", "test"),
+        intervals=tuple(_interval(i) for i in record.get("intervals", ())),
         nuisances=tuple(
-            Nuisance(float(n["onset_s"]), float(n["offset_s"]), str(n["kind"])) for n in said.get("nuisances", ())
+            Nuisance(float(n["onset_s"]), float(n["offset_s"]), str(n["kind"])) for n in record.get("nuisances", ())
         ),
-        tags={str(k): str(v) for k, v in said.get("tags", {}).items()},
+        tags={str(k): str(v) for k, v in record.get("tags", {}).items()},
     )
 
 
-def _interval(said: dict[str, Any]) -> TruthInterval:
-    apex_s, amplitude_px, face = said.get("apex_s"), said.get("amplitude_px"), said.get("face")
+def _interval(record: dict[str, Any]) -> TruthInterval:
+    apex_s, amplitude_px, face = record.get("apex_s"), record.get("amplitude_px"), record.get("face")
     return TruthInterval(
-        onset_s=float(said["onset_s"]),
+        onset_s=float(record["onset_s"]),
         apex_s=None if apex_s is None else float(apex_s),
-        offset_s=float(said["offset_s"]),
-        kind=str(said.get("kind", "micro")),
+        offset_s=float(record["offset_s"]),
+        kind=str(record.get("kind", "micro")),
         amplitude_px=None if amplitude_px is None else float(amplitude_px),
-        regions=tuple(map(str, said.get("regions") or ())),
+        regions=tuple(map(str, record.get("regions") or ())),
         face=None if face is None else int(face),
     )
 

@@ -1,4 +1,4 @@
-"""From what is true and what was said to what is judged: times become frames, events become detections."""
+"""From the truth and the emitted events to what is judged: times become frames, events become detections."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ YEAR_OF_MEDIA_TIME = 1970
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One event: what was said, and when in stream time (None where that is not known)."""
+    """One event as it was emitted, and when in stream time (None where that is not known)."""
 
     phase: str
     interval: str
@@ -42,10 +42,10 @@ class Judged:
     other: tuple[Nuisance, ...] = ()
     trace: tuple[tuple[float, float], ...] = ()
     notes: tuple[str, ...] = ()
-    said: tuple[Said, ...] = field(default=(), repr=False)
+    emitted: tuple[Said, ...] = field(default=(), repr=False)
 
 
-def judged(truth: TruthVideo, said: Sequence[Said], trace: Sequence[tuple[float, float]] = ()) -> Judged:
+def judged(truth: TruthVideo, emitted: Sequence[Said], trace: Sequence[tuple[float, float]] = ()) -> Judged:
     """Truth and events of one video. Its MEs are `micro`; what else moves is kept to tell what false alarms are on."""
     fps = truth.fps
     truths = tuple(
@@ -60,16 +60,16 @@ def judged(truth: TruthVideo, said: Sequence[Said], trace: Sequence[tuple[float,
         if i.kind == "micro"
     )
     moved = tuple(Nuisance(i.onset_s, i.offset_s, i.kind) for i in truth.intervals if i.kind != "micro")
-    detections, starts = detections_of(said, fps)
+    detections, starts = detections_of(emitted, fps)
     result = VideoResult(truth.subject, truth.file, fps, truth.duration_s, truths, detections, starts, dict(truth.tags))
-    return Judged(result, truth.split, moved + truth.nuisances, tuple(trace), said=tuple(said))
+    return Judged(result, truth.split, moved + truth.nuisances, tuple(trace), emitted=tuple(emitted))
 
 
-def detections_of(said: Iterable[Said], fps: float) -> tuple[tuple[Detection, ...], tuple[tuple[float, float], ...]]:
+def detections_of(emitted: Iterable[Said], fps: float) -> tuple[tuple[Detection, ...], tuple[tuple[float, float], ...]]:
     """The `end` events as detections at `fps`, and (emission time, score) of every `start` whose time is known."""
     began: dict[str, float | None] = {}
     detections, starts = [], []
-    for s in said:
+    for s in emitted:
         if s.phase == "start":
             began[s.interval] = s.emitted_s
             if s.emitted_s is not None:
@@ -83,7 +83,7 @@ def detections_of(said: Iterable[Said], fps: float) -> tuple[tuple[Detection, ..
 
 def read_events(path: Path) -> list[Said]:
     """The event messages in a file that `--events` wrote. Raises UserError that names the line."""
-    said = []
+    emitted = []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -93,10 +93,10 @@ def read_events(path: Path) -> list[Said]:
             try:
                 message = json.loads(line)
                 if message.get("type") == "event":
-                    said.append(_said(message))
+                    emitted.append(_said(message))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise UserError(f"{path} line {number} is not an event ({error!r}); see docs/protocol.md") from None
-    return said
+    return emitted
 
 
 def events_of(videos: Sequence[TruthVideo], paths: Sequence[Path]) -> dict[str, list[Said]]:

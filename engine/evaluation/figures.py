@@ -72,7 +72,7 @@ def figures(decided: Decided, rounds: int = 1000) -> dict[str, Any]:
         "by_person": {s: _group(vs) for s, vs in _grouped(final, lambda v: v.subject).items()},
         "alarms_on": _alarms_on(decided.final),
         "suppressed": dict(
-            Counter(s.suppressed for j in decided.final for s in j.said if s.phase == "retract").most_common()
+            Counter(s.suppressed for j in decided.final for s in j.emitted if s.phase == "retract").most_common()
         ),
         "notes": [f"{j.result.name}: {note}" for j in decided.final for note in j.notes],
     }

@@ -47,15 +47,33 @@ def _tables(f: dict[str, Any]) -> Iterable[Table]:
     yield _headline_table(f)
     yield _alarm_table(f)
     yield _timing_table(f)
+    yield from _recall_tables(f)
+    for tag, groups in f["by_tag"].items():
+        yield f"By {tag}", "", [_GROUP, *(_group_row(value, g) for value, g in groups.items())]
+    if f["alarms_on"]:
+        yield "What the false alarms lie on", "", [["", "alarms"], *([k, str(n)] for k, n in f["alarms_on"].items())]
+    if f["suppressed"]:
+        yield "Started and taken back", "", [["reason", "times"], *([k, str(n)] for k, n in f["suppressed"].items())]
+    yield (
+        "The same events by others' counting",
+        "Not how this project is judged: see `engine/evaluation/counting.py`.",
+        [["rule", *_COUNTS], *([f"`{rule}`", *_row(c)] for rule, c in f["others"].items())],
+    )
+    yield (
+        "By person",
+        "",
+        [["person", "threshold", *_GROUP[1:]]]
+        + [[s, _n(f["threshold"]["of"].get(s)), *_group_row(s, g)[1:]] for s, g in f["by_person"].items()],
+    )
+
+
+def _recall_tables(f: dict[str, Any]) -> Iterable[Table]:
+    """What is found of which MEs: by their size, length, region and company."""
     if f["from_size"]:
-        rows = [[f">= {px} px", *_row(c)] for px, c in f["from_size"].items()]
         yield (
             "MEs from a size on",
             "On a 256-px face; smaller ones and what fits them are left out.",
-            [
-                ["size", *_COUNTS],
-                *rows,
-            ],
+            [["size", *_COUNTS], *([f">= {px} px", *_row(c)] for px, c in f["from_size"].items())],
         )
     for name, title in (("by_size", "Recall by size, px on a 256-px face"), ("by_length", "Recall by length, s")):
         if f[name]:
@@ -67,28 +85,6 @@ def _tables(f: dict[str, Any]) -> Iterable[Table]:
                 "An ME may stand in several rows.",
                 [_RECALL, *([k, *_recall_row(r)] for k, r in f[name].items())],
             )
-    for tag, groups in f["by_tag"].items():
-        yield f"By {tag}", "", [_GROUP, *(_group_row(value, g) for value, g in groups.items())]
-    if f["alarms_on"]:
-        yield "What the false alarms lie on", "", [["", "alarms"], *([k, str(n)] for k, n in f["alarms_on"].items())]
-    if f["suppressed"]:
-        yield "Started and taken back", "", [["reason", "times"], *([k, str(n)] for k, n in f["suppressed"].items())]
-    others = [[f"`{rule}`", *_row(c)] for rule, c in f["others"].items()]
-    yield (
-        "The same events by others' counting",
-        "Not how this project is judged: see `engine/evaluation/counting.py`.",
-        [
-            ["rule", *_COUNTS],
-            *others,
-        ],
-    )
-    people = ((s, g) for s, g in f["by_person"].items())
-    yield (
-        "By person",
-        "",
-        [["person", "threshold", *_GROUP[1:]]]
-        + [[s, _n(f["threshold"]["of"].get(s)), *_group_row(s, g)[1:]] for s, g in people],
-    )
 
 
 _COUNTS = ["TP", "FP", "FN", "precision", "recall", "F1"]

@@ -75,6 +75,7 @@ class EventServer:
         self._started.wait()
         if self._failure is not None:
             self._thread.join()
+            self._thread = None
             journal.close()
             if isinstance(self._failure, OSError):
                 raise listen.bind_error(config.host, config.port, self._failure) from None
@@ -144,11 +145,12 @@ class EventServer:
 
     def stop(self) -> None:
         """Store and send what was published, say goodbye, be gone within a second."""
-        if self._thread is None or not self._thread.is_alive():
+        if self._thread is None:
             return
-        self._writer.stop(timeout_s=0.3)
+        thread, self._thread = self._thread, None
+        self._writer.stop(timeout_s=0.3)  # also where the loop has died: what was published is stored
         self._hub.call(self._hub.stopping.set)
-        self._thread.join(0.7)
+        thread.join(0.7)
 
     def _on_stored(self, events: list[Event], entries: list[Entry], took_s: float) -> None:
         self.metrics.journal_write.observe(took_s)

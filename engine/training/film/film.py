@@ -18,7 +18,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from engine.training.generator.actors import Actor
 from engine.training.generator.render import fields_of
@@ -89,19 +89,20 @@ class Film:
             self._fields += (one.curve * actor.crop_px(1.0))[:, None, None, None] * one.field
         self._unit = setting.face_px / actor.face_width_px  # frame px per crop px
         self._canvas, self._to_canvas = _canvas(portrait, actor, self._unit, float(rng.uniform(0, 0.5)))
-        self._grids()
-        self._rest = self._look(np.zeros(4), np.zeros((2, MAP_SIZE, MAP_SIZE), np.float32), whole=True)
+        self._x, self._y, self._follow = _grids(setting)
+        self._moving = _reach(self._follow.any(axis=1)), _reach(self._follow.any(axis=0))
+        whole = self._crop_at(np.zeros(4), (slice(None), slice(None)))
+        self._rest = self._look(whole, np.zeros((2, MAP_SIZE, MAP_SIZE), np.float32))
         self._grain = _grain(rng, setting)
         self._louder = np.sqrt(0.5 + self._rest.astype(np.float32) / 255) * script.camera.noise
         self._rng, self._hand = rng, _Hand(script, setting, self._rest, rng) if script.occluder else None
 
     def __iter__(self) -> Iterator[Image]:
         before: Float | None = None
-        x0, y0, x1, y1 = self._box
         for k in range(len(self.script.time_s)):
             image = self._rest.copy()
-            image[y0:y1, x0:x1] = self._look(self.script.pose[k], self._fields[k])
-            image[y0:y1, x0:x1] = self._painted(image[y0:y1, x0:x1], self._paint[k])
+            at = self._crop_at(self.script.pose[k], self._moving)
+            image[self._moving] = _painted(self._look(at, self._fields[k]), at, self._paint[k])
             lit = self._lit(image if self._hand is None else self._hand.over(image, k), self.script.light[k])
             i, j = self._rng.integers(0, 64, 2)
             lit += self._louder * self._grain[i : i + len(lit), j : j + lit.shape[1]]
@@ -109,17 +110,6 @@ class Film:
                 before = lit if before is None else before * smear + lit * (1 - smear)
                 lit = before
             yield np.clip(np.rint(lit), 0, 255).astype(np.uint8)
-
-    def _grids(self) -> None:
-        """How much of the pose each px of the frame follows, and the box outside of which nothing ever moves."""
-        s = self.setting
-        x, y = np.meshgrid(np.arange(s.width_px, dtype=np.float32), np.arange(s.height_px, dtype=np.float32))
-        x, y = x - np.float32(s.x_px), y - np.float32(s.y_px)
-        far = np.hypot(x / (HEAD[0] * s.face_px), y / (HEAD[1] * s.face_px))
-        t = np.clip((FADE - far) / (FADE - 1), 0, 1)
-        self._x, self._y, self._follow = x, y, (t * t * (3 - 2 * t)).astype(np.float32)
-        rows, columns = (np.flatnonzero(self._follow.any(axis)) for axis in (1, 0))
-        self._box = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
     def _crop_at(self, pose: NDArray, part: tuple[slice, slice]) -> tuple[Float, Float]:
         """Crop coordinates of the frame's px."""
@@ -142,27 +132,17 @@ class Film:
             turn, shift = self._posed(pose)
             yield np.column_stack([turn, CENTRE + shift - turn @ middle])
 
-    def _look(self, pose: NDArray, field: Float, whole: bool = False) -> Image:
-        x0, y0, x1, y1 = self._box
-        part = (slice(None), slice(None)) if whole else (slice(y0, y1), slice(x0, x1))
-        cx, cy = self._crop_at(pose, part)
-        self._at = to_samples(cx, EXTENT_PX), to_samples(cy, EXTENT_PX)
+    def _look(self, at: tuple[Float, Float], field: Float) -> Image:
+        """The portrait as px of the frame see it that lie at `at` in the crop, moved by `field`."""
+        cx, cy = at
         step = EXTENT_PX / MAP_SIZE
-        gx, gy = ((a + 0.5) / step - 0.5 for a in self._at)
+        gx, gy = ((to_samples(a, EXTENT_PX) + 0.5) / step - 0.5 for a in at)
         moved = cv2.remap(
             np.ascontiguousarray(field.transpose(1, 2, 0)), gx, gy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
         cx, cy, m = cx + moved[..., 0], cy + moved[..., 1], self._to_canvas.tolist()
         mx, my = (m[i][0] * cx + m[i][1] * cy + m[i][2] for i in (0, 1))
         return np.asarray(cv2.remap(self._canvas, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8)
-
-    def _painted(self, image: Image, paint: Float) -> Image:
-        """Over the px of the last `_look`: cover and cover times grey."""
-        if paint.shape[-1] == 1 or not paint.any():
-            return image
-        over = cv2.remap(np.ascontiguousarray(paint.transpose(1, 2, 0)), *self._at, cv2.INTER_LINEAR)
-        colour = over[..., 1:] * np.array(DARK_RED, np.float32)
-        return np.clip(image * (1 - np.clip(over[..., :1], 0, 1)) + colour, 0, 255).astype(np.uint8)
 
     def _lit(self, image: Image, light: Float) -> Float:
         gain, offset, tilt_x, tilt_y = (float(v) for v in light)
@@ -197,6 +177,31 @@ class _Hand:
         mask = cv2.ellipse(np.zeros(image.shape[:2], np.float32), ((x, y), self._axes, self._angle), 1.0, -1)
         alpha = cv2.GaussianBlur(mask, (0, 0), 2)[..., None]
         return np.asarray(image * (1 - alpha) + alpha * self._skin, np.uint8)
+
+
+def _grids(s: Setting) -> tuple[Float, Float, Float]:
+    """Of each px of the frame: x and y from the setting's, and how much of the pose it follows, 0 to 1."""
+    x, y = np.meshgrid(np.arange(s.width_px, dtype=np.float32), np.arange(s.height_px, dtype=np.float32))
+    x, y = x - np.float32(s.x_px), y - np.float32(s.y_px)
+    far = np.hypot(x / (HEAD[0] * s.face_px), y / (HEAD[1] * s.face_px))
+    t = np.clip((FADE - far) / (FADE - 1), 0, 1)
+    return x, y, (t * t * (3 - 2 * t)).astype(np.float32)
+
+
+def _reach(some: ArrayLike) -> slice:
+    """From the first that is true to the last."""
+    at = np.flatnonzero(some)
+    return slice(int(at[0]), int(at[-1]) + 1)
+
+
+def _painted(image: Image, at: tuple[Float, Float], paint: Float) -> Image:
+    """`image`, whose px lie at `at` in the crop, under `paint`: cover and cover times grey."""
+    if paint.shape[-1] == 1 or not paint.any():
+        return image
+    x, y = (to_samples(a, EXTENT_PX) for a in at)
+    over = cv2.remap(np.ascontiguousarray(paint.transpose(1, 2, 0)), x, y, cv2.INTER_LINEAR)
+    colour = over[..., 1:] * np.array(DARK_RED, np.float32)
+    return np.clip(image * (1 - np.clip(over[..., :1], 0, 1)) + colour, 0, 255).astype(np.uint8)
 
 
 def portrait_of(actor: Actor, data: Path) -> Image:

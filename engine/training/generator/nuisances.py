@@ -7,12 +7,10 @@ import numpy as np
 
 from engine.training.generator.camera import Camera, draw_times
 from engine.training.generator.curves import min_jerk, wander
-from engine.training.generator.scenes import draw_script
+from engine.training.generator.scenes import ACTED, draw_script
 from engine.training.generator.script import Label, Script, still_script
 
 CALM = Camera(fps=30, dropped=0, resolution=1, noise=1.5, smear=0, codec="h264", quality=23, flicker=0, flicker_hz=1)
-ACTED = ("blink", "speech", "macro", "head")
-"""These are drawn as the generator draws them."""
 HEAD = ("yaw", "pitch")
 SELDOM_S = 10.0
 """A film in which it happens more seldom is drawn again."""

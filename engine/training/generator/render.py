@@ -168,11 +168,7 @@ def take_pictures(
     """What the camera delivers, uint8[F, 1, R, R]: sampled, lit, noisy, coded."""
     camera, frames = script.camera, len(fields)
     side = round(EXTENT_PX * camera.resolution / 2) * 2
-    blur = np.sqrt(max((2 / camera.resolution) ** 2 - 1, 0.0)) * 0.5 + float(rng.uniform(0, 0.8))
-    grey = actor.texture.astype(np.float32)
-    if blur > 0.1:
-        grey = np.asarray(cv2.GaussianBlur(grey, (0, 0), blur), np.float32)
-    texture = torch.as_tensor(grey, device=device)[None, None]
+    texture = torch.as_tensor(_blurred(actor.texture, camera.resolution, rng), device=device)[None, None]
     theta = torch.as_tensor(pose_matrices(script, actor), device=device)
     gen = torch.Generator(device=device)
     gen.manual_seed(int(rng.integers(2**31)))
@@ -206,6 +202,13 @@ def take_pictures(
         coded = through_codec(pictures[:, 0].cpu().numpy(), camera)
         pictures = torch.as_tensor(coded, device=device)[:, None]
     return pictures
+
+
+def _blurred(texture: NDArray[np.uint8], resolution: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """The texture as sharp as the camera's resolution lets it be, or as a lens out of focus leaves it."""
+    blur = np.sqrt(max((2 / resolution) ** 2 - 1, 0.0)) * 0.5 + float(rng.uniform(0, 0.8))
+    grey = texture.astype(np.float32)
+    return np.asarray(cv2.GaussianBlur(grey, (0, 0), blur), np.float32) if blur > 0.1 else grey
 
 
 def lit(image: Tensor, light: Tensor) -> Tensor:

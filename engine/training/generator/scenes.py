@@ -10,6 +10,8 @@ from engine.training.generator.happenings import add_blink, add_head, add_macro,
 from engine.training.generator.repertoire import RESTLESS_SHAPES
 from engine.training.generator.script import Script, still_script
 
+ACTED = ("blink", "speech", "macro", "head")
+"""The nuisances that a face or a head acts out."""
 Change = Callable[[Script, np.random.Generator], object]
 """Made to a script that was drawn: `enliven`, `nuisances.step_exposure`."""
 
@@ -23,9 +25,11 @@ def draw_script(
 ) -> Script:
     """A whole clip. `micros`: how many micro-expressions (None: drawn, 0 to 2); one that meets another is left out.
 
-    `only`: the single nuisance that may occur, blink, macro, speech or head; any other word means none of them.
-    `amplitude`: draws a size in px on a 256-px face.
+    `only`: the single nuisance that may occur, one of ACTED, or "none". `amplitude`: draws a size in px on a 256-px
+    face. Raises ValueError for any other nuisance.
     """
+    if only not in (None, "none", *ACTED):
+        raise ValueError(f"only {only!r}: is not one of none, {', '.join(ACTED)}")
     camera = draw_camera(rng)
     times = draw_times(rng, camera, duration_s)
     s = still_script(times, camera)

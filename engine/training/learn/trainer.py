@@ -118,10 +118,10 @@ class Trainer:
                 losses = self.step(batch)
                 self.progress.step += 1
                 if self.progress.step % 50 == 0:
-                    said = {name: float(value) for name, value in losses.items()}
-                    for name, value in said.items():
+                    values = {name: float(value) for name, value in losses.items()}
+                    for name, value in values.items():
                         self.progress.losses[name].append((self.progress.step, value))
-                    loss = f"loss {sum(said.values()):.3f}"
+                    loss = f"loss {sum(values.values()):.3f}"
                     bar.update(task, completed=self.progress.step, description=loss)
                     if not bar.console.is_terminal:  # a bar is drawn in a file but once, at the end
                         bar.console.print(f"step {self.progress.step} of {self.plan.steps}: {loss}")

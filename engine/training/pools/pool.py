@@ -163,8 +163,8 @@ class Pool:
         return Pool, (self.folders, self.spec, "cpu", self.shares)
 
     def before(self) -> "Pool":
-        """The same sequences, in the same places, as they were before an encoder; those of which no such version is
-        kept as they are. Raises UserError."""
+        """The same sequences, in the same places, as they were before an encoder. A folder without such a version
+        stands for itself. Raises UserError."""
         pool = Pool(self._before, self.spec, self.device)
         pool._data = self._data  # what four pools were coded from is in memory once
         return pool
@@ -229,14 +229,16 @@ class Pool:
 
 
 class Shard(NamedTuple):
-    """One of a pool: which folder, and its number there. Said so, it is the same for all who look, whenever they do."""
+    """One shard of a pool: the folder's place in the pool's list, and the shard's number in the folder.
+
+    The pair names the same shard in every process, however many shards each of them has found so far."""
 
     folder: int
     number: int
 
 
 def _about(folder: Path, spec: ModelSpec) -> dict[str, Any]:
-    """What a pool's folder says of itself. Raises UserError where it is none, or of another stem."""
+    """The pool.json of a folder. Raises UserError if the folder holds no pool, or one that another stem made."""
     again = f"python -m engine.training.pools.pool --actors DIR --out {folder}"
     try:
         about = json.loads((folder / "pool.json").read_text())
@@ -249,30 +251,32 @@ def _about(folder: Path, spec: ModelSpec) -> dict[str, Any]:
 
 
 def prepare(folder: Path, spec: ModelSpec, before: str | None = None) -> None:
-    """Make the folder and say which stem its shards come from. `before`: where, seen from the folder, the same
-    sequences lie as they were before an encoder, see `Pool.before`."""
+    """Make the folder and write into it which stem its shards come from.
+
+    `before`: the folder, relative to this one, that holds the same sequences as they were before an encoder."""
     folder.mkdir(parents=True, exist_ok=True)
     about = {"stem": fingerprint(spec), "length": LENGTH, **({"before": before} if before else {})}
     (folder / "pool.json").write_text(json.dumps(about) + "\n")
 
 
 def missing_shards(folder: Path, sequences: int) -> list[int]:
-    """Numbers of the shards, of so many sequences together, that are not in the folder yet."""
+    """Numbers of the shards that a folder still lacks to hold `sequences` sequences."""
     wanted = range((sequences + SHARD - 1) // SHARD)
     return [n for n in wanted if not (folder / f"{n:06d}.npy").exists()]
 
 
 def make_missing(
-    make: Callable[[tuple[int, What]], None], order: What, folder: Path, sequences: int, workers: int, said: str
+    make: Callable[[tuple[int, What]], None], order: What, folder: Path, sequences: int, workers: int, title: str
 ) -> None:
-    """Call `make((number, order))` for each of the `missing_shards`, in so many processes, under a progress bar that
-    says what they are. What it raises ends the work and comes back."""
+    """Call `make((number, order))` for each of the `missing_shards`, in `workers` processes, under a progress bar.
+
+    `title` is what the bar shows. The first error that a worker raises ends the work and is raised here."""
     from rich.progress import Progress
 
     jobs = [(n, order) for n in missing_shards(folder, sequences)]
     wanted = -(-sequences // SHARD)
     with Progress() as progress, multiprocessing.get_context("spawn").Pool(workers) as pool:
-        bar = progress.add_task(said, total=wanted * SHARD, completed=(wanted - len(jobs)) * SHARD)
+        bar = progress.add_task(title, total=wanted * SHARD, completed=(wanted - len(jobs)) * SHARD)
         for _ in pool.imap_unordered(make, jobs):
             progress.advance(bar, SHARD)
 
