@@ -31,7 +31,7 @@ SKIN_AT = np.array([[x, y, 1] for x in range(20, 110, 10) for y in range(20, 110
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with portraits/ and video/")
-    parser.add_argument("--face-model", type=Path, help="face_landmarker.task, if not from the cache")
+    parser.add_argument("--face-model", type=Path, metavar="FILE", help="face_landmarker.task, if not from the cache")
     parser.add_argument("--portraits", type=int, default=8, help="how many stills to use (default: 8)")
 
 

@@ -1,6 +1,6 @@
 """The whole live path on a video: how many times faster than real time, and what each stage costs.
 
-Runs the program's own stages in one loop (`python -m stream --offline` does the same), on one thread; live they share
+Runs the program's own stages in one loop (`mestream --offline` does the same), on one thread; live they share
 two or three. `realtime_factor`: seconds of video per second of work; `cores`: seconds of processor per second of
 video, which other load on the machine does not change. Default: the first 640x480 clip of --data DIR (video/**/*).
 """

@@ -1,4 +1,4 @@
-"""Every video of a folder through `python -m stream --offline`, twice: what is seen, how fast, the same bytes or not.
+"""Every video of a folder through `mestream --offline`, twice: what is seen, how fast, the same bytes or not.
 
 Each row is a real run of the program in a process of its own.
 """

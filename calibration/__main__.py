@@ -1,4 +1,4 @@
-"""Know what a score means, for this person, at this camera: `python -m calibration COMMAND`.
+"""Know what a score means, for this person, at this camera: `mestream calibrate COMMAND`.
 
     baseline --camera N | --source FILE     measure one person's noise floor; give it to --calibration of the program
     camera --camera N | --source FILE       is this set-up fit to see micro-expressions, and what to change
@@ -19,16 +19,24 @@ from typing import Any, NoReturn
 
 from calibration.answer import Answer
 from engine.errors import EngineError
+from engine.extras import pip_install, require
 from stream.errors import UserError
+
+PICTURES = (".png", ".svg", ".pdf")
+SUMMARIES = {
+    "baseline": "Measure one person's noise floor; give the file to --calibration of the program.",
+    "camera": "Is this set-up fit to see micro-expressions, and what to change.",
+    "threshold": "The threshold that gives a rate of false alarms, and how sure that is.",
+    "probability": "What a score means as a probability.",
+    "int8": "Ranges for INT8 from real crops, and what INT8 costs.",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 done, 1 failed, 2 wrong usage. Errors are one line on stderr."""
     try:
         options = _parse(list(sys.argv[1:] if arguments is None else arguments))
-        for path in (options.out, options.plot):
-            if path is not None and not path.resolve().parent.is_dir():
-                raise UserError(f"{path}: there is no folder {path.resolve().parent}; make it first", 2)
+        _check(options)
         answer = _command(options.command)(options)
         if options.plot:
             answer.draw(options.plot)
@@ -41,6 +49,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 1
     return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raises what would else come to light only after the measurement."""
+    for path in (options.out, options.plot):
+        if path is not None and not path.resolve().parent.is_dir():
+            raise UserError(f"{path}: there is no folder {path.resolve().parent}; make it first", 2)
+    if options.plot:
+        require("train", "--plot", "matplotlib")
+        if options.plot.suffix.lower() not in PICTURES:
+            raise UserError(f"--plot {options.plot}: not one of {', '.join(PICTURES)}; name such a file", 2)
+    if options.command in ("camera", "int8", "probability") or (
+        options.command == "threshold" and (options.pool or options.bench)
+    ):
+        require("train", options.command, "torch", "onnx", "scipy")
 
 
 def _command(name: str) -> Callable[[argparse.Namespace], Answer]:
@@ -67,40 +90,45 @@ def _write(path: Path, record: dict[str, Any]) -> None:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see python -m calibration --help)", 2)
+        raise UserError(f"{message} (see mestream calibrate --help)", 2)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = _Parser(
-        prog="python -m calibration",
+        prog="mestream calibrate",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
-    for name, seconds in (("baseline", 30.0), ("camera", 15.0)):
-        command = commands.add_parser(name, allow_abbrev=False)
-        which = command.add_mutually_exclusive_group(required=True)
+
+    def command(name: str, needs: str = "") -> argparse.ArgumentParser:
+        extra = f"{needs}--plot needs: {pip_install('train')}"
+        return commands.add_parser(name, description=SUMMARIES[name], epilog=extra, allow_abbrev=False)
+
+    for name, seconds, needs in (("baseline", 30.0, ""), ("camera", 15.0, "The command and ")):
+        looks = command(name, needs)
+        which = looks.add_mutually_exclusive_group(required=True)
         which.add_argument("--camera", metavar="CAMERA", help="camera by index, name or path")
         which.add_argument("--source", metavar="FILE|URL", help="video file or stream instead")
-        command.add_argument(
+        looks.add_argument(
             "--seconds", type=_positive, default=seconds, metavar="S", help=f"how long to look (default {seconds:g})"
         )
-        command.add_argument("--face-model", type=Path, metavar="FILE", help="face_landmarker.task, if not to be found")
-        _common(command)
-    for name in ("threshold", "probability"):
-        command = commands.add_parser(name, allow_abbrev=False)
-        command.add_argument("--pool", type=Path, nargs="+", default=[], metavar="DIR", help="pools of tuning people")
-        command.add_argument("--bench", type=Path, metavar="DIR", help="bench whose tuning videos are to be run")
+        looks.add_argument("--face-model", type=Path, metavar="FILE", help="face_landmarker.task, if not to be fetched")
+        _common(looks)
+    for name, needs in (("threshold", "--pool, --bench and "), ("probability", "The command and ")):
+        fits = command(name, needs)
+        fits.add_argument("--pool", type=Path, nargs="+", default=[], metavar="DIR", help="pools of tuning people")
+        fits.add_argument("--bench", type=Path, metavar="DIR", help="bench whose tuning videos are to be run")
         if name == "threshold":
-            command.add_argument("--false-alarms-per-hour", type=_positive, metavar="N", help="the rate wanted")
-        _common(command)
-    command = commands.add_parser("int8", allow_abbrev=False)
-    command.add_argument("--data", type=Path, nargs="+", required=True, metavar="DIR", help="pools to take ranges from")
-    command.add_argument("--pool", type=Path, nargs="+", default=[], metavar="DIR", help="tuning pools to judge F1 on")
-    command.add_argument("--clips", type=_count, default=64, metavar="N", help="sequences to observe (default 64)")
-    command.add_argument("--sequences", type=_count, default=400, metavar="N", help="sequences to judge (default 400)")
-    _common(command)
+            fits.add_argument("--false-alarms-per-hour", type=_positive, metavar="N", help="the rate wanted")
+        _common(fits)
+    int8 = command("int8", "The command and ")
+    int8.add_argument("--data", type=Path, nargs="+", required=True, metavar="DIR", help="pools to take ranges from")
+    int8.add_argument("--pool", type=Path, nargs="+", default=[], metavar="DIR", help="tuning pools to judge F1 on")
+    int8.add_argument("--clips", type=_count, default=64, metavar="N", help="sequences to observe (default 64)")
+    int8.add_argument("--sequences", type=_count, default=400, metavar="N", help="sequences to judge (default 400)")
+    _common(int8)
     return parser.parse_args(arguments)
 
 

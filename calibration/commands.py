@@ -1,4 +1,4 @@
-"""What each command of `python -m calibration` does, from its options to its answer."""
+"""What each command of `mestream calibrate` does, from its options to its answer."""
 
 import argparse
 import math
@@ -76,7 +76,7 @@ def _fit(model: Model, stretches: list[Stretch], data: str, asked: float | None)
     }
     lines = [f"{point.words} without micro-expressions"]
     lines += [
-        f"  {row['source']}: {row['false_alarms_per_hour']:.3g} per hour, at most {row['upper_bound']:.3g}, "
+        f"  {row['source']}: {row['false_alarms_per_hour']:.1f} an hour, at most {row['upper_bound']:.1f}, "
         f"recall {row['recall']:.3f}"
         for row in record["by_source"]
     ]

@@ -115,11 +115,9 @@ def ranges(seen: "Mapping[str, Histogram]", chosen: "Choice", path: Path) -> Non
 
 
 def panel(columns: int, width: float, height: float, rows: int = 1) -> "tuple[Figure, list[Axes]]":
-    """A figure of so many axes, in inches. UserError without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError("--plot needs matplotlib; run: pip install mestream[train]", 2) from None
+    """A figure of so many axes, in inches."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     return figure, list(axes.flat)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from calibration.camera import FACE_CROP_PX
 from calibration.look import Look
 from engine.spec import ModelSpec
-from stream.errors import UserError
 
 VISIBLE = 4.0
 """In the noise's standard deviations: with some 100 windows and 30 frames a second, a lone one passes this by chance
@@ -50,14 +49,12 @@ def motion_noise_px(crops: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 def _motion(crops: NDArray[np.uint8]) -> tuple[NDArray, NDArray, NDArray[np.bool_]]:
     """Displacement x and y float64[n, G, G], and the windows that show texture bool[G, G]."""
-    try:
-        import torch
+    import torch
 
-        from engine.mesnet import STEM_CHANNELS, MotionStem
-        from engine.training.pools.pool import through_stem
-        from engine.training.pools.stemmed import split_stem, unsquashed
-    except ImportError:
-        raise UserError("measuring what can be seen needs torch; run: pip install mestream[train]", 2) from None
+    from engine.mesnet import STEM_CHANNELS, MotionStem
+    from engine.training.pools.pool import through_stem
+    from engine.training.pools.stemmed import split_stem, unsquashed
+
     spec = ModelSpec()
     torch.set_num_threads(1)
     local, _ = split_stem(torch.as_tensor(through_stem(MotionStem(spec), crops, spec)), spec)

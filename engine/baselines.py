@@ -251,7 +251,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--evaluation", type=Path, metavar="FILE", help="evaluation.json of MESNet on the same bench")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--face-model", type=Path, help="face_landmarker.task, if it is not to be fetched")
+    parser.add_argument("--face-model", type=Path, metavar="FILE", help="face_landmarker.task, if not to be fetched")
     options = parser.parse_args(arguments)
     try:
         ours = [mesnet_row(options.evaluation)] if options.evaluation else []

@@ -1,4 +1,4 @@
-"""Weights -> ONNX -> a compiled engine with a sidecar that says what it is: `python -m engine.build`.
+"""Weights -> ONNX -> a compiled engine with a sidecar that says what it is: `mestream build`.
 
 `tensorrt` and `tensorrt-rtx` share one code path. TensorRT for RTX compiles ahead of time for a named GPU capability,
 on any machine, also without a GPU; TensorRT builds on and for the GPU at hand.
@@ -13,17 +13,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import onnx
+from typing import TYPE_CHECKING, Any
 
 from engine import sidecar
 from engine.errors import EngineError
+from engine.extras import pip_install, require
 from engine.flavour import Flavour, flavour, gpu_capability
 from engine.model import HALVES, Model, load_model
-from engine.precision import PRECISIONS, convert
-from engine.ranges import load_ranges
-from engine.sidecar import Sidecar, Target
+from engine.sidecar import PRECISIONS, Sidecar, Target
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 MAX_FACES = 512
 """Faces that one pass of an engine takes at most; `engine.runtimes.torch_cuda` sends more in parts of this size."""
@@ -34,8 +34,11 @@ Progress = Callable[[str, int, int], None]
 
 def load_graphs(
     model: Model, precision: str, ranges: Mapping[str, float | None] | None = None
-) -> dict[str, onnx.ModelProto]:
+) -> "dict[str, ModelProto]":
     """The ONNX graphs of both halves in `precision`, exported anew when the model's are missing or of other weights."""
+    from engine.precision import convert
+    from engine.ranges import load_ranges
+
     graphs = {half: _marked_graph(model, half) for half in HALVES}
     if stale := [half for half, graph in graphs.items() if graph is None]:
         graphs |= _exported(model, stale)
@@ -44,7 +47,9 @@ def load_graphs(
     return {half: convert(graph, precision, ranges) for half, graph in graphs.items() if graph is not None}
 
 
-def _marked_graph(model: Model, half: str) -> onnx.ModelProto | None:
+def _marked_graph(model: Model, half: str) -> "ModelProto | None":
+    import onnx
+
     try:
         graph = onnx.load(model.onnx(half))
     except Exception:  # missing or not ONNX (protobuf raises its own): the weights are the source, so export again
@@ -56,12 +61,14 @@ def _marked_graph(model: Model, half: str) -> onnx.ModelProto | None:
     return graph if anchors_fit else None
 
 
-def _exported(model: Model, halves: list[str]) -> dict[str, onnx.ModelProto]:
+def _exported(model: Model, halves: list[str]) -> "dict[str, ModelProto]":
     try:
+        import onnx
+
         from engine.export import export, load_network
     except ImportError:
         raise EngineError(
-            f"no ONNX graph in {model.directory} fits the weights; exporting needs torch (mestream[train])"
+            f"no ONNX graph in {model.directory} fits the weights; exporting needs torch; run: {pip_install('train')}"
         ) from None
     with tempfile.TemporaryDirectory() as scratch:
         paths = export(load_network(model), Path(scratch), model.sha256, halves)
@@ -77,7 +84,7 @@ def compile_engines(
     """
     found = flavour(target.runtime)
     if found is None:
-        raise EngineError(f"{target.runtime} is not installed; run: pip install mestream[{target.runtime}]")
+        raise EngineError(f"{target.runtime} is not installed; run: {pip_install(target.runtime)}")
     if target.runtime == "tensorrt" and (here := gpu_capability()) != target.capability:
         here = here or "none"
         raise EngineError(
@@ -102,7 +109,7 @@ def compile_engines(
 
 
 def _compile(
-    found: Flavour, graph: onnx.ModelProto, model: Model, target: Target, progress: Progress
+    found: Flavour, graph: "ModelProto", model: Model, target: Target, progress: Progress
 ) -> tuple[bytes, dict[str, dict[str, Any]], dict[str, int]]:
     trt = found.trt
     logger = trt.Logger(trt.Logger.ERROR)
@@ -221,6 +228,8 @@ def progress_bars() -> Iterator[Progress]:
 
 def write_onnx(model: Model, precision: str, out: Path, ranges: Mapping[str, float | None] | None) -> list[Path]:
     """Both ONNX graphs in `precision`, into `out`."""
+    import onnx
+
     out.mkdir(parents=True, exist_ok=True)
     paths = []
     for half, graph in load_graphs(model, precision, ranges).items():
@@ -230,12 +239,17 @@ def write_onnx(model: Model, precision: str, out: Path, ranges: Mapping[str, flo
 
 
 def _arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m engine.build", description="Compile a model for a runtime.")
-    parser.add_argument("--runtime", choices=RUNTIMES, required=True)
+    parser = argparse.ArgumentParser(
+        prog="mestream build",
+        description="Compile a model for a runtime.",
+        epilog=f"Needs an extra. --runtime onnx: {pip_install('train')}; "
+        f"others: the extra of that name, as in {pip_install('tensorrt-rtx')}",
+    )
+    parser.add_argument("--runtime", choices=RUNTIMES, required=True, help="what is to run it")
     parser.add_argument(
         "--capability", metavar="X.Y", help="GPU capability to compile for, as 8.9; default: this machine's GPU"
     )
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: fp32")
     parser.add_argument("--model", type=Path, metavar="DIR", help="weights to compile; default: the shipped ones")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: the user's cache (onnx: beside the weights)")
     parser.add_argument(
@@ -245,6 +259,9 @@ def _arguments() -> argparse.ArgumentParser:
 
 
 def _build(args: argparse.Namespace) -> list[Path]:
+    require("train" if args.runtime == "onnx" else args.runtime, f"--runtime {args.runtime}", "onnx")
+    from engine.ranges import load_ranges
+
     model = load_model(args.model)
     ranges = load_ranges(args.ranges, model.sha256) if args.ranges else None
     if args.runtime == "onnx":
@@ -270,7 +287,7 @@ def main(argv: list[str] | None = None) -> int:
         for path in _build(args):
             print(path)
     except (EngineError, OSError) as error:
-        print(f"engine.build: {error}", file=sys.stderr)
+        print(f"build: {error}", file=sys.stderr)
         return 1
     return 0
 

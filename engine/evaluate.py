@@ -1,6 +1,6 @@
-"""Judge the spotter: `python -m engine.evaluate`. One of three inputs, one report.
+"""Judge the spotter: `mestream evaluate`. One of three inputs, one report.
 
-    --truth truth.json --events DIR          events that `python -m stream --offline --events` wrote
+    --truth truth.json --events DIR          events that `mestream --offline --events` wrote
     --bench DIR                              a folder of videos with truth.json, run through the live path
     --dataset samm-lv --root DIR             a licensed data set, run through the live path, leave-one-subject-out
 
@@ -27,9 +27,9 @@ from engine.errors import EngineError
 from engine.evaluation import live
 from engine.evaluation.events import Judged, events_of, judged
 from engine.evaluation.figures import Decided, at_threshold, figures
-from engine.evaluation.folds import train_folds
 from engine.evaluation.protocol import PROTOCOLS, At, decide
 from engine.evaluation.report import headline, write_report
+from engine.extras import pip_install, require
 from engine.model import load_model
 from stream.config import Config
 from stream.decide.policy import policy_of
@@ -55,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options = _parse(given)
-        command = shlex.join(["python", "-m", "engine.evaluate", *given])
+        require("train", "the report", "matplotlib")  # now rather than after hours of video
+        command = shlex.join(["mestream", "evaluate", *given])
         evaluate(options, command)
     except (UserError, DatasetError, EngineError) as error:
         print(f"evaluate: {' '.join(str(error).split())}", file=sys.stderr)
@@ -121,7 +122,7 @@ def _from_dataset(options: argparse.Namespace) -> tuple[list[Judged], At, str]:
         raise UserError(f"{options.root} holds no video of {options.dataset}; is it another folder?")
     _complete(options.dataset, videos)
     people = [fold.subject for fold in loso(videos)]
-    weights = train_folds(videos, options) if options.train else dict.fromkeys(people, options.model)
+    weights = _trained(videos, options) if options.train else dict.fromkeys(people, options.model)
     truth, tasks = [], []
     for video in videos:
         known = _truth_of(video)
@@ -210,6 +211,13 @@ def _config(options: argparse.Namespace, model: Path | None) -> Config:
     )
 
 
+def _trained(videos: list[Video], options: argparse.Namespace) -> dict[str, Path]:
+    require("train", "--train", "torch")
+    from engine.evaluation.folds import train_folds
+
+    return train_folds(videos, options)
+
+
 def _threshold(options: argparse.Namespace) -> float:
     """For protocol `fixed`: the one given; of events none (they are judged as emitted); else the model's own."""
     if options.threshold is not None:
@@ -240,13 +248,13 @@ def _tagged(text: str) -> tuple[str, list[str]]:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see python -m engine.evaluate --help)", 2)
+        raise UserError(f"{message} (see mestream evaluate --help)", 2)
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(
-        prog="python -m engine.evaluate",
-        description=__doc__,
+        prog="mestream evaluate",
+        description=f"{__doc__}\nNeeds: {pip_install('train')}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

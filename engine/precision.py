@@ -14,8 +14,8 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from engine.errors import EngineError
+from engine.sidecar import PRECISIONS
 
-PRECISIONS = ("fp32", "fp16", "int8")
 _LEARNT = ("spatial", "temporal", "cpn", "crn")
 _HEAVY = ("Conv", "Gemm", "MatMul", "BatchNormalization")
 _JOINS = ("Relu", "Add")
@@ -129,7 +129,7 @@ def to_int8(graph: ModelProto, ranges: Mapping[str, float | None]) -> ModelProto
     wanted = {name: limit for name, limit in limits.items() if limit is not None}
     if missing := sorted(name for name, limit in wanted.items() if not 0 < limit < np.inf):
         raise EngineError(
-            f"no INT8 range for {missing[0]} ({len(missing)} layers lack one); run: python -m calibration int8"
+            f"no INT8 range for {missing[0]} ({len(missing)} layers lack one); run: mestream calibrate int8"
         )
     nodes: list[NodeProto] = []
     for node in out.graph.node:

@@ -14,13 +14,13 @@ from engine.model import HALVES, Model
 from engine.precision import quantised_inputs
 from engine.rings import with_lags
 
-REMEDY = "run: python -m calibration int8"
+REMEDY = "run: mestream calibrate int8"
 
 
 def load_ranges(path: Path, model_sha256: str | None = None) -> dict[str, float | None]:
     """Node name -> largest |activation|, None for what is to stay in floating point; EngineError when there are none.
 
-    A JSON object, or what `python -m calibration int8` writes, which has them under `ranges`; refused when it was
+    A JSON object, or what `mestream calibrate int8` writes, which has them under `ranges`; refused when it was
     measured with other weights than `model_sha256`.
     """
     try:

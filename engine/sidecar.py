@@ -12,6 +12,7 @@ from engine.errors import EngineError
 from engine.model import HALVES, Model, file_sha256
 
 FILE = "mesnet.engine.json"
+PRECISIONS = ("fp32", "fp16", "int8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Target:
     """What an engine is compiled for.
 
     `runtime`: tensorrt or tensorrt-rtx; `library`: its version, since engines do not outlive it; `capability`: of the
-    GPU, as in 8.9; `precision`: as in `engine.precision.PRECISIONS`.
+    GPU, as in 8.9; `precision`: one of PRECISIONS.
     """
 
     runtime: str
@@ -69,15 +70,19 @@ def cached(model: Model, target: Target) -> Path:
     """Where engines of `model` for `target` are kept: the user's cache, a directory per GPU capability and precision.
 
     Neither the library's version nor the weights' hash is part of it: a new one replaces the old one.
+    Raises EngineError if the user has no home.
     """
-    home = Path(platformdirs.user_cache_dir("mestream", appauthor=False)) / "engines"
+    try:
+        home = Path(platformdirs.user_cache_dir("mestream", appauthor=False)) / "engines"
+    except RuntimeError:
+        raise EngineError("no home directory to keep engines in; set HOME or XDG_CACHE_HOME") from None
     return home / f"{model.spec.name}-{target.runtime}-sm{target.capability}-{target.precision}"
 
 
 def command(model: Model, target: Target, directory: Path) -> str:
     """What a user runs to build the engines of `directory` anew."""
     return (
-        f"python -m engine.build --runtime {target.runtime} --capability {target.capability} "
+        f"mestream build --runtime {target.runtime} --capability {target.capability} "
         f"--precision {target.precision} --model {model.directory} --out {directory}"
     )
 

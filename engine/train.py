@@ -1,4 +1,4 @@
-"""Train MESNet: `python -m engine.train --data DIR --out DIR` (portraits in, a model directory out).
+"""Train MESNet: `mestream train --data DIR --out DIR` (portraits in, a model directory out).
 
 Makes what it needs on the way: actors from portraits, pools of clips from actors. Other pools (of
 `engine.training.film.footage`, `engine.training.film.film`) are named by --pool. A run continues from its newest
@@ -13,15 +13,10 @@ import time
 import tomllib
 from pathlib import Path
 
-import torch
-
 from engine.datasets import LOADERS, DatasetError
+from engine.errors import EngineError
+from engine.extras import pip_install, require
 from engine.spec import ModelSpec
-from engine.training.generator.actors import actors_of
-from engine.training.learn.imprint import Imprinter
-from engine.training.learn.trainer import Plan, Trainer, keep_memory
-from engine.training.pools.dataset import pools_of
-from engine.training.pools.pool import Pool
 from stream.errors import UserError
 
 RECIPES = Path(__file__).parent / "training" / "recipes"
@@ -60,6 +55,8 @@ def prepare_pools(options: argparse.Namespace) -> tuple[list[Path], list[Path]]:
     if options.dataset:
         if not options.root:
             raise UserError("--dataset needs --root DIR, where it lies", 2)
+        from engine.training.pools.dataset import pools_of
+
         train, tune = pools_of(options.dataset, options.root, options.out / "pools", options.leave_out)
         return train + (options.pool or []), tune
     if options.pool:
@@ -80,62 +77,49 @@ def prepare_pools(options: argparse.Namespace) -> tuple[list[Path], list[Path]]:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The flags, those of the recipe first, so that a flag on the command line overrides it."""
-    parser = argparse.ArgumentParser(prog="python -m engine.train", description=main.__doc__)
-    parser.add_argument("--data", type=Path, help="folder that holds portraits/")
-    parser.add_argument("--dataset", choices=tuple(LOADERS), help="a licensed data set to train on; --pool adds to it")
-    parser.add_argument("--root", type=Path, help="where the data set lies")
-    parser.add_argument("--leave-out", default="", metavar="PERSON", help="nobody is trained or tuned on this one")
-    parser.add_argument("--pool", type=Path, nargs="+", help="pools to train on, instead of --data")
-    parser.add_argument(
-        "--shares",
-        type=float,
-        nargs="+",
-        metavar="SHARE",
-        help="how often clips are of each pool, in the pools' order and any unit (default: every sequence as often)",
+    parser = argparse.ArgumentParser(
+        prog="mestream train",
+        description="Train MESNet: portraits in, a model directory out.",
+        epilog=f"Needs: {pip_install('train')}",
+        allow_abbrev=False,
     )
-    parser.add_argument("--tune", type=Path, nargs="+", help="pools to choose by, with --pool")
-    parser.add_argument(
-        "--imprint",
-        type=Path,
-        metavar="DIR",
-        help="actors whose MEs are put into the pools' clips, anew each time (default with --data: those made)",
+    add = parser.add_argument
+    add("--data", type=Path, metavar="DIR", help="folder that holds portraits/")
+    add("--dataset", choices=tuple(LOADERS), help="a licensed data set to train on; --pool adds to it")
+    add("--root", type=Path, metavar="DIR", help="where the data set lies")
+    add("--leave-out", default="", metavar="PERSON", help="nobody is trained or tuned on this one")
+    add("--pool", type=Path, nargs="+", metavar="DIR", help="pools to train on, instead of --data")
+    shares = "how often clips are of each pool, in the pools' order and any unit (default: every sequence as often)"
+    add("--shares", type=float, nargs="+", metavar="SHARE", help=shares)
+    add("--tune", type=Path, nargs="+", metavar="DIR", help="pools to choose by, with --pool")
+    imprint = "actors whose MEs are put into the pools' clips, anew each time (default with --data: those made)"
+    add("--imprint", type=Path, metavar="DIR", help=imprint)
+    errors = (
+        "an encoder makes every place of every imprinted clip err by so many crop px, rms (no more than 0.02 in a good "
+        "picture)"
     )
-    parser.add_argument(
-        "--errors",
-        type=float,
-        nargs=2,
-        metavar=("FROM", "TO"),
-        help="an encoder makes every place of every imprinted clip err by so many crop px, rms (no more than 0.02 in a "
-        "good picture)",
+    add("--errors", type=float, nargs=2, metavar=("FROM", "TO"), help=errors)
+    teacher = (
+        "mesnet.safetensors whose word counts beside the truth; it sees clips of engine.training.film --coded as they "
+        "were before the encoder"
     )
-    parser.add_argument(
-        "--teacher",
-        type=Path,
-        metavar="WEIGHTS",
-        help="mesnet.safetensors whose word counts beside the truth; it sees clips of engine.training.film --coded as "
-        "they were before the encoder",
+    add("--teacher", type=Path, metavar="FILE", help=teacher)
+    add("--out", type=Path, required=True, metavar="DIR", help="where the model goes")
+    recipe = (
+        "flags from a TOML file, `steps = 5000` for --steps 5000; flags given beside it override it. Or the name of a "
+        "recipe that comes with the project, such as `full`, which is for a GPU"
     )
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument(
-        "--recipe",
-        metavar="FILE",
-        help="flags from a TOML file, `steps = 5000` for --steps 5000; flags given beside it override it. Or the name "
-        "of a recipe that comes with the project, such as `full`, which is for a GPU",
-    )
-    parser.add_argument("--sequences", type=int, default=2400, help="how many sequences to make (default 2400)")
-    parser.add_argument("--steps", type=int, default=2400, help="steps of the optimiser (default 2400)")
-    parser.add_argument("--batch", type=int, default=32, help="clips a step (default 32)")
-    parser.add_argument("--rate", type=float, default=2e-3, help="highest learning rate (default 2e-3)")
-    parser.add_argument("--start", type=Path, help="mesnet.safetensors to go on from, else from scratch")
-    parser.add_argument("--judge-every", type=int, default=1000, help="steps between two judgements")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=max(1, (os.cpu_count() or 1) - 1),
-        help="processes that draw what the next steps see (0: none)",
-    )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--recipe", metavar="FILE", help=recipe)
+    add("--sequences", type=int, default=2400, metavar="N", help="how many sequences to make (default 2400)")
+    add("--steps", type=int, default=2400, metavar="N", help="steps of the optimiser (default 2400)")
+    add("--batch", type=int, default=32, metavar="N", help="clips a step (default 32)")
+    add("--rate", type=float, default=2e-3, metavar="R", help="highest learning rate (default 2e-3)")
+    add("--start", type=Path, metavar="FILE", help="mesnet.safetensors to go on from, else from scratch")
+    add("--judge-every", type=int, default=1000, metavar="N", help="steps between two judgements")
+    add("--seed", type=int, default=0, metavar="N")
+    spare = max(1, (os.cpu_count() or 1) - 1)
+    add("--workers", type=int, default=spare, metavar="N", help="processes that draw what the next steps see (0: none)")
+    add("--device", metavar="DEVICE", help="cpu or cuda (default: cuda where there is a GPU)")
     options = parser.parse_args(arguments)
     if options.recipe:
         known = {name.replace("_", "-") for name in vars(options)} - {"recipe"}
@@ -143,46 +127,63 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
+def _check(options: argparse.Namespace) -> None:
+    """Raises UserError for options that contradict each other."""
+    if options.pool and not options.tune and not options.dataset:
+        raise UserError("--pool needs --tune DIR, a pool of other people to choose by", 2)
+    if options.errors and not 0 < options.errors[0] <= options.errors[1]:
+        raise UserError("--errors FROM TO: above 0, and TO no less than FROM, such as 0.05 0.13", 2)
+    if options.errors and not (options.imprint or options.data):
+        raise UserError("--errors needs --imprint DIR: clips are changed together with what is put into them", 2)
+
+
+def _train(options: argparse.Namespace) -> None:
+    import torch
+
+    from engine.training.generator.actors import actors_of
+    from engine.training.learn.imprint import Imprinter
+    from engine.training.learn.trainer import Plan, Trainer, keep_memory
+    from engine.training.pools.pool import Pool
+
+    options.device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if options.device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"--device {options.device}: PyTorch sees no CUDA GPU here; give --device cpu", 2)
+    options.out.mkdir(parents=True, exist_ok=True)
+    keep_memory()
+    folders, others = prepare_pools(options)
+    if options.shares and (len(options.shares) != len(folders) or min(options.shares) <= 0):
+        raise UserError(f"--shares: a number above 0 for each of {len(folders)} pools", 2)
+    train, tune = Pool(folders, ModelSpec(), options.device, options.shares), Pool(others, ModelSpec())
+    plan = Plan(
+        options.steps,
+        options.seed,
+        options.device,
+        options.batch,
+        options.rate,
+        options.start,
+        options.workers,
+        tuple(options.errors) if options.errors else None,
+        options.teacher,
+    )
+    began = time.monotonic()
+    actors = options.imprint or (options.out / "actors" if options.data else None)
+    imprinter = Imprinter(actors_of(actors, "train"), train.spec) if actors else None
+    trainer = Trainer(options.out, train, tune, plan, imprinter)
+    trainer.run(options.judge_every)
+    trainer.export()
+    minutes = (time.monotonic() - began) / 60
+    print(f"{options.steps} steps in {minutes:.0f} min; model in {options.out}, for --model")
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """`python -m engine.train`."""
+    """Run the command; 0 done, 1 failed, 2 wrong usage. Errors are one line on stderr."""
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
-        if options.device.startswith("cuda") and not torch.cuda.is_available():
-            raise UserError(f"--device {options.device}: PyTorch sees no CUDA GPU here; give --device cpu", 2)
-        if options.pool and not options.tune and not options.dataset:
-            raise UserError("--pool needs --tune DIR, a pool of other people to choose by", 2)
-        if options.errors and not 0 < options.errors[0] <= options.errors[1]:
-            raise UserError("--errors FROM TO: above 0, and TO no less than FROM, such as 0.05 0.13", 2)
-        if options.errors and not (options.imprint or options.data):
-            raise UserError("--errors needs --imprint DIR: clips are changed together with what is put into them", 2)
-        options.out.mkdir(parents=True, exist_ok=True)
-        keep_memory()
-        folders, others = prepare_pools(options)
-        if options.shares and (len(options.shares) != len(folders) or min(options.shares) <= 0):
-            raise UserError(f"--shares: a number above 0 for each of {len(folders)} pools", 2)
-        train, tune = Pool(folders, ModelSpec(), options.device, options.shares), Pool(others, ModelSpec())
-        errors_px = tuple(options.errors) if options.errors else None
-        plan = Plan(
-            options.steps,
-            options.seed,
-            options.device,
-            options.batch,
-            options.rate,
-            options.start,
-            options.workers,
-            errors_px,
-            options.teacher,
-        )
-        began = time.monotonic()
-        actors = options.imprint or (options.out / "actors" if options.data else None)
-        imprinter = Imprinter(actors_of(actors, "train"), train.spec) if actors else None
-        trainer = Trainer(options.out, train, tune, plan, imprinter)
-        trainer.run(options.judge_every)
-        trainer.export()
-        minutes = (time.monotonic() - began) / 60
-        print(f"{options.steps} steps in {minutes:.0f} min; model in {options.out}, for --model")
-    except (UserError, DatasetError) as error:
-        print(error, file=sys.stderr)
+        _check(options)
+        require("train", "training", "torch", "onnx", "safetensors", "scipy", "matplotlib")
+        _train(options)
+    except (UserError, DatasetError, EngineError) as error:
+        print(f"train: {error}", file=sys.stderr)
         return error.code if isinstance(error, UserError) else 1
     return 0
 

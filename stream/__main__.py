@@ -1,19 +1,33 @@
-"""`python -m stream`: command line -> Config -> run. Whatever goes wrong is one line on stderr and an exit code."""
+"""`mestream`: command line -> Config -> run. Whatever goes wrong is one line on stderr and an exit code."""
 
+import importlib
 import json
 import logging
+import os
 import signal
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import FrameType
 
+from engine.extras import not_installed
 from stream.config import Config, parse
 from stream.errors import UserError
+from stream.text import printable
 from stream.workers import one_line
 
 log = logging.getLogger("stream")
+
+
+TOOLS = {
+    "calibrate": "calibration.__main__",
+    "train": "engine.train",
+    "evaluate": "engine.evaluate",
+    "build": "engine.build",
+}
+"""Commands that are programs of their own. They are imported by name: the live program runs without them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,26 +35,58 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     _speak(Config())
     try:
-        if arguments[:1] == ["watch"]:
-            from stream.watch import main as watch
-
-            return watch(arguments[1:])
-        config = parse(arguments)
-        _speak(config)
-        return _run(config)
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()  # what fails at exit is a traceback
     except UserError as error:
         log.error("%s", " ".join(str(error).split()))
         log.debug("where it happened", exc_info=error)
         return error.code
     except KeyboardInterrupt:
         return 0
+    except BrokenPipeError:
+        _forget_output()
+        return 0  # whoever read the output has seen enough
+    except ModuleNotFoundError as error:
+        log.error("%s", not_installed(error) or _mistake(error))
+        log.debug("where it happened", exc_info=error)
+        return 1
+    except OSError as error:
+        _forget_output()
+        log.error("%s: %s", error.filename or "standard output", error.strerror or error)
+        log.debug("where it happened", exc_info=error)
+        return 1
     except Exception as error:
-        log.error("a mistake in this program: %s (--log-level debug tells where)", one_line(error))
+        log.error("%s", _mistake(error))
         log.debug("where it happened", exc_info=error)
         return 1
 
 
-def _run(config: Config) -> int:
+def _mistake(error: Exception) -> str:
+    return f"a mistake in this program: {one_line(error)} (--log-level debug tells where)"
+
+
+def _forget_output() -> None:
+    """What standard output still holds can't be written; Python would try again at exit and complain."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run(arguments: list[str]) -> int:
+    command = arguments[0] if arguments else ""
+    if command in TOOLS:
+        return int(importlib.import_module(TOOLS[command]).main(arguments[1:]))
+    if command == "watch":
+        from stream.watch import main as watch
+
+        return watch(arguments[1:])
+    config = parse(arguments)
+    _speak(config)
+    return _watch(config)
+
+
+def _watch(config: Config) -> int:
     if config.list_cameras:
         from stream.doctor import list_cameras
 
@@ -69,8 +115,8 @@ def _stop_at_signals() -> threading.Event:
 
 
 class _Text(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return f"stream: {super().format(record)}"
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        return f"stream: {printable(record.message)}"
 
 
 class _Json(logging.Formatter):
@@ -78,7 +124,7 @@ class _Json(logging.Formatter):
         said = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
-            "message": record.getMessage(),
+            "message": printable(record.getMessage()),
             **getattr(record, "figures", {}),
         }
         if record.exc_info:

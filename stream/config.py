@@ -29,6 +29,8 @@ MAX_PIXELS = 7680 * 4320
 def _text(value: str) -> str:
     if not value.strip():
         raise ValueError("is empty")
+    if "\0" in value:
+        raise ValueError("holds a NUL character")
     return value
 
 
@@ -101,7 +103,10 @@ def _networks(value: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def _path(value: str) -> Path:
-    return Path(_text(value)).expanduser()
+    try:
+        return Path(_text(value)).expanduser()
+    except RuntimeError:
+        raise ValueError("begins with ~, but no home directory is known (HOME is not set)") from None
 
 
 def _set(default: Any, parse: Callable[[str], Any], metavar: str | None, text: str, **more: Any) -> Any:
@@ -110,7 +115,7 @@ def _set(default: Any, parse: Callable[[str], Any], metavar: str | None, text: s
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Settings of one run; see `python -m stream --help`. Secrets stay out of its repr."""
+    """Settings of one run; see `mestream --help`. Secrets stay out of its repr."""
 
     camera: str | None = _set(None, _text, "CAMERA", "camera by index, name or /dev/v4l/by-id path")
     source: str | None = _set(
@@ -143,7 +148,7 @@ class Config:
     landmarks: str = _set(
         "litert", _one_of("litert", "mediapipe"), "litert|mediapipe", "what runs the landmark network"
     )
-    face_model: Path | None = _set(None, _path, "DIR", "face_landmarker.task, if it is not to be looked for")
+    face_model: Path | None = _set(None, _path, "FILE", "face_landmarker.task, if it is not to be fetched")
     width_px: int | None = _set(None, _whole(1, 16384), "PX", "frame width to ask the camera for", flag="width")
     height_px: int | None = _set(None, _whole(1, 16384), "PX", "frame height to ask the camera for", flag="height")
     fps: float | None = _set(None, _number(1, 1000), "HZ", "rate to ask the camera for, or of a folder of pictures")
@@ -157,7 +162,7 @@ class Config:
     device: int = _set(0, _whole(0, 63), "N", "number of the GPU")
     model: Path | None = _set(None, _path, "DIR", "weights other than the shipped ones")
     threshold: float | None = _set(None, _number(0, 1), "P", "score from which an interval is reported")
-    calibration: Path | None = _set(None, _path, "FILE", "what `python -m calibration` wrote")
+    calibration: Path | None = _set(None, _path, "FILE", "what `mestream calibrate` wrote")
 
     record: Path | None = _set(
         None, _path, "DIR", "store the session's video and events here (else no image is stored)"
@@ -178,6 +183,31 @@ class Config:
 _FIELDS: dict[str, Field[Any]] = {f.name: f for f in fields(Config)}
 _SOURCES = ("camera", "source", "demo")
 _TOKENS = ("token", "token_file")
+_HEADINGS = ("source", "faces", "scoring", "server", "outputs", "log", "instead of watching")
+_UNDER = {
+    "camera": "source",
+    "list_cameras": "instead of watching",
+    "host": "server",
+    "max_faces": "faces",
+    "width_px": "source",
+    "runtime": "scoring",
+    "record": "outputs",
+    "log_format": "log",
+}
+"""Headings of --help: from this setting on, up to the next one named here, settings stand under this heading."""
+_EXAMPLES = """\
+examples:
+  mestream --demo                                    no camera needed; then open http://127.0.0.1:8765/
+  mestream --camera 0 --record recordings            watch a camera, keep its video and events
+  mestream --source F --offline --events out.jsonl   a file, as fast as it goes
+
+other commands, each with its own --help:
+  mestream watch [URL]      events of a running program, in this terminal
+  mestream calibrate ...    fit a threshold or a person's baseline, check a camera
+  mestream train ...        train the network
+  mestream evaluate ...     measure how good it is
+  mestream build ...        compile it for a GPU
+"""
 
 
 def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Config:
@@ -289,7 +319,7 @@ def _check(config: Config) -> None:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see python -m stream --help)", code=2)
+        raise UserError(f"{message} (see mestream --help)", code=2)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -298,24 +328,29 @@ def _parser() -> argparse.ArgumentParser:
     except PackageNotFoundError:
         release = "not installed"
     parser = _Parser(
-        prog="python -m stream",
-        description="Spot micro-expressions: camera in, onset/apex/offset intervals out over a WebSocket.",
-        epilog=f"Every setting but the two commands can also be given as {ENV_PREFIX}<NAME> in the environment or as a "
-        "key of the TOML file: flag over environment over file over default. "
-        "`python -m stream watch ws://HOST:PORT/events` prints the events of a running program.",
+        prog="mestream",
+        usage="mestream (--camera CAMERA | --source FILE|URL | --demo) [options]",
+        description="Spot micro-expressions: camera in, onset/apex/offset intervals out over a WebSocket.\n\n"
+        f"A setting can also be given as {ENV_PREFIX}<NAME> in the environment or as a key of the TOML file:\n"
+        "flag over environment over file over default.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
     parser.add_argument("--version", action="version", version=f"mestream {release}")
     parser.add_argument("--config", metavar="FILE.toml", help="settings from a file")
+    groups = {heading: parser.add_argument_group(heading) for heading in _HEADINGS}
     for name, setting in _FIELDS.items():
+        if name in _UNDER:
+            group = groups[_UNDER[name]]
         text = setting.metadata["help"]
         if setting.metadata["parse"] is _switch:
-            parser.add_argument(f"--{_flag(name)}", dest=name, action="store_true", help=text)
+            group.add_argument(f"--{_flag(name)}", dest=name, action="store_true", help=text)
             continue
         if setting.default not in (None, ()):
             text += f" (default {setting.default})"
         # `alone`: what the flag means without a value
         alone = {"nargs": "?", "const": setting.metadata["alone"]} if "alone" in setting.metadata else {}
-        parser.add_argument(f"--{_flag(name)}", dest=name, metavar=setting.metadata["metavar"], help=text, **alone)
+        group.add_argument(f"--{_flag(name)}", dest=name, metavar=setting.metadata["metavar"], help=text, **alone)
     return parser

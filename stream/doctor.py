@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
-from platformdirs import user_cache_dir
 from rich.console import Console
 from rich.table import Table
 
 from engine.errors import EngineError
+from engine.extras import pip_install
 from engine.model import load_model
 from engine.runtimes import survey
 from stream.config import Config
@@ -65,7 +64,7 @@ def diagnose(config: Config) -> int:
         Console(soft_wrap=True).print(table, highlight=False, markup=False)
     able = all(finding.ok for finding in findings if finding.needed)
     if config.log_format == "text":
-        print("ready: try `python -m stream --demo`" if able else "not ready: see MISSING above")
+        print("ready: try `mestream --demo`" if able else "not ready: see MISSING above")
     return 0 if able else 1
 
 
@@ -79,15 +78,15 @@ def _packages(config: Config) -> Iterator[Finding]:
         try:
             yield Finding(package, True, version(package), needed=True)
         except PackageNotFoundError:
-            yield Finding(package, False, "not installed (pip install -e .)", needed=True)
+            yield Finding(package, False, f"not installed ({pip_install()})", needed=True)
 
 
 def _face_model(config: Config) -> Iterator[Finding]:
-    path = config.face_model or Path(user_cache_dir("mestream", appauthor=False)) / model_file.NAME
-    if config.face_model is None and not path.is_file():
-        yield Finding("face model", False, f"fetched into {path.parent} at the first start (3.8 MB, once)")
-        return
     try:
+        path = config.face_model or model_file.cached_path()
+        if config.face_model is None and not path.is_file():
+            yield Finding("face model", False, f"fetched into {path.parent} at the first start (3.8 MB, once)")
+            return
         yield Finding("face model", True, str(model_file.locate(path)), needed=True)
     except UserError as error:
         yield Finding("face model", False, str(error), needed=True)
@@ -165,6 +164,9 @@ def _port(config: Config) -> Iterator[Finding]:
 
 def _journal(config: Config) -> Iterator[Finding]:
     path = config.journal or journal.default_path()
+    if path is None:
+        yield Finding("journal", False, "no home directory (HOME, XDG_STATE_HOME): events will not survive a restart")
+        return
     folder = next(parent for parent in path.parents if parent.exists())
     ok = os.access(path if path.exists() else folder, os.W_OK)
     yield Finding("journal", ok, f"{path}{'' if ok else ' cannot be written: events will not survive a restart'}")

@@ -1,12 +1,13 @@
-"""`python -m stream watch ws://...`: events of a running stream in a terminal. Reconnects, and resumes where it was."""
+"""`mestream watch ws://...`: events of a running stream in a terminal. Reconnects, and resumes where it was."""
 
 import argparse
 import asyncio
 import contextlib
 import json
 import os
+import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.text import Text
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidHandshake, InvalidStatus, InvalidURI
 
 from stream.errors import UserError
 from stream.reach import read_token
@@ -38,20 +39,28 @@ class Watcher:
     async def run(self, count: int | None = None) -> None:
         """Show events until `count` of them came (None: for ever).
 
-        Raises UserError if the server refuses for good; a server that is away is waited for.
+        Raises UserError if the server refuses for good; a server that is away is waited for. Raises OSError if standard
+        output takes no more.
         """
+        async with contextlib.aclosing(self._messages()) as messages:
+            async for message in messages:
+                self._show(message)
+                count = count - 1 if count and message.get("type") == "event" else count
+                if count == 0:
+                    return
+
+    async def _messages(self) -> AsyncGenerator[dict[str, Any], None]:
+        """Whatever the server sends, without end: a lost connection is made again, and resumes."""
         failures = 0
-        while count is None or count > 0:
+        while True:
             try:
                 query = f"?after={self.after}" if self.after else ""
                 async with connect(self._url + query, additional_headers=self._headers, proxy=None) as server:
-                    async for text in server:
+                    while True:
+                        text = await server.recv()
                         failures = 0
-                        message = json.loads(text)
-                        self._show(message)
-                        count = count - 1 if count and message.get("type") == "event" else count
-                        if count == 0:
-                            return
+                        yield json.loads(text)
+            except ConnectionClosedOK:
                 self._note(f"{self._url}: the server stopped; trying again")
             except InvalidStatus as error:
                 self._give_up_if_refused(error)
@@ -91,6 +100,24 @@ class Watcher:
 
     def _note(self, text: str) -> None:
         Console(stderr=True).print(Text(text, style="dim"), soft_wrap=True)
+
+
+class _Terminal(Console):
+    """A console that leaves it to its caller what a reader's going means; rich would end the program with code 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+async def _while_read(watching: Coroutine[Any, Any, None]) -> None:
+    """Await `watching`, but only as long as somebody reads standard output, if that is a pipe."""
+    task = asyncio.ensure_future(watching)
+    with contextlib.suppress(OSError, ValueError, NotImplementedError):  # no descriptor, or no way to watch one
+        if stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode):
+            # the end that writes becomes "readable" when the other end is closed
+            asyncio.get_running_loop().add_reader(sys.stdout.fileno(), task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 def _event_line(event: dict[str, Any]) -> Text:
@@ -136,26 +163,28 @@ def _url_of(text: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m stream watch", description=__doc__)
-    parser.add_argument("url", nargs="?", default=_DEFAULT_URL, help=f"default: {_DEFAULT_URL}")
-    parser.add_argument("--token", default=os.environ.get("MESTREAM_TOKEN"), help="default: MESTREAM_TOKEN")
-    parser.add_argument("--token-file", type=Path, metavar="FILE", help="file that holds the token alone")
-    parser.add_argument("--after", help="EPOCH:SEQ to resume from, :0 for the running epoch, 0 for all there is")
-    parser.add_argument("--count", type=int, help="end after so many events")
-    parser.add_argument("--json", action="store_true", help="one message per line, as received")
+    about = "Print the events of a running program. Reconnects, and resumes where it was."
+    parser = argparse.ArgumentParser(prog="mestream watch", description=about)
+    add = parser.add_argument
+    add("url", nargs="?", metavar="URL", default=_DEFAULT_URL, help=f"default: {_DEFAULT_URL}")
+    add("--token", metavar="TOKEN", default=os.environ.get("MESTREAM_TOKEN"), help="default: MESTREAM_TOKEN")
+    add("--token-file", type=Path, metavar="FILE", help="file that holds the token alone")
+    add("--after", metavar="EPOCH:SEQ", help="where to resume; :0 is the running epoch, 0 all there is")
+    add("--count", type=int, metavar="N", help="end after so many events")
+    add("--json", action="store_true", help="one message per line, as received")
     return parser
 
 
 def main(argv: Sequence[str]) -> int:
-    """Watch until Ctrl-C. Returns the exit code: 0 done, 1 refused, 2 usage."""
+    """Watch until Ctrl-C or until nobody reads on. Returns the exit code: 0 done, 1 refused, 2 usage."""
     arguments = _parser().parse_args(argv)
     try:
         if arguments.count is not None and arguments.count < 1:
             raise UserError(f"--count {arguments.count}: give a number from 1", 2)
         token = read_token(arguments.token_file) if arguments.token_file else arguments.token
-        watcher = Watcher(_url_of(arguments.url), token, Console(highlight=False), arguments.after, arguments.json)
-        with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
-            asyncio.run(watcher.run(arguments.count))
+        watcher = Watcher(_url_of(arguments.url), token, _Terminal(highlight=False), arguments.after, arguments.json)
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(_while_read(watcher.run(arguments.count)))
     except InvalidURI:
         print(f"{arguments.url}: not an address; give one like {_DEFAULT_URL}", file=sys.stderr)
         return 2

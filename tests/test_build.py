@@ -110,7 +110,7 @@ def test_a_foreign_engine_is_refused(engine: Path, full_model: Model, field: str
 @needs_rtx
 def test_an_engine_of_other_weights_is_refused(engine: Path, full_model: Model) -> None:
     other = dataclasses.replace(full_model, sha256="0" * 64)
-    with pytest.raises(EngineError, match=r"was built from weights .* not 000000000000; run: python -m engine.build"):
+    with pytest.raises(EngineError, match=r"was built from weights .* not 000000000000; run: mestream build"):
         sidecar.check(engine, other, Target("tensorrt-rtx", VERSION, "8.9", "fp16"))
 
 
@@ -120,7 +120,7 @@ def test_an_engine_of_other_anchors_is_refused(engine: Path, full_model: Model) 
     spec = dataclasses.replace(full_model.spec, stride=full_model.spec.stride * 2)
     other = dataclasses.replace(full_model, spec=spec)
     made = full_model.spec.proposals
-    with pytest.raises(EngineError, match=f"makes {made} proposals, not {spec.proposals}; run: python -m engine.build"):
+    with pytest.raises(EngineError, match=f"makes {made} proposals, not {spec.proposals}; run: mestream build"):
         sidecar.check(engine, other, Target("tensorrt-rtx", VERSION, "8.9", "fp16"))
 
 
@@ -183,9 +183,7 @@ def test_where_it_cannot_be_built_the_command_is_named(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     target = Target("tensorrt-rtx", VERSION, "9.0", "fp16")
-    with pytest.raises(
-        EngineError, match=r"run: python -m engine.build --runtime tensorrt-rtx --capability 9.0 .*can't"
-    ):
+    with pytest.raises(EngineError, match=r"run: mestream build --runtime tensorrt-rtx --capability 9.0 .*can't"):
         build.ensure(full_model, target)
 
 
@@ -224,7 +222,7 @@ def test_int8_without_ranges_says_how_to_get_them(
     path.write_text(json.dumps(partial))
     asked = ["--runtime", "onnx", "--precision", "int8", "--model", full_model.directory, "--out", tmp_path]
     assert run_build(*asked, "--ranges", path) == 1
-    assert "no INT8 range for spatial.enter/Conv (1 layers lack one); run: python -m calibration int8" in (
+    assert "no INT8 range for spatial.enter/Conv (1 layers lack one); run: mestream calibrate int8" in (
         capsys.readouterr().err
     )
     assert run_build(*asked, "--ranges", tmp_path / "none.json") == 1

@@ -18,7 +18,8 @@ from live_program import live
 from msgspec.structs import replace
 from serving import STATUS, event, serving
 
-from stream.protocol.messages import FaceStatus, Scores
+from stream.decide import operating_point
+from stream.protocol.messages import FaceStatus, OperatingPoint, Scores
 from stream.types import Phase
 
 CHROMIUM = os.environ.get("CHROMIUM") or which("chromium") or which("chromium-browser") or which("google-chrome")
@@ -250,6 +251,29 @@ def test_previews_are_only_asked_for_when_shown_and_give_the_detail_view_its_pic
         assert "160 ms" in page.inner_text("#crop-apex + figcaption")
         page.keyboard.press("Escape")
         assert page.locator("dialog[open]").count() == 0
+
+
+@needs_browser
+def test_the_strip_shows_the_thresholds_that_the_faces_run_at(page, tmp_path):
+    """Everybody's until a face has its own, then that, then the span of several; and the rate of the log."""
+    point = OperatingPoint(0.4684, 9.2216, 15.2639, 1.19)
+    status = replace(STATUS, threshold=0.4684, false_alarms_per_hour=9.2216, operating_point=point)
+    strip = "[...document.querySelectorAll('dt')].find((e) => e.textContent === 'Threshold').nextSibling.textContent"
+    with serving(tmp_path) as server:
+        open_dashboard(page, server)
+        server.publish_status(status)
+        until(page, f"{strip}.startsWith('0.47 ')")
+        assert page.evaluate(strip) == "0.47 9.2 false alarms/h, at most 15.3"
+        logged = operating_point.OperatingPoint(0.4684, 9.2216, 15.2639, 1.19).words
+        assert "9.2 false alarms an hour, at most 15.3 " in logged
+        server.publish_scores(Scores(1, 2.0, 0.2, 0.61))
+        until(page, "session.faces.get(1)?.scores.length === 1")
+        server.publish_status(status)
+        until(page, f"{strip}.startsWith('0.61 ')")
+        server.publish_scores(Scores(2, 2.1, 0.2, 0.52))
+        until(page, "session.faces.get(2)?.scores.length === 1")
+        server.publish_status(replace(status, faces=[FaceStatus(n, "watching", None) for n in (1, 2)]))
+        until(page, f"{strip}.startsWith('0.52 to 0.61 ')")
 
 
 @needs_browser

@@ -1,12 +1,13 @@
 """Which threshold decides: the flag, else the file given, else the one beside the weights, else the default."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine.model import Model
+from engine.model import Model, load_model
 from engine.spec import ModelSpec
 from stream.config import Config
 from stream.decide.baseline import BaselineLaw, State
@@ -43,7 +44,7 @@ def baseline_file(path: Path, model: Model, **changed: Any) -> Path:
 def assert_one_line(error: UserError, path: Path, says: str) -> None:
     assert str(error).startswith(f"--calibration {path}: ")
     assert says in str(error)
-    assert "run python -m calibration" in str(error)
+    assert "run mestream calibrate" in str(error)
     assert "\n" not in str(error)
     assert error.code == 2
 
@@ -138,3 +139,14 @@ def test_a_file_that_is_no_calibration_is_one_line(tmp_path, model, text, says):
 def test_a_threshold_that_decides_nothing_is_refused(model, threshold):
     with pytest.raises(UserError, match="--threshold"):
         policy_of(Config(threshold=threshold), model, SOURCE)
+
+
+def test_the_readme_states_the_rate_that_the_program_states():
+    """One number from one source: the operating point that is shipped with the weights."""
+    point = policy_of(Config(), load_model(), SOURCE).point
+    assert point is not None
+    words = point.words
+    readme = " ".join((Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8").split())
+    rates = re.findall(r"([0-9.]+) false alarms (?:an|per) hour, at most ([0-9.]+)", readme)
+    assert rates == re.findall(r"([0-9.]+) false alarms an hour, at most ([0-9.]+) ", words)
+    assert len(re.findall(r"[0-9] false alarms? ?(?:an|per|/) ?h", readme)) == 1, "another rate stands beside it"

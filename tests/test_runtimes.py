@@ -65,14 +65,14 @@ def test_fp16_leaves_the_motion_stem_in_float32(full_model: Model) -> None:
 
 def test_graphs_of_other_weights_are_refused(tiny_model: Model) -> None:
     other = dataclasses.replace(tiny_model, sha256="f" * 64)
-    with pytest.raises(EngineError, match=r"not ffffffffffff; run: python -m engine.build --runtime onnx --model"):
+    with pytest.raises(EngineError, match=r"not ffffffffffff; run: mestream build --runtime onnx --model"):
         OnnxRuntime(other, 1)
 
 
 def test_graphs_of_other_anchors_are_refused(tiny_model: Model) -> None:
     """The same weights, so the hash can't tell."""
     made, spec = tiny_model.spec.proposals, dataclasses.replace(tiny_model.spec, oldest_centre=8)
-    with pytest.raises(EngineError, match=f"makes {made} proposals, mesnet.json expects {spec.proposals}; run: python"):
+    with pytest.raises(EngineError, match=f"makes {made} proposals, mesnet.json expects {spec.proposals}; run: mes"):
         OnnxRuntime(dataclasses.replace(tiny_model, spec=spec), 1)
 
 
@@ -80,11 +80,11 @@ def test_missing_and_broken_graphs_are_one_line(tiny_model: Model, tmp_path: Pat
     home = Path(shutil.copytree(tiny_model.directory, tmp_path / "m"))
     model = dataclasses.replace(tiny_model, directory=home)
     (home / "mesnet_2d.onnx").write_bytes(b"not a graph")
-    with pytest.raises(EngineError, match=r"mesnet_2d.onnx can't be loaded .*; run: python -m engine.build") as broken:
+    with pytest.raises(EngineError, match=r"mesnet_2d.onnx can't be loaded .*; run: mestream build") as broken:
         OnnxRuntime(model, 1)
     assert "\n" not in str(broken.value)
     (home / "mesnet_2d.onnx").unlink()
-    with pytest.raises(EngineError, match=r"mesnet_2d.onnx is missing; run: python -m engine.build"):
+    with pytest.raises(EngineError, match=r"mesnet_2d.onnx is missing; run: mestream build"):
         OnnxRuntime(model, 1)
 
 

@@ -1,4 +1,4 @@
-"""Those who listen: `python -m stream watch` and the examples, as processes against a real server."""
+"""Those who listen: `mestream watch` and the examples, as processes against a real server."""
 
 import http.server
 import json

@@ -1,1 +1,1 @@
-"""What `python -m engine.evaluate` is made of: truth, events, the live path over a file or folder, figures, report."""
+"""What `mestream evaluate` is made of: truth, events, the live path over a file or folder, figures, report."""

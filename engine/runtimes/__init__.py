@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import EngineError
+from engine.extras import pip_install
 from engine.flavour import flavour
 from engine.model import Model, load_model
 from engine.rings import Step
@@ -88,7 +89,7 @@ def _survey_tensorrt() -> Survey:
     found = flavour("tensorrt") or flavour("tensorrt-rtx")
     if found is None:
         return Survey(
-            "tensorrt", False, "neither tensorrt nor tensorrt-rtx is installed (pip install mestream[tensorrt-rtx])"
+            "tensorrt", False, f"neither tensorrt nor tensorrt-rtx is installed ({pip_install('tensorrt-rtx')})"
         )
     cuda = _survey_cuda()
     return Survey("tensorrt", cuda.ok, f"{found.name} {found.version}; {cuda.why}")
@@ -96,7 +97,7 @@ def _survey_tensorrt() -> Survey:
 
 def _survey_cuda() -> Survey:
     if importlib.util.find_spec("torch") is None:
-        return Survey("cuda", False, "torch is not installed (pip install mestream[train])")
+        return Survey("cuda", False, f"torch is not installed ({pip_install('train')})")
     import torch
 
     if not torch.cuda.is_available():

@@ -49,7 +49,7 @@ class OnnxRuntime:
 
 def _session(path: Path, model: Model, threads: int) -> onnxruntime.InferenceSession:
     """A checked session; raises EngineError with the command that makes the graph anew."""
-    remedy = f"run: python -m engine.build --runtime onnx --model {model.directory} --out {path.parent}"
+    remedy = f"run: mestream build --runtime onnx --model {model.directory} --out {path.parent}"
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

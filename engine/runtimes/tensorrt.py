@@ -13,6 +13,7 @@ from torch import Tensor
 
 from engine import build, sidecar
 from engine.errors import EngineError
+from engine.extras import pip_install
 from engine.flavour import Flavour, flavour
 from engine.model import Model
 from engine.runtimes.torch_cuda import PART, Features, Heads, TorchRuntime
@@ -113,4 +114,4 @@ def installed() -> Flavour:
     for name in ("tensorrt", "tensorrt-rtx"):
         if found := flavour(name):
             return found
-    raise EngineError("neither tensorrt nor tensorrt-rtx is installed; run: pip install mestream[tensorrt-rtx]")
+    raise EngineError(f"neither tensorrt nor tensorrt-rtx is installed; run: {pip_install('tensorrt-rtx')}")

@@ -3,7 +3,7 @@
 Landmark jitter, compression, flicker and habitual motion lift the network's scores between micro-expressions, and lift
 its false alarms with them. `Baseline` follows that level as a drifting median of the log-odds of the hop scores; where
 it lies above what is usual, the face's threshold rises, by as much as `BaselineLaw` says holds the false-alarm rate (it
-is fitted by `python -m calibration threshold`). Pure and causal: knows no clock, and its memory does not grow.
+is fitted by `mestream calibrate threshold`). Pure and causal: knows no clock, and its memory does not grow.
 
 An ME is not learnt away, for two reasons. What is going on is held back and dropped when it has passed; only what lasts
 longer than an ME can is let in. And a median does not move for what fills less than half of the time.

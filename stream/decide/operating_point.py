@@ -23,7 +23,7 @@ from stream.errors import UserError
 
 VERSION = 1
 KINDS = ("operating_point", "baseline")
-REMEDY = "run python -m calibration"
+REMEDY = "run mestream calibrate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class OperatingPoint:
     @property
     def words(self) -> str:
         """The point in words."""
-        rate = f"{self.false_alarms_per_hour:.3g} false alarms per hour, at most {self.upper_bound:.3g}"
+        rate = f"{self.false_alarms_per_hour:.1f} false alarms an hour, at most {self.upper_bound:.1f}"
         return f"threshold {self.threshold:.4f}: {rate} with 95% confidence, on {self.hours:.2f} h"
 
 

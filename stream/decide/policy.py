@@ -45,11 +45,11 @@ def policy_of(config: Config, model: Model, source: str) -> Policy:
         if given.source != source:
             raise UserError(
                 f"--calibration {config.calibration}: is a baseline of {given.source}, not of {source}; "
-                "run python -m calibration baseline for this one",
+                "run mestream calibrate baseline for this one",
                 code=2,
             )
         if fitted is None or fitted.baseline is None:
-            raise UserError(f"--calibration {config.calibration}: needs {path}; run python -m calibration threshold", 2)
+            raise UserError(f"--calibration {config.calibration}: needs {path}; run mestream calibrate threshold", 2)
         known = given.known
     curve = fitted.probability if fitted else None
     if config.threshold is not None:

@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from engine.extras import pip_install
 from stream.errors import UserError
 from stream.faces.landmarks import POINTS, Image, Points, Roi, roi_of
 
@@ -29,7 +30,7 @@ class MediapipeLandmarker:
         except ImportError as error:
             raise UserError(
                 f"--landmarks mediapipe: the mediapipe package is not there ({error}); "
-                "install it with pip install 'mestream[mediapipe]', or leave the flag out",
+                f"run: {pip_install('mediapipe')}, or leave the flag out",
                 code=2,
             ) from error
         options = vision.FaceLandmarkerOptions(

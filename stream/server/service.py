@@ -82,7 +82,7 @@ class EventServer:
             raise self._failure
         self._writer.start()
         if journal.degraded:
-            _log.warning("%s: %s", journal.path, journal.degraded)
+            _log.warning("%s%s", f"{journal.path}: " if journal.path else "", journal.degraded)
 
     @property
     def failure(self) -> BaseException | None:

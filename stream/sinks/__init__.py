@@ -1,6 +1,7 @@
 """Where events go besides the server. A new output is one file here and one line in `stream.app.SINKS`.
 
-A sink never waits and never raises: an output that fails says so in `trouble`, and spotting goes on. Live, frames come
+A sink never waits and never raises: an output that fails says so in `trouble`, and spotting goes on. Only offline a
+reader of the output who goes away ends the run: with BrokenPipeError, since nobody wants the rest. Live, frames come
 from the face thread, events and trace points from the scoring thread.
 """
 

@@ -28,6 +28,7 @@ class EventsFile:
         self.dropped: dict[str, int] = {}
         self._epoch = epoch
         self._seq = 0
+        self._live = append
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open_private(path, "ab" if append else "wb")
@@ -45,6 +46,8 @@ class EventsFile:
                 line = line[self._file.write(line) or 0 :]
             self.trouble = None
         except OSError as error:
+            if isinstance(error, BrokenPipeError) and not self._live:
+                raise
             self.trouble = f"--events {self.path}: {error.strerror}"
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ import math
 import time
 from typing import Any
 
+from engine.extras import pip_install
 from stream.config import Config
 from stream.errors import UserError
 from stream.protocol.messages import encode, event_message
@@ -41,7 +42,7 @@ class LslOutlets:
         try:
             import pylsl
         except (ImportError, RuntimeError) as error:  # RuntimeError: pylsl without its library
-            raise UserError(f"--lsl: pylsl can't be used ({error}); install the extra lsl", 2) from None
+            raise UserError(f"--lsl: pylsl can't be used ({error}); run: {pip_install('lsl')}", 2) from None
         self.trouble: str | None = None
         self.dropped: dict[str, int] = {}
         self._run = run

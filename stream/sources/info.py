@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from stream.text import printable
 from stream.types import Frame, SourceGap
 
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """What a source is and gives. `name` is fit to be printed: credentials are out of it.
+    """What a source is and gives. `name` is fit to be printed and sent: credentials are out of it, see `printable`.
 
     `width_px`, `height_px`: of the images as given (upright). `nominal_fps`: what the container or driver claims, None
     if it claims nothing credible; the true rate is to be measured from the frames' times. `requested_*`: what was asked
@@ -26,6 +27,9 @@ class SourceInfo:
     requested_width_px: int | None = None
     requested_height_px: int | None = None
     requested_fps: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", printable(self.name))
 
 
 class Source(Protocol):

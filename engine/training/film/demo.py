@@ -1,4 +1,4 @@
-"""The clip that `python -m stream --demo` plays: an averaged face with four micro-expressions and nuisances."""
+"""The clip that `mestream --demo` plays: an averaged face with four micro-expressions and nuisances."""
 
 from pathlib import Path
 

@@ -229,7 +229,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sequences", type=int, default=800)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--face-model", type=Path, help="face_landmarker.task, if it is not to be fetched")
+    parser.add_argument("--face-model", type=Path, metavar="FILE", help="face_landmarker.task, if not to be fetched")
     options = parser.parse_args(arguments)
     seed = options.seed + {"train": 5, "tune": 1_000_005}[options.split]
     try:

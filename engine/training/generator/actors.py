@@ -265,7 +265,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m engine.training.generator.actors", description=main.__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds portraits/")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--face-model", type=Path, help="face_landmarker.task, if it is not to be fetched")
+    parser.add_argument("--face-model", type=Path, metavar="FILE", help="face_landmarker.task, if not to be fetched")
     parser.add_argument("--limit", type=int, help="only the first so many portraits")
     options = parser.parse_args(arguments)
     try:

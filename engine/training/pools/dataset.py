@@ -169,7 +169,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dataset", choices=tuple(LOADERS), required=True)
     parser.add_argument("--root", type=Path, required=True, help="where the data set lies")
     parser.add_argument("--out", type=Path, required=True, help="where the pools go, one folder per person")
-    parser.add_argument("--face-model", type=Path, help="face_landmarker.task, if it is not to be fetched")
+    parser.add_argument("--face-model", type=Path, metavar="FILE", help="face_landmarker.task, if not to be fetched")
     options = parser.parse_args(arguments)
     try:
         pools = make_pools(LOADERS[options.dataset](options.root), options.out, options.face_model)

@@ -8,7 +8,15 @@ function falseAlarms(status) {
   const rate = status?.false_alarms_per_hour;
   if (rate === null || rate === undefined) return "";
   const bound = status.operating_point?.upper_bound;
-  return `≈ ${number(rate)} false alarms/h${bound ? `, at most ${number(bound)}` : ""}`;
+  return `${number(rate, 1)} false alarms/h${bound ? `, at most ${number(bound, 1)}` : ""}`;
+}
+
+// What scores must pass: of the faces in view, each of which may have its own; of everybody before there is one.
+function thresholds(session) {
+  const faces = [...session.faces.values()].filter((face) => !face.gone && face.scores.length);
+  const own = faces.map((face) => face.scores.at(-1).threshold).sort((a, b) => a - b);
+  const [low, high] = own.length ? [own[0], own.at(-1)] : [session.status?.threshold, session.status?.threshold];
+  return number(low, 2) === number(high, 2) ? number(low, 2) : `${number(low, 2)} to ${number(high, 2)}`;
 }
 
 function entries(session, link) {
@@ -18,7 +26,6 @@ function entries(session, link) {
   const total = dropped.reduce((sum, [, count]) => sum + count, 0);
   const blocked = faces.filter((face) => face.state === "cannot_spot");
   const calibrating = faces.filter((face) => face.state === "calibrating");
-  const threshold = status?.threshold;
   return [
     ["Camera rate", `${number(status?.fps, 1)}`, "frames/s", blocked.some((face) => face.reason === "low_fps")],
     ["Delay", `${number(status?.latency_ms?.p50)}`, `ms, up to ${number(status?.latency_ms?.p99)}`, false],
@@ -26,7 +33,7 @@ function entries(session, link) {
     ["Faces", !faces.length ? "none" : `${faces.length - blocked.length} of ${faces.length} watched`,
       [blocked.length && `${blocked.length} not`, calibrating.length && `${calibrating.length} new`].filter(Boolean).join(", "),
       blocked.length > 0],
-    ["Threshold", threshold === null || threshold === undefined ? "–" : threshold.toFixed(2), falseAlarms(status), false],
+    ["Threshold", thresholds(session), falseAlarms(status), false],
     ["Runs on", status?.runtime ?? hello?.runtime ?? "–", hello?.model?.name ?? "", false],
   ].map((entry) => (link === "connected" ? entry : [entry[0], entry[1], "", entry[3]]));
 }

@@ -1,0 +1,259 @@
+"""What `engine.bench_data` builds: video files whose every micro-expression is known.
+
+Parts (tag `part`): `portraits` are films of people in neither training nor tuning (`actors.split_of`) with MEs of 0.5
+to 5 px amid everything else; `nuisance` are ME-free films of one disturbance alone (tag `nuisance`); `mixed` are
+ME-free films of all of them; `video` is real video of unseen people (`footage.PEOPLE`) with injected MEs; `untouched`
+is the same video, only encoded anew. Tag `way` tells how MEs were made (`injection.WAYS`). docs/bench.md has more.
+"""
+
+import csv
+import json
+import multiprocessing
+import sys
+import zlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from engine.datasets.truth import TruthVideo, save_truth
+from engine.training.film.encode import write_film
+from engine.training.film.film import Film, Injection, draw_setting, portrait_of
+from engine.training.film.footage import PEOPLE
+from engine.training.film.injection import WAYS, follow, injected, movement
+from engine.training.film.truth import truth_of
+from engine.training.generator.actors import build_actor, build_all, kept_actor, portraits, split_of
+from engine.training.generator.camera import Camera
+from engine.training.generator.nuisances import NUISANCES, lone_nuisance
+from engine.training.generator.scenes import draw_script
+from engine.training.generator.script import Script, still_script
+from stream.errors import UserError
+from stream.faces.align import face_width_px
+from stream.faces.landmarks import Landmarker
+
+VERSION = 2
+DRAWS = 1
+"""Part of every seed. Version 2 draws what version 1 drew; its MJPEG has the quality that was drawn, not the finest."""
+SIZES_PX = (0.5, 0.8, 1.1, 1.5, 2.0, 3.0, 5.0)
+FILM_S, ALONE_S, MIXED_S, SHORTEST_S = 12.0, 25.0, 45.0, 6.0
+ONSETS_S = ((2.0, 3.6), (5.4, 6.9), (8.8, 10.4))
+"""Where a film's MEs begin: far enough from its ends and from each other to be told apart by any rule."""
+MINUTES = 24.0
+COUNTS = {
+    "test": {"portraits": 36, "nuisance": 2, "mixed": 4, "video": 4},
+    "tune": {"portraits": 16, "nuisance": 1, "mixed": 2, "video": 4},
+}
+"""How many at MINUTES: films; films per nuisance; films; versions of every video, half of them per way."""
+WIDTHS_PX = (80, 120)
+"""Where the tag `face` parts faces: the model card asks for 120 px."""
+REST_S = 0.7
+"""At least that long between two MEs in real video."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One video to be made. `subject`: an actor's file or a video of PEOPLE. `what`: nuisance or way, by the part.
+
+    `duration_s`: of a film; a real video is as long as it is.
+    """
+
+    part: str
+    split: str
+    number: int
+    subject: str
+    what: str = ""
+    duration_s: float = FILM_S
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending."""
+        subject = Path(self.subject).stem
+        return "_".join(filter(None, (self.split, self.part, self.what, subject, f"{self.number:02d}")))
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where things are: the data, the bench, the actors; and the landmark networks."""
+
+    data: Path
+    out: Path
+    actors: Path
+    face_model: Path
+
+
+def plan(split: str, actors: list[str], minutes: float) -> list[Job]:
+    """Every video of a split. `actors`: files of the people's pictures, of this split."""
+    share = minutes / MINUTES
+    counts = {part: max(1, round(n * share)) for part, n in COUNTS[split].items()}
+    # where one film would be more than its share, it is shorter
+    alone_s, mixed_s = (
+        max(SHORTEST_S, length_s * min(1.0, COUNTS[split][part] * share))
+        for part, length_s in (("nuisance", ALONE_S), ("mixed", MIXED_S))
+    )
+    shuffled = np.random.default_rng(DRAWS).permutation(actors).tolist()
+
+    def person(k: int) -> str:
+        return str(shuffled[k % len(shuffled)])
+
+    jobs = [Job("portraits", split, k, person(k), WAYS[k % 2]) for k in range(counts["portraits"])]
+    for i, nuisance in enumerate(NUISANCES):
+        jobs += [Job("nuisance", split, k, person(7 * i + k), nuisance, alone_s) for k in range(counts["nuisance"])]
+    jobs += [Job("mixed", split, k, person(3 + 5 * k), "", mixed_s) for k in range(counts["mixed"])]
+    for video in (name for name, theirs in PEOPLE.items() if theirs == split):
+        jobs += [Job("video", split, k, video, WAYS[k % 2]) for k in range(counts["video"])]
+        jobs.append(Job("untouched", split, 0, video))
+    return jobs
+
+
+def make(job: Job, folders: Folders, seed: int) -> TruthVideo | None:
+    """Write one video, say what is true in it; None where its face can't be found."""
+    rng = np.random.default_rng([DRAWS, seed, zlib.crc32(job.name.encode())])
+    if job.part in ("video", "untouched"):
+        return _real(job, folders, rng)
+    if not (folders.actors / job.subject).is_file():
+        return None
+    actor = kept_actor(folders.actors / job.subject)
+    injections: list[Injection] = []
+    tags: dict[str, str] = {}
+    if job.part == "nuisance":
+        script, tags = lone_nuisance(rng, job.what, job.duration_s), {"nuisance": job.what}
+    elif job.part == "mixed":
+        script = _without_pause(rng, job.duration_s)
+    else:
+        script, tags = draw_script(rng, job.duration_s, micros=0), {"way": job.what}
+        sizes = np.roll(SIZES_PX, -3 * job.number)[: len(ONSETS_S)]
+        made = [
+            movement(job.what, script, actor, rng, float(rng.uniform(*span)), float(size))
+            for span, size in zip(ONSETS_S, sizes, strict=True)
+        ]
+        injections = [injection for injection, _ in made]
+        script.labels += [label for _, label in made]
+        _uncover(script)
+    setting = draw_setting(rng)
+    film = Film(script, actor, portrait_of(actor, folders.data), setting, rng, injections)
+    file = write_film(folders.out / job.name, film, script.time_s, script.camera).name
+    tags |= {"part": job.part, "codec": script.camera.codec, "fps": f"{script.camera.fps:g}"}
+    tags["face"] = _width(setting.face_px)
+    return truth_of(script, file, actor.identity, job.split, tags | _person(actor.identity, folders.data))
+
+
+def _real(job: Job, folders: Folders, rng: np.random.Generator) -> TruthVideo | None:
+    path, landmarker = folders.data / "video" / job.subject, _landmarker(folders.face_model)
+    take = follow(str(path), landmarker)
+    if take is None:
+        return None
+    subject = f"video:{job.subject}"
+    actor = build_actor(take.first, take.points, subject, job.subject)
+    fps = (len(take.time_s) - 1) / float(take.time_s[-1] - take.time_s[0])
+    camera = Camera(fps, 0, 1, 0, 0, "h264", int(rng.integers(18, 25)), 0, 0)
+    script = still_script(take.time_s, camera)
+    injections = []
+    at = float(take.time_s[0] + rng.uniform(0.6, 1.0)) if job.part == "video" else np.inf
+    while at + 0.9 < take.time_s[-1]:
+        injection, label = movement(job.what, script, actor, rng, at, float(rng.choice(SIZES_PX[1:])))
+        if take.seen(label.onset_s - 0.2, label.offset_s + 0.2):
+            injections.append(injection)
+            script.labels.append(label)
+            at = label.offset_s + REST_S + float(rng.exponential(0.8))
+        else:
+            at += 0.3
+    frames = injected(str(path), take, injections, actor.crop_px)
+    file = write_film(folders.out / job.name, frames, take.time_s, camera).name
+    tags = {"part": job.part, "fps": f"{fps:.3g}", "face": _width(face_width_px(take.points))}
+    if job.what:
+        tags["way"] = job.what
+    return truth_of(script, file, subject, job.split, tags)
+
+
+def _width(face_px: float) -> str:
+    """How wide a face is in the picture, cheek to cheek, as a tag."""
+    return next((f"below {px} px" for px in WIDTHS_PX if face_px < px), f"from {WIDTHS_PX[-1]} px")
+
+
+def _without_pause(rng: np.random.Generator, duration_s: float) -> Script:
+    """A long script with everything but MEs: the first draw in which people neither sit still nor say nothing."""
+    while True:
+        script = draw_script(rng, duration_s, micros=0)
+        if {"blink", "macro", "speech"} <= {label.kind for label in script.labels}:
+            return script
+
+
+def _uncover(script: Script) -> None:
+    """Nothing passes before the face while it shows an ME: that would be no ME that anybody could see."""
+    if script.occluder is not None:
+        begin, end = script.occluder
+        if any(a.kind == "micro" and a.onset_s < end + 0.2 and a.offset_s > begin - 0.2 for a in script.labels):
+            script.occluder = None
+
+
+def _person(identity: str, data: Path) -> dict[str, str]:
+    """Sex, ethnicity (both as people say of themselves) and age group of a London portrait."""
+    table = data / "portraits" / "london" / "info.csv"
+    number = identity.partition(":")[2]
+    if not table.is_file():
+        return {}
+    with table.open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["face_id"] == number:
+                age = row["face_age"]
+                group = "unknown" if not age.replace(".", "").isdigit() else "under 30" if float(age) < 30 else "30 up"
+                return {"sex": row["face_gender"], "ethnicity": row["face_eth"], "age": group}
+    return {}
+
+
+@cache
+def _landmarker(face_model: Path) -> Landmarker:
+    return Landmarker(face_model)
+
+
+def _made(work: tuple[Job, Folders, int]) -> tuple[Job, TruthVideo | None]:
+    import torch
+
+    torch.set_num_threads(1)
+    return work[0], make(*work)
+
+
+def people(data: Path, split: str) -> dict[str, tuple[str, Path]]:
+    """The split's pictures by their actors' files: identity and picture. Raises UserError if there is none."""
+    mine = [(identity, path) for identity, path in portraits(data) if split_of(identity) == split]
+    if not mine:
+        raise UserError(f"--data {data}: no portrait of the {split} split in portraits/london", 2)
+    return {f"{identity.partition(':')[0]}_{path.stem}.npz": (identity, path) for identity, path in mine}
+
+
+def build(folders: Folders, splits: tuple[str, ...], minutes: float, seed: int, workers: int) -> list[TruthVideo]:
+    """The whole bench with its truth.json and bench.json. Raises UserError."""
+    from rich.progress import track
+
+    folders.out.mkdir(parents=True, exist_ok=True)
+    folders.actors.mkdir(parents=True, exist_ok=True)
+    who = {split: people(folders.data, split) for split in splits}
+    jobs = [job for split in splits for job in plan(split, list(who[split]), minutes)]
+    needed = sorted({(job.split, job.subject) for job in jobs if job.subject in who[job.split]})
+    missing = [who[split][file] for split, file in needed if not (folders.actors / file).is_file()]
+    build_all(track(missing, "actors"), folders.data, folders.actors, folders.face_model)
+    work = [(job, folders, seed) for job in jobs]
+    (folders.out / "bench.json").unlink(missing_ok=True)  # it comes last: without it the bench is not whole
+    videos: list[TruthVideo] = []
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        for job, truth in track(pool.imap(_made, work), "videos", total=len(work)):
+            if truth is None:
+                print(f"{job.subject}: no face found, left out", file=sys.stderr)
+            else:
+                videos.append(truth)
+                save_truth(folders.out / "truth.json", videos)
+    about = {"bench": VERSION, "seed": seed, "minutes": minutes, "parts": parts(videos)}
+    (folders.out / "bench.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    return videos
+
+
+def parts(videos: list[TruthVideo]) -> dict[str, dict[str, float]]:
+    """How much there is: videos, minutes and MEs per split and part."""
+    out: dict[str, dict[str, float]] = {}
+    for v in videos:
+        row = out.setdefault(f"{v.split} {v.tags['part']}", {"videos": 0, "minutes": 0.0, "mes": 0})
+        row["videos"] += 1
+        row["minutes"] = round(row["minutes"] + v.duration_s / 60, 3)
+        row["mes"] += sum(i.kind == "micro" for i in v.intervals)
+    return out
