@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from program import ROOT
 
 LISTED = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["prose"]["pages"]
-HISTORY = ("CHANGELOG.md", "docs/lab-notebook.md")  # their commands were those of their day
-PAGES = [name for name in LISTED if name not in HISTORY]
+DIARY = "docs/lab-notebook.md"  # its commands were those of their day
+PAGES = [name for name in LISTED if name != DIARY]
 TYPED = re.compile(r"\s*(\.venv/bin/|mestream |python3? -|pip |make |\.ci/)")
 PROGRAM = re.compile(r"(?:\.venv/bin/)?(?:mestream|python3? -m [\w.]+)(?= |$)")
 RUNS = re.compile(r"(\.venv/bin/)?mestream( |$)|umask ")
