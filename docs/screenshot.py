@@ -26,7 +26,9 @@ def main() -> None:
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         where = ["--port", str(port), "--journal", f"{folder}/journal.sqlite"]
-        program = subprocess.Popen([sys.executable, "-m", "stream", "--demo", *where], stderr=subprocess.PIPE, text=True)
+        program = subprocess.Popen(
+            [sys.executable, "-m", "stream", "--demo", *where], stderr=subprocess.PIPE, text=True
+        )
         assert program.stderr is not None
         try:
             while "dashboard on" not in program.stderr.readline():

@@ -52,7 +52,9 @@ def quoted(page: str) -> list[Command]:
     """The commands with flags in the page's sentences and tables."""
     prose = FENCE.sub("", (ROOT / page).read_text())
     pieces = [" ".join(piece.split()) for piece in re.findall(r"`([^`]+)`", prose)]
-    return [Command(page, piece) for piece in pieces if (named := PROGRAM.match(piece)) and " -" in piece[named.end() :]]
+    return [
+        Command(page, piece) for piece in pieces if (named := PROGRAM.match(piece)) and " -" in piece[named.end() :]
+    ]
 
 
 def runnable() -> dict[str, list[Command]]:

@@ -25,7 +25,7 @@ SUBCOMMAND = re.compile(r"[a-z0-9]+$")
 
 
 def installed(folder: Path) -> dict[str, str]:
-    """A folder as it is after `pip install -e .`: with .venv/bin/mestream, and mestream on the path, as if activated."""
+    """A folder as `pip install -e .` leaves it: with .venv/bin/mestream, which is on the path, too, as if activated."""
     programs = folder / ".venv" / "bin"
     programs.mkdir(parents=True)
     (programs / "mestream").write_text(f'#!/bin/sh\nexec {sys.executable} -m stream "$@"\n')
