@@ -3,7 +3,9 @@
 import re
 import shlex
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 
 from program import ROOT
 
@@ -59,13 +61,16 @@ def quoted(page: str) -> list[Command]:
 
 def runnable() -> dict[str, list[Command]]:
     """By page, the commands that a test runs, in order."""
-    by_page = {page: [command for command in fenced(page) if command.runs] for page in PAGES}
-    return {page: commands for page, commands in by_page.items() if commands}
+    return _by_page(command for page in PAGES for command in fenced(page) if command.runs)
 
 
-def checkable() -> dict[str, Command]:
-    """By their text, all others."""
-    return {c.text: c for page in PAGES for c in [*(c for c in fenced(page) if not c.runs), *quoted(page)]}
+def checkable() -> dict[str, list[Command]]:
+    """By page, all others."""
+    return _by_page(c for page in PAGES for c in [*fenced(page), *quoted(page)] if not c.runs or c in quoted(page))
+
+
+def _by_page(commands: Iterable[Command]) -> dict[str, list[Command]]:
+    return {page: list(some) for page, some in groupby(commands, key=lambda command: command.page)}
 
 
 def unmarked() -> list[str]:
