@@ -13,14 +13,18 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from calibration.answer import Answer
 from engine.errors import EngineError
 from engine.extras import pip_install, require
+from engine.model import DEFAULT_DIRECTORY
+from engine.paths import Named, clash, model_files
+from stream.decide.policy import BESIDE_WEIGHTS
 from stream.errors import UserError
+from stream.paths import source_path
 
 PICTURES = (".png", ".svg", ".pdf")
 SUMMARIES = {
@@ -37,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parse(list(sys.argv[1:] if arguments is None else arguments))
         _check(options)
+        if why := clash(_writes(options), _reads(options)):
+            raise UserError(why, 2)
         answer = _command(options.command)(options)
         if options.plot:
             answer.draw(options.plot)
@@ -78,9 +84,35 @@ def _command(name: str) -> Callable[[argparse.Namespace], Answer]:
     }[name]
 
 
+def _writes(options: argparse.Namespace) -> Iterator[Named]:
+    yield "--out", options.out
+    yield "--out", options.out and _part(options.out)
+    yield "--plot", options.plot
+
+
+def _reads(options: argparse.Namespace) -> Iterator[Named]:
+    """What the command reads. `threshold` with data and `int8` only make the file beside the weights."""
+    home = options.model or DEFAULT_DIRECTORY
+    yield from model_files(home)
+    fits = options.command == "threshold" and (options.pool or options.bench)
+    if not fits and options.command != "int8":
+        yield "--model", home / BESIDE_WEIGHTS
+    given = vars(options)
+    yield "--source", source_path(given.get("source"))
+    yield "--face-model", given.get("face_model")
+    for folder in (*given.get("pool", ()), *given.get("data", ())):
+        yield "--pool" if folder in given["pool"] else "--data", folder
+    if bench := given.get("bench"):
+        yield "--bench", bench
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
 def _write(path: Path, record: dict[str, Any]) -> None:
     """Whole or not at all."""
-    part = path.with_name(path.name + ".part")
+    part = _part(path)
     try:
         part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         os.replace(part, path)

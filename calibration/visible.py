@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from calibration.camera import FACE_CROP_PX
 from calibration.look import Look
 from engine.spec import ModelSpec
+from stream.errors import UserError
 
 VISIBLE = 4.0
 """In the noise's standard deviations: with some 100 windows and 30 frames a second, a lone one passes this by chance
@@ -65,13 +66,22 @@ def _motion(crops: NDArray[np.uint8]) -> tuple[NDArray, NDArray, NDArray[np.bool
 
 
 def on_grid(seen: Look) -> NDArray[np.uint8]:
-    """The crops of the longest time without a hole, on the model's time grid, uint8[n, S, S]."""
+    """The crops of the longest time without a hole, on the model's time grid, uint8[n, S, S].
+
+    Raises UserError when it is too short to measure motion by, as it is below 1 / HOLE_S frames a second.
+    """
     from engine.training.generator.render import on_grid as resampled
 
     time_s, spec = np.array(seen.face_s), ModelSpec()
     holes = np.flatnonzero(np.diff(time_s) > HOLE_S) + 1
     part = max(np.split(np.arange(len(time_s)), holes), key=len)
     at_s = time_s[part] - time_s[part[0]]
+    needed_s = (max(spec.lags) + QUIET_FRAMES) / spec.fps
+    if at_s[-1] < needed_s:
+        raise UserError(
+            f"{seen.info.name}: a face was seen without a hole for {at_s[-1]:.1f} s; {needed_s:.1f} s are needed. "
+            "Give a steadier or faster camera, or more light"
+        )
     return resampled(np.stack([seen.crops[k] for k in part]), at_s, spec.fps, int(at_s[-1] * spec.fps) + 1)
 
 

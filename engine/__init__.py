@@ -1,1 +1,11 @@
-"""MESNet: network, weights, training, export and runtimes. Knows arrays, not cameras."""
+"""MESNet: network, weights, training, export and runtimes. Knows arrays, not cameras.
+
+Importing any part of it turns onnxruntime's telemetry off before onnxruntime is loaded; see docs/network.md.
+"""
+
+import os
+
+TELEMETRY_OFF = "ORT_DISABLE_TELEMETRY"
+"""Environment variable that onnxruntime reads once, when it is loaded. A user's own value stays."""
+
+os.environ.setdefault(TELEMETRY_OFF, "1")

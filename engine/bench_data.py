@@ -13,6 +13,7 @@ from pathlib import Path
 from engine.datasets.truth import SPLITS
 from engine.errors import EngineError
 from engine.extras import pip_install, require
+from engine.paths import clash
 from stream.errors import UserError
 from stream.faces.model_file import locate
 
@@ -41,6 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
 
         actors = options.actors or options.out / "actors"
         folders = bench.Folders(options.data, options.out, actors, locate(options.face_model))
+        written = [("--out", folders.out / name) for name in ("truth.json", "bench.json")]
+        read = [("--data", folders.data / part) for part in ("portraits", "video")]
+        if why := clash(written, [*read, ("--face-model", folders.face_model)]):
+            raise UserError(why, 2)
         splits = (options.split,) if options.split else ("test", "tune")
         videos = bench.build(folders, splits, options.minutes or bench.MINUTES, options.seed, options.workers)
     except (UserError, EngineError) as error:

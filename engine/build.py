@@ -19,7 +19,8 @@ from engine import sidecar
 from engine.errors import EngineError
 from engine.extras import pip_install, require
 from engine.flavour import Flavour, flavour, gpu_capability
-from engine.model import HALVES, Model, load_model
+from engine.model import DEFAULT_DIRECTORY, GRAPH_HASHES, HALVES, Model, load_model, read_graph, save_graph_hashes
+from engine.paths import Named, clash, model_files
 from engine.sidecar import PRECISIONS, Sidecar, Target
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ Progress = Callable[[str, int, int], None]
 def load_graphs(
     model: Model, precision: str, ranges: Mapping[str, float | None] | None = None
 ) -> "dict[str, ModelProto]":
-    """The ONNX graphs of both halves in `precision`, exported anew when the model's are missing or of other weights."""
+    """The ONNX graphs of both halves in `precision`, exported anew when the model's are missing, have changed
+    since they were made, or are of other weights."""
     from engine.precision import convert
     from engine.ranges import load_ranges
 
@@ -51,8 +53,10 @@ def _marked_graph(model: Model, half: str) -> "ModelProto | None":
     import onnx
 
     try:
-        graph = onnx.load(model.onnx(half))
-    except Exception:  # missing or not ONNX (protobuf raises its own): the weights are the source, so export again
+        graph = onnx.load_model_from_string(read_graph(model.onnx(half)))
+    except (
+        Exception
+    ):  # missing, changed or not ONNX (protobuf raises its own): the weights are the source, so export again
         return None
     metadata = {p.key: p.value for p in graph.metadata_props}
     if (metadata.get("weights_sha256"), metadata.get("precision")) != (model.sha256, "fp32"):
@@ -235,6 +239,7 @@ def write_onnx(model: Model, precision: str, out: Path, ranges: Mapping[str, flo
     for half, graph in load_graphs(model, precision, ranges).items():
         paths.append(out / f"mesnet_{half}.onnx")
         onnx.save(graph, paths[-1])
+    save_graph_hashes(out)
     return paths
 
 
@@ -256,6 +261,22 @@ def _arguments() -> argparse.ArgumentParser:
         "--ranges", type=Path, metavar="FILE", help="INT8 ranges; default: mesnet_int8.json of the model"
     )
     return parser
+
+
+def _writes(args: argparse.Namespace) -> Iterator[Named]:
+    if args.out:
+        names = [f"mesnet_{half}.{'onnx' if args.runtime == 'onnx' else 'engine'}" for half in HALVES]
+        for name in (*names, GRAPH_HASHES if args.runtime == "onnx" else sidecar.FILE):
+            yield "--out", args.out / name
+
+
+def _reads(args: argparse.Namespace) -> Iterator[Named]:
+    """float32 graphs are the model's own and may be made anew in place: those are no input then."""
+    yield "--ranges", args.ranges
+    own = args.runtime == "onnx" and args.precision == "fp32"
+    for said, path in model_files(args.model or DEFAULT_DIRECTORY):
+        if not own or (Path(path or "").suffix != ".onnx" and Path(path or "").name != GRAPH_HASHES):
+            yield said, path
 
 
 def _build(args: argparse.Namespace) -> list[Path]:
@@ -283,6 +304,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.runtime == "tensorrt-rtx" and not (args.capability or gpu_capability()):
         parser.error("no GPU here to compile for; name one by --capability, as 8.9")
+    if why := clash(_writes(args), _reads(args)):
+        print(f"engine.build: {why}", file=sys.stderr)
+        return 2
     try:
         for path in _build(args):
             print(path)

@@ -30,7 +30,8 @@ from engine.evaluation.figures import Decided, at_threshold, figures
 from engine.evaluation.protocol import PROTOCOLS, At, decide
 from engine.evaluation.report import headline, write_report
 from engine.extras import pip_install, require
-from engine.model import load_model
+from engine.model import DEFAULT_DIRECTORY, load_model
+from engine.paths import Named, clash, model_files
 from stream.config import Config
 from stream.decide.policy import policy_of
 from stream.decide.tracker_config import TrackerConfig
@@ -68,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def evaluate(options: argparse.Namespace, command: str) -> None:
     """Gather truth and events, choose thresholds, write the report."""
+    if why := clash(_writes(options.out), _reads(options)):
+        raise UserError(why, 2)
     if options.truth:
         videos, at, title = _from_events(options)
     elif options.bench:
@@ -84,6 +87,21 @@ def evaluate(options: argparse.Namespace, command: str) -> None:
     result = figures(decided, options.rounds)
     write_report(options.out, title, command, decided, result)
     print(f"{headline(result)}; report in {options.out / 'report.html'}")
+
+
+def _writes(out: Path) -> Iterator[Named]:
+    for name in ("report.md", "report.html", "evaluation.json"):
+        yield "--out", out / name
+
+
+def _reads(options: argparse.Namespace) -> Iterator[Named]:
+    yield "--truth", options.truth
+    for path in options.events or ():
+        yield "--events", None if path.is_dir() else path  # of a folder only *.jsonl is read
+    yield "--bench", options.bench and options.bench / "truth.json"
+    yield from model_files(options.model or DEFAULT_DIRECTORY)
+    yield "--face-model", options.face_model
+    yield "--recordings", options.recordings
 
 
 def _only(decided: Decided, tag: str, values: list[str]) -> Decided:

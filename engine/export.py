@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from engine.errors import EngineError
 from engine.mesnet import MESNet
-from engine.model import HALVES, Model, file_sha256, save_description
+from engine.model import HALVES, Model, check_weights, save_description, save_graph_hashes
 from engine.spec import ModelSpec
 
 OPSET = 20
@@ -34,17 +34,14 @@ class _Part(nn.Module):
 
 def load_network(model: Model) -> MESNet:
     """The network with its weights, in eval mode; raises EngineError when they are not what `mesnet.json` says."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    check_weights(model)
+    net = MESNet(model.spec)
     try:
-        found = file_sha256(model.weights)
-        if found != model.sha256:
-            raise EngineError(f"{model.weights} has sha256 {found[:12]}, mesnet.json expects {model.sha256[:12]}")
-        net = MESNet(model.spec)
         net.load_state_dict(load_file(model.weights))
-    except FileNotFoundError:
-        raise EngineError(f"{model.weights} is missing; take the model from the release again") from None
-    except RuntimeError as error:  # torch lists what does not fit
+    except (RuntimeError, SafetensorError) as error:  # torch lists what does not fit
         why = " ".join(str(error).split())[:200]
         raise EngineError(f"{model.weights} does not fit mesnet.json: {why}") from None
     return net.eval()
@@ -63,9 +60,12 @@ def save_model(net: MESNet, directory: Path) -> Model:
 
 
 def export(net: MESNet, directory: Path, sha256: str, halves: Iterable[str] = HALVES) -> dict[str, Path]:
-    """Write `mesnet_2d.onnx` and `mesnet_1d.onnx` (any batch, all else fixed), marked with the weights' hash."""
+    """Write `mesnet_2d.onnx` and `mesnet_1d.onnx` (any batch, all else fixed), marked with the weights' hash, and their
+    own hashes."""
     directory.mkdir(parents=True, exist_ok=True)
-    return {half: _export_half(net, half, directory / f"mesnet_{half}.onnx", sha256) for half in halves}
+    made = {half: _export_half(net, half, directory / f"mesnet_{half}.onnx", sha256) for half in halves}
+    save_graph_hashes(directory, made)
+    return made
 
 
 def _export_half(net: MESNet, half: str, path: Path, sha256: str) -> Path:

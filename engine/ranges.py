@@ -1,6 +1,5 @@
 """INT8 ranges: how large the activations become that int8 quantises, observed on real crops by onnxruntime."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from engine.errors import EngineError
 from engine.model import HALVES, Model
 from engine.precision import quantised_inputs
 from engine.rings import with_lags
+from engine.small_file import read_object
 
 REMEDY = "run: mestream calibrate int8"
 
@@ -24,14 +24,14 @@ def load_ranges(path: Path, model_sha256: str | None = None) -> dict[str, float 
     measured with other weights than `model_sha256`.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_object(path)
         of, ranges = record.get("model_sha256"), record.get("ranges", record)
         if None not in (of, model_sha256) and of != model_sha256:
             raise EngineError(f"{path} was measured with other weights ({str(of)[:12]}); {REMEDY}")
         return {str(name): None if value is None else float(value) for name, value in ranges.items()}
     except FileNotFoundError:
         raise EngineError(f"{path} is missing: INT8 needs measured ranges; {REMEDY}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError, ValueError) as error:
+    except (OSError, AttributeError, TypeError, ValueError) as error:
         raise EngineError(f"{path} does not hold INT8 ranges ({error}); {REMEDY}") from None
 
 

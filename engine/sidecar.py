@@ -10,6 +10,7 @@ import platformdirs
 
 from engine.errors import EngineError
 from engine.model import HALVES, Model, file_sha256
+from engine.small_file import read_object
 
 FILE = "mesnet.engine.json"
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -53,11 +54,11 @@ class Sidecar:
     def read(cls, directory: Path) -> "Sidecar":
         """Raises ValueError, in words, when there is none or it is not one."""
         try:
-            record = json.loads((directory / FILE).read_text(encoding="utf-8"))
+            record = read_object(directory / FILE)
             return cls(**(record | {"target": Target(**record["target"])}))
         except FileNotFoundError:
             raise ValueError(f"has no {FILE}") from None
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"has a broken {FILE} ({error})") from None
 
 

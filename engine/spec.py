@@ -1,6 +1,7 @@
 """What a set of weights is and expects: the contract between training, export, runtimes and the live program."""
 
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass, fields, replace
 
 CLASSES = ("micro", "blink", "macro", "speech", "head", "none")
 """Order of the classification head."""
@@ -8,6 +9,19 @@ KINDS = CLASSES[:-1]
 """What a facial movement can be. Everything but `micro` is a nuisance, and a reason to suppress."""
 REGIONS = ("brows", "eyes", "cheeks", "mouth")
 """Parts of the face that a movement is attributed to."""
+LIMITS = {
+    "fps": (1, 1000),
+    "clip_frames": (2, 4096),
+    "hop_frames": (1, 4096),
+    "crop_px": (8, 1024),
+    "lags": (1, 4096),
+    "channels": (1, 4096),
+    "stride": (1, 4096),
+    "oldest_centre": (0, 4095),
+    "anchors": (1, 4096),
+}
+"""What each number of a `ModelSpec` may be, both ends included; of `lags` and `anchors` each of 1 to MOST numbers."""
+MOST = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +32,8 @@ class ModelSpec:
     `crop_px`: side S of a crop. `lags`: how many frames back the motion stem looks. `channels`: width C of the
     per-frame feature. `stride`: frames between two anchor centres. `oldest_centre`: anchors centred before this
     frame are left out. `anchors`: lengths of the multi-scale candidates.
+
+    Raises ValueError, in words, when a field is outside LIMITS or the fields do not fit each other.
     """
 
     name: str = "mesnet-v1"
@@ -30,6 +46,17 @@ class ModelSpec:
     stride: int = 2
     oldest_centre: int = 0
     anchors: tuple[int, ...] = (7, 11, 15, 21)
+
+    def __post_init__(self) -> None:
+        # the name is part of file names
+        if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", self.name):
+            raise ValueError(f"name {self.name!r:.80} is not 1 to 64 letters, digits, '.', '_' or '-'")
+        for field in fields(self)[1:]:
+            _check(field.name, getattr(self, field.name), many=field.name in ("lags", "anchors"))
+        if self.hop_frames > self.clip_frames:
+            raise ValueError(f"hop_frames {self.hop_frames} is more than the {self.clip_frames} frames of a clip")
+        if not self.centres:
+            raise ValueError(f"oldest_centre {self.oldest_centre} leaves no anchor in {self.clip_frames} frames")
 
     @property
     def proposals(self) -> int:
@@ -48,6 +75,15 @@ class ModelSpec:
         candidates move by up to their length, so neighbouring centres propose the same.
         """
         return replace(self, stride=4, oldest_centre=24)
+
+
+def _check(name: str, value: object, many: bool) -> None:
+    low, high = LIMITS[name]
+    if many and not (isinstance(value, tuple) and 1 <= len(value) <= MOST):
+        raise ValueError(f"{name} {value!r:.80} is not a list of 1 to {MOST} whole numbers")
+    for number in value if isinstance(value, tuple) and many else (value,):
+        if type(number) is not int or not low <= number <= high:  # True is no number
+            raise ValueError(f"{name} {number!r:.80} is not a whole number from {low} to {high}")
 
 
 HEAD_FIELDS = 3 + len(CLASSES) + len(REGIONS)

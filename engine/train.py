@@ -11,11 +11,13 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 from engine.datasets import LOADERS, DatasetError
 from engine.errors import EngineError
 from engine.extras import pip_install, require
+from engine.paths import Named, clash, model_files
 from engine.spec import ModelSpec
 from stream.errors import UserError
 
@@ -73,6 +75,22 @@ def prepare_pools(options: argparse.Namespace) -> tuple[list[Path], list[Path]]:
         asked = {"actors": actors, "out": folder, "split": split, "sequences": n, "device": options.device}
         make("engine.training.pools.pool", *(word for k, v in asked.items() for word in (f"--{k}", str(v))))
     return [train], [tune]
+
+
+def _writes(out: Path) -> Iterator[Named]:
+    for name in ("checkpoint.pt", "curves.png", *(Path(str(path)).name for _, path in model_files(out))):
+        yield "--out", out / name
+
+
+def _reads(options: argparse.Namespace) -> Iterator[Named]:
+    yield "--recipe", options.recipe
+    yield "--start", options.start
+    yield "--teacher", options.teacher
+    for name in ("pool", "tune"):
+        for folder in getattr(options, name) or ():
+            yield f"--{name}", folder
+    yield "--imprint", options.imprint
+    yield "--data", options.data and options.data / "portraits"
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -180,6 +198,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
         _check(options)
+        if why := clash(_writes(options.out), _reads(options)):
+            raise UserError(why, 2)
         require("train", "training", "torch", "onnx", "safetensors", "scipy", "matplotlib")
         _train(options)
     except (UserError, DatasetError, EngineError) as error:

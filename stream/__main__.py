@@ -96,7 +96,9 @@ def _watch(config: Config) -> int:
 
         return diagnose(config)
     from stream.app import run
+    from stream.paths import check_outputs
 
+    check_outputs(config)
     return run(config, _stop_at_signals())
 
 

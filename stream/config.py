@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+from engine.small_file import read_text
 from stream.errors import UserError
 from stream.reach import check_bind, read_token
 
@@ -117,6 +118,7 @@ def _set(default: Any, parse: Callable[[str], Any], metavar: str | None, text: s
 class Config:
     """Settings of one run; see `mestream --help`. Secrets stay out of its repr."""
 
+    config: Path | None = _set(None, _path, "FILE.toml", "settings from a file", command=True)
     camera: str | None = _set(None, _text, "CAMERA", "camera by index, name or /dev/v4l/by-id path")
     source: str | None = _set(
         None, _text, "FILE|URL", "video file, folder of pictures, http MJPEG or rtsp URL, or a /dev/v4l/by-id path"
@@ -167,7 +169,8 @@ class Config:
     record: Path | None = _set(
         None, _path, "DIR", "store the session's video and events here (else no image is stored)"
     )
-    events: Path | None = _set(None, _path, "FILE", "write each event as one line of JSON")
+    events: Path | None = _set(None, _path, "FILE", "write each event as one line of JSON; live, events are appended")
+    force: bool = _set(False, _switch, None, "with --offline: overwrite the --events file of an earlier run")
     journal: Path | None = _set(None, _path, "FILE", "event journal (default: the user's state directory)")
     lsl: str | None = _set(
         None, _text, "NAME", "events and scores on the Lab Streaming Layer (extra `lsl`)", alone="mestream"
@@ -216,9 +219,10 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Confi
     Raises UserError(code=2) with one line if anything is wrong with them.
     """
     given = _flags(argv)
-    config_file = given.pop("config", None) or environ.get(ENV_PREFIX + "CONFIG")
+    if "config" not in given and (named := environ.get(ENV_PREFIX + "CONFIG")):
+        given["config"] = _read("config", named, f"{ENV_PREFIX}CONFIG=")
     settings: dict[str, Any] = {}
-    for layer in (_file(Path(config_file)) if config_file else {}, _environment(environ), given):
+    for layer in (_file(given["config"]) if "config" in given else {}, _environment(environ), given):
         for rivals in (_SOURCES, _TOKENS):
             if any(layer.get(name) for name in rivals):
                 # where a higher layer names the source, it is not in conflict with what a lower one named
@@ -246,10 +250,7 @@ def _read(name: str, value: str, said: str) -> Any:
 
 def _flags(argv: Sequence[str]) -> dict[str, Any]:
     given = vars(_parser().parse_args(argv))
-    return {
-        name: value if name == "config" or value is True else _read(name, value, f"--{_flag(name)} ")
-        for name, value in given.items()
-    }
+    return {name: value if value is True else _read(name, value, f"--{_flag(name)} ") for name, value in given.items()}
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -264,11 +265,13 @@ def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _file(path: Path) -> dict[str, Any]:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        text = read_text(path)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"--config {path}: {reason}; give a readable TOML file", code=2) from None
-    except tomllib.TOMLDecodeError as error:
+    try:
+        table = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UserError(f"--config {path}: is not TOML: {error}", code=2) from None
     layer = {}
     for key, value in table.items():
@@ -339,7 +342,6 @@ def _parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
     )
     parser.add_argument("--version", action="version", version=f"mestream {release}")
-    parser.add_argument("--config", metavar="FILE.toml", help="settings from a file")
     groups = {heading: parser.add_argument_group(heading) for heading in _HEADINGS}
     for name, setting in _FIELDS.items():
         if name in _UNDER:

@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from rich.console import Console
 from rich.table import Table
 
+from engine import TELEMETRY_OFF
 from engine.errors import EngineError
 from engine.extras import pip_install
 from engine.model import load_model
@@ -79,6 +80,16 @@ def _packages(config: Config) -> Iterator[Finding]:
             yield Finding(package, True, version(package), needed=True)
         except PackageNotFoundError:
             yield Finding(package, False, f"not installed ({pip_install()})", needed=True)
+
+
+def _telemetry(config: Config) -> Iterator[Finding]:
+    value = os.environ.get(TELEMETRY_OFF, "")
+    if value.lower() in ("1", "true"):
+        yield Finding("telemetry", True, f"off ({TELEMETRY_OFF}={value})")
+    else:
+        yield Finding(
+            "telemetry", False, f"onnxruntime's is on: {TELEMETRY_OFF}={value} in your environment; set it to 1"
+        )
 
 
 def _face_model(config: Config) -> Iterator[Finding]:
@@ -175,6 +186,7 @@ def _journal(config: Config) -> Iterator[Finding]:
 CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     _python,
     _packages,
+    _telemetry,
     _face_model,
     _weights,
     _runtimes,

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from engine.export import save_model
 from engine.mesnet import MESNet
-from engine.model import DEFAULT_DIRECTORY, Model, load_model
+from engine.model import DEFAULT_DIRECTORY, Model, load_model, save_graph_hashes
 from engine.spec import ModelSpec
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores: more threads would only wait for each other
@@ -93,6 +93,7 @@ def eager_model(full_model: Model, tmp_path_factory: pytest.TempPathFactory) -> 
     for name, value in {**believed, **faint}.items():
         tensors[name].CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))
     onnx.save(graph, directory / "mesnet_1d.onnx")
+    save_graph_hashes(directory)
     return load_model(directory)
 
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 def spot(folder: Path, source: Path, model: Model, name: str = "events.jsonl", **more: str) -> tuple[list[dict], str]:
     """Events and what was said."""
-    arguments = ("--offline", "--source", source, "--events", folder / name, "--model", model.directory)
+    arguments = ("--offline", "--force", "--source", source, "--events", folder / name, "--model", model.directory)
     done = run(folder, *arguments, "--runtime", "onnx", **more)
     assert done.returncode == 0, done.stderr
     return lines_of_json(folder / name), done.stderr

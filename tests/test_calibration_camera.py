@@ -180,3 +180,11 @@ def test_the_command_looks_at_a_real_video(tmp_path: Path, capsys):
     assert 0 < said["smallest_me_px"] < 10
     assert {v["item"] for v in said["verdicts"]} >= {"frame rate", "flicker", "landmarks", "smallest ME"}
     assert plot.stat().st_size > 10_000
+
+
+def test_a_camera_too_slow_to_measure_motion_by_is_one_line(tmp_path, capsys):
+    """At 4 frames a second every pair of frames is a hole apart; that ended in a traceback."""
+    assert main(["camera", "--source", str(face_video(tmp_path / "slow.mp4", fps=4.0, length_s=8.0))]) == 1
+    error = capsys.readouterr().err
+    assert "seen without a hole for 0.0 s; 0.9 s are needed" in error
+    assert error.count("\n") == 1

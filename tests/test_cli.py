@@ -67,7 +67,8 @@ def one_line(done: subprocess.CompletedProcess[str], code: int) -> str:
         ("--source whole.mp4 --model nowhere", 1, ("nowhere", "--model")),
         ("--source whole.mp4 --face-model notes.pdf", 2, ("--face-model notes.pdf",)),
         ("--source whole.mp4 --runtime cuda", 1, ("cuda", "--runtime auto")),
-        ("--source whole.mp4 --offline --events .", 1, ("--events",)),
+        ("--source whole.mp4 --offline --events .", 2, ("--events", "folder")),
+        ("--source whole.mp4 --offline --events none/e.jsonl", 2, ("--events", "no folder none", "make it first")),
         ("--frobnicate", 2, ("--frobnicate", "--help")),
         ("", 2, ("no source", "--demo")),
     ],
@@ -124,9 +125,23 @@ def test_the_doctor_says_what_is_there_and_what_is_not(folder, eager_model, dead
     done = run(folder, "--doctor", "--model", eager_model.directory, "--port", dead_port, "--log-format", "json")
     found = {finding["what"]: finding for finding in json.loads(done.stdout)}
     assert eager_model.sha256[:16] in found["weights"]["says"]
+    assert found["telemetry"]["ok"]
     assert "would run" in " ".join(finding["says"] for what, finding in found.items() if what.startswith("runtime"))
     assert not found["port"]["ok"], "the port is bound by this test"
     assert done.returncode == 1
+
+
+def test_the_doctor_says_whether_telemetry_is_off(folder, eager_model):
+    """Off unless the user's own environment turns it on, which is kept and said."""
+    asked = ("--doctor", "--model", eager_model.directory, "--port", 0, "--log-format", "json")
+    for value, ok, says in (
+        ("1", True, "off (ORT_"),
+        ("0", False, "is on: ORT_DISABLE_TELEMETRY=0 in your environment"),
+    ):
+        done = run(folder, *asked, ORT_DISABLE_TELEMETRY=value)
+        found = next(finding for finding in json.loads(done.stdout) if finding["what"] == "telemetry")
+        assert found["ok"] is ok
+        assert says in found["says"]
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Settings: flag over environment over file over default, and one clear line for whatever is wrong."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,9 @@ def test_every_setting_can_be_given_in_every_way(tmp_path):
         "MESTREAM_LOG_FORMAT": "json",
     }
     expected = Config(source="a.mp4", max_faces=2, threshold=0.5, width_px=640, log_format="json")
-    assert parse(flags, {}) == parse([], environ) == parse(["--config", str(path)], {}) == expected
+    assert parse(flags, {}) == parse([], environ) == expected
+    for in_file in (parse(["--config", str(path)], {}), parse([], {"MESTREAM_CONFIG": str(path)})):
+        assert in_file == replace(expected, config=path)
 
 
 def test_a_source_named_by_a_flag_is_not_in_conflict_with_the_file(tmp_path):

@@ -125,7 +125,7 @@ def test_an_operating_point_that_is_none_is_one_line(tmp_path, model, changed, s
     assert_one_line(caught.value, given, says)
 
 
-@pytest.mark.parametrize(("text", "says"), [(None, "No such file"), ("{", "is not JSON"), ("[]", "not a calibration")])
+@pytest.mark.parametrize(("text", "says"), [(None, "No such file"), ("{", "is not JSON"), ("[]", "not a JSON object")])
 def test_a_file_that_is_no_calibration_is_one_line(tmp_path, model, text, says):
     path = tmp_path / "mine.json"
     if text is not None:

@@ -13,7 +13,7 @@ from engine import build, runtimes
 from engine.decode import decode
 from engine.errors import EngineError
 from engine.flavour import gpu_capability
-from engine.model import Model
+from engine.model import Model, save_graph_hashes
 from engine.precision import to_half
 from engine.ranges import observe_ranges
 from engine.rings import with_lags
@@ -80,6 +80,7 @@ def test_missing_and_broken_graphs_are_one_line(tiny_model: Model, tmp_path: Pat
     home = Path(shutil.copytree(tiny_model.directory, tmp_path / "m"))
     model = dataclasses.replace(tiny_model, directory=home)
     (home / "mesnet_2d.onnx").write_bytes(b"not a graph")
+    save_graph_hashes(home)
     with pytest.raises(EngineError, match=r"mesnet_2d.onnx can't be loaded .*; run: mestream build") as broken:
         OnnxRuntime(model, 1)
     assert "\n" not in str(broken.value)

@@ -7,7 +7,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from engine.errors import EngineError
-from engine.model import Model
+from engine.model import Model, read_graph
 from engine.rings import Rings, Step
 from engine.spec import HEAD_FIELDS
 
@@ -50,14 +50,17 @@ class OnnxRuntime:
 def _session(path: Path, model: Model, threads: int) -> onnxruntime.InferenceSession:
     """A checked session; raises EngineError with the command that makes the graph anew."""
     remedy = f"run: mestream build --runtime onnx --model {model.directory} --out {path.parent}"
+    remedy += ", or take the model from the release again"
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    if not path.exists():
-        raise EngineError(f"{path} is missing; {remedy}")
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        graph = read_graph(path)
+    except ValueError as error:
+        raise EngineError(f"{path} {error}; {remedy}") from None
+    try:
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a class of its own per status code, with no common base
         raise EngineError(f"{path} can't be loaded ({' '.join(str(error).split())[:160]}); {remedy}") from None
     of = session.get_modelmeta().custom_metadata_map.get("weights_sha256", "unmarked")

@@ -7,7 +7,6 @@ Two kinds, each with `kind`, `version` and `model_sha256`:
 - `baseline`: `source`, `level`, `spread`, `seconds`, `conditions`: one person's noise floor at one camera.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.small_file import read_object
 from stream.decide.baseline import BaselineLaw, Conditions, KnownBaseline
 from stream.decide.odds import probability
 from stream.errors import UserError
@@ -129,14 +129,11 @@ def fitted_fields(fitted: Fitted) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path)
     except OSError as error:
         raise UserError(f"--calibration {path}: {error.strerror}; {REMEDY}", code=2) from None
-    except ValueError:
-        raise UserError(f"--calibration {path}: is not JSON; {REMEDY}", code=2) from None
-    if not isinstance(said, dict):
-        raise UserError(f"--calibration {path}: is not a calibration; {REMEDY}", code=2)
-    return said
+    except ValueError as error:
+        raise UserError(f"--calibration {path}: {error}; {REMEDY}", code=2) from None
 
 
 def _fitted(said: Mapping[str, Any]) -> Fitted:
