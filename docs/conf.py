@@ -10,7 +10,7 @@ include_patterns = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md",
 exclude_patterns = ["build", ".venv*"]
 
 myst_heading_anchors = 3  # a link may name a heading, as on GitHub; one that names none fails the build
-myst_enable_extensions = ["attrs_inline"]
+myst_enable_extensions = ["attrs_inline", "tasklist"]
 suppress_warnings = ["misc.highlighting_failure"]  # an example may leave parts out with "..."
 
 autodoc_member_order = "bysource"

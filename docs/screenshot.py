@@ -1,6 +1,6 @@
-"""Take docs/dashboard.png: start the program on a source, let the page watch it, photograph the page.
+"""Take the pictures of the page, docs/dashboard.png and docs/movement.png, from the running program.
 
-python docs/screenshot.py --demo            (needs Chromium, or CHROMIUM=path, and pip install -e .[test])
+python docs/screenshot.py            (needs Chromium, or CHROMIUM=path, and pip install -e .[test])
 """
 
 import os
@@ -11,45 +11,50 @@ import tempfile
 from pathlib import Path
 from shutil import which
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
-SETTLED = 3
+ENDED = 3
 WAIT_MS = 60_000
 WATCHED_MS = 22_000
-PICTURE = Path(__file__).with_name("dashboard.png")
+BLINK_MS = 1_500
+HERE = Path(__file__).parent
 
 
-def main(source: list[str]) -> None:
-    """Wait until some intervals have settled, then take the picture."""
+def main() -> None:
+    """Watch the demo clip, and photograph what the page shows."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         where = ["--port", str(port), "--journal", f"{folder}/journal.sqlite"]
-        program = subprocess.Popen([sys.executable, "-m", "stream", *source, *where])
+        program = subprocess.Popen(
+            [sys.executable, "-m", "stream", "--demo", *where], stderr=subprocess.PIPE, text=True
+        )
+        assert program.stderr is not None
         try:
-            photograph(f"http://127.0.0.1:{port}/")
+            while "dashboard on" not in program.stderr.readline():
+                assert program.poll() is None
+            with sync_playwright() as playwright:
+                chromium = os.environ.get("CHROMIUM") or which("chromium")
+                browser = playwright.chromium.launch(executable_path=chromium, args=["--headless", "--no-sandbox"])
+                page = browser.new_page(viewport={"width": 1280, "height": 800}, locale="en-GB")
+                page.goto(f"http://127.0.0.1:{port}/")
+                photograph(page)
+                browser.close()
         finally:
             program.terminate()
             program.wait(10)
 
 
-def photograph(url: str) -> None:
-    """Save the page at `url`."""
-    with sync_playwright() as playwright:
-        chromium = os.environ.get("CHROMIUM") or which("chromium")
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--headless", "--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1360, "height": 800})
-        for _ in range(60):  # the program takes a moment to listen
-            try:
-                page.goto(url)
-                break
-            except Exception:
-                page.wait_for_timeout(500)
-        page.wait_for_timeout(WATCHED_MS)
-        page.locator("li[data-state=settled]").nth(SETTLED - 1).wait_for(timeout=WAIT_MS)
-        page.screenshot(path=PICTURE)
-        browser.close()
+def photograph(page: Page) -> None:
+    """Save the page once some movements have ended, then the newest of them up close."""
+    page.wait_for_timeout(WATCHED_MS)
+    page.locator("li[data-state=settled]").nth(ENDED - 1).wait_for(timeout=WAIT_MS)
+    page.locator("#degraded:empty").wait_for(state="attached", timeout=WAIT_MS)
+    page.screenshot(path=HERE / "dashboard.png")
+    page.click("li[data-state=settled] button")
+    page.wait_for_timeout(BLINK_MS)
+    page.screenshot(path=HERE / "movement.png")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["--demo"])
+    main()

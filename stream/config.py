@@ -343,7 +343,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mestream {release}")
     groups = {heading: parser.add_argument_group(heading) for heading in _HEADINGS}
-    group: argparse._ActionsContainer = parser
+    group: argparse._ActionsContainer = parser  # --config stands before all headings
     for name, setting in _FIELDS.items():
         if name in _UNDER:
             group = groups[_UNDER[name]]

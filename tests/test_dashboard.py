@@ -108,13 +108,14 @@ def test_events_appear_as_they_begin_settle_or_are_taken_back(page, tmp_path):
         page.wait_for_selector("li[data-state=settled]", timeout=WAIT_MS)
         server.publish(event(2, Phase.START, apex_s=None, offset_s=None))
         page.wait_for_selector("li[data-state=open]", timeout=WAIT_MS)
+        assert page.inner_text("li[data-state=open] .what") == "Brow movement, going on"
         server.publish(event(3, Phase.START))
         server.publish(event(2, Phase.END))
         server.publish(event(3, Phase.RETRACT))
         page.wait_for_selector("li[data-state=retracted]", timeout=WAIT_MS)
         assert page.locator("li[data-state=settled]").count() == 2
-        assert "a blink" in page.inner_text("li[data-state=retracted]")
-        assert "mostly brows" in page.inner_text("li[data-state=settled] >> nth=0")
+        assert page.inner_text("li[data-state=retracted] .what") == "Not counted: a blink"
+        assert page.inner_text("li[data-state=settled] .what >> nth=0") == "Brow movement, 0.40 s"
         assert "does not say what the person felt" in page.inner_text("footer")
         server.publish_status(
             replace(STATUS, faces=[FaceStatus(1, "cannot_spot", "low_fps")], degraded=["journal: disk full"])
@@ -172,6 +173,7 @@ def test_a_restart_is_caught_up_without_loss_or_duplicate(page, tmp_path):
         assert taken(page) == [10, 0]
         assert len(states(page)) == 10
         assert states(page)["006"] == "unsettled"  # its end can never come
+        assert page.inner_text("li[data-state=unsettled] .what") == "Brow movement, end unknown"
         assert "restarted" in page.inner_text("#list")
 
 

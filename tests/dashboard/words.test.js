@@ -3,11 +3,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { duration, intervalState, plain, seconds, stateInWords, suppressedInWords, topRegion } from "../../stream/server/dashboard/words.js";
+import { duration, intervalInWords, plain, seconds, stateInWords, suppressedInWords, topRegion } from "../../stream/server/dashboard/words.js";
 
 test("a face that is watched needs no reason; one that cannot be says why", () => {
-  assert.equal(stateInWords({ state: "watching", reason: null }), "watching");
-  assert.equal(stateInWords({ state: "cannot_spot", reason: "too_dark" }), "cannot spot: it is too dark");
+  assert.equal(stateInWords({ state: "watching", reason: null }), "watched");
+  assert.equal(stateInWords({ state: "cannot_spot", reason: "too_dark" }), "not watched: it is too dark");
 });
 
 test("a word that this page does not know is shown without its underscores", () => {
@@ -18,15 +18,20 @@ test("a word that this page does not know is shown without its underscores", () 
 
 test("an interval that was taken back says why, also where a fault of the picture ended it", () => {
   assert.equal(suppressedInWords("blink"), "a blink");
-  assert.equal(suppressedInWords("stalled"), "the camera gives no pictures");
+  assert.equal(suppressedInWords("stalled"), "no pictures arrive");
   assert.equal(suppressedInWords(null), "no reason given");
   assert.equal(suppressedInWords(undefined), "no reason given");
 });
 
-test("every state of an interval has a word of its own", () => {
-  const words = ["open", "settled", "retracted", "unsettled"].map((state) => intervalState({ state }));
-  assert.equal(new Set(words).size, 4);
-  assert.ok(words.every((word) => typeof word === "string"));
+test("an interval says which part of the face moved and for how long, or why it does not count", () => {
+  const interval = { regions: { brows: 0.8, mouth: 0.2 }, onset_s: 2, offset_s: 2.404, suppressed: "blink" };
+  const inWords = (change) => intervalInWords({ ...interval, ...change });
+  assert.equal(inWords({ state: "settled" }), "Brow movement, 0.40 s");
+  assert.equal(inWords({ state: "open", offset_s: null }), "Brow movement, going on");
+  assert.equal(inWords({ state: "unsettled", offset_s: null }), "Brow movement, end unknown");
+  assert.equal(inWords({ state: "retracted" }), "Not counted: a blink");
+  assert.equal(inWords({ state: "settled", regions: { chin_tip: 1 } }), "Movement, chin tip, 0.40 s");
+  assert.equal(inWords({ state: "settled", regions: {} }), "Movement, 0.40 s");
 });
 
 test("the region with the largest share is named, none where nothing moves", () => {

@@ -8,7 +8,7 @@ import { showHealth } from "./health.js";
 import { IntervalList } from "./list.js";
 import { Session } from "./session.js";
 import { View } from "./view.js";
-import { intervalState, topRegion } from "./words.js";
+import { intervalInWords } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const DRAW_EVERY_MS = 66;
@@ -50,7 +50,7 @@ function showAnalysing() {
   $("analysing").dataset.state = live ? "live" : "waiting";
   const source = session.hello?.source ?? "";
   const kind = source.startsWith("camera") || source.startsWith("/dev") ? "A camera is being analysed" : "Video is being analysed";
-  $("analysing-title").textContent = live ? kind : "Nothing is being shown live";
+  $("analysing-title").textContent = live ? kind : "Not live";
   $("analysing-source").textContent = source;
   document.title = live ? "● Micro-expression stream" : "Micro-expression stream";
   showHealth(session, linkState, $("health"), $("degraded"));
@@ -58,8 +58,7 @@ function showAnalysing() {
 
 function announce(interval) {
   if (interval.state === "open") return;
-  const where = topRegion(interval.regions)?.words ?? "";
-  $("announce").textContent = `${intervalState(interval)}: face ${interval.face}, ${where}`;
+  $("announce").textContent = `Face ${interval.face}: ${intervalInWords(interval)}`;
 }
 
 function setPreview(on) {

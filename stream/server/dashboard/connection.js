@@ -103,7 +103,7 @@ export class Connection {
       return this.#open();
     }
     const waitS = code === "rate_limited" ? 10 : BACKOFF_S[Math.min(this.failures++, BACKOFF_S.length - 1)];
-    this.handlers.state("lost", this.failures > 2 ? `Not reachable; trying every ${waitS} s` : "Connection lost; reconnecting…");
+    this.handlers.state("lost", this.failures > 2 ? `Not reachable; trying again every ${waitS} s` : "Connection lost; reconnecting…");
     setTimeout(() => this.#open(), waitS * 1000 * (0.8 + 0.4 * Math.random()));
   }
 }

@@ -1,7 +1,7 @@
 // One interval up close: its three crops, the replay, the facts.
 
 import { Replay, decode, nearest, paint } from "./replay.js";
-import { clock, intervalState, plain, seconds, suppressedInWords } from "./words.js";
+import { clock, intervalInWords, plain, seconds } from "./words.js";
 
 const MOMENTS = [["onset", "onset_s"], ["apex", "apex_s"], ["offset", "offset_s"]];
 
@@ -11,7 +11,8 @@ export class Detail {
     this.interval = null;
     this.$ = (id) => dialog.querySelector(`#${id}`);
     this.replay = new Replay(this.$("replay"), (timeS) => {
-      this.$("replay-time").textContent = `${Math.round(1000 * (timeS - this.interval.onset_s))} ms from the onset`;
+      const ms = Math.round(1000 * (timeS - this.interval.onset_s));
+      this.$("replay-time").textContent = `${Math.abs(ms)} ms ${ms < 0 ? "before" : "after"} the onset`;
     });
     dialog.addEventListener("close", () => this.replay.stop());
     dialog.addEventListener("keydown", (event) => {
@@ -53,9 +54,8 @@ export class Detail {
     if (!this.interval || this.shown === this.interval.seq + this.interval.state) return;
     this.shown = this.interval.seq + this.interval.state;
     const { interval, session } = this;
-    const retracted = interval.state === "retracted";
-    this.$("detail-title").textContent = `Face ${interval.face}, ${clock(session.wall(interval.epoch, interval.onset_s))}`;
-    this.$("detail-state").textContent = intervalState(interval) + (retracted ? `: ${suppressedInWords(interval.suppressed)}` : "");
+    this.$("detail-title").textContent = intervalInWords(interval);
+    this.$("detail-state").textContent = `Face ${interval.face}, ${clock(session.wall(interval.epoch, interval.onset_s))}`;
     for (const path of this.$("regions").querySelectorAll(".region")) {
       path.style.setProperty("--share", interval.regions[path.dataset.region] ?? 0);
     }
@@ -73,8 +73,8 @@ export class Detail {
     return [
       ["Onset (source clock)", seconds(interval.onset_s, 3)], ["Apex", seconds(interval.apex_s, 3)], ["Offset", seconds(interval.offset_s, 3)],
       ["Length", length === null ? "–" : `${Math.round(1000 * length)} ms`],
-      ["Score", interval.score.toFixed(2)], ["Told after capture", `${Math.round(interval.latency_ms)} ms`],
-      ...Object.entries(interval.regions).map(([name, share]) => [`In the ${name}`, `${Math.round(100 * share)} %`]),
+      ["Score", interval.score.toFixed(2)], ["Delay", `${Math.round(interval.latency_ms)} ms`],
+      ...Object.entries(interval.regions).map(([name, share]) => [`Share: ${plain(name)}`, percent(share)]),
       ...Object.entries(interval.quality).map(([name, value]) => [qualityName(name), String(value)]),
     ];
   }
@@ -88,8 +88,8 @@ export class Detail {
     if (interval !== this.interval || !this.dialog.open) return;
     this.$("detail-body").dataset.pictures = images.length >= 2;
     this.$("no-images").hidden = images.length >= 2;
-    this.$("no-images").textContent = interval.state === "open" ? "The pictures come when the interval has settled."
-      : "No pictures: the faces were not shown in this page at that time. They are kept in this page's memory only.";
+    this.$("no-images").textContent = interval.state === "open" ? "The pictures follow when the movement has ended."
+      : "No pictures: this page did not show faces at that time. Pictures stay in this page and are stored nowhere.";
     if (images.length < 2) return;
     for (const [name, field] of MOMENTS) {
       const timeS = interval[field] ?? interval.onset_s;
@@ -102,4 +102,5 @@ export class Detail {
   }
 }
 
-const qualityName = (name) => ({ fps: "Camera rate (fps)", face_px: "Face width (px)", yaw_deg: "Turned (°)", pitch_deg: "Tilted (°)", blur: "Blur (0–1)", light: "Brightness (0–255)" }[name] ?? plain(name));
+const percent = (share) => `${Math.round(100 * share)} %`;
+const qualityName = (name) => ({ fps: "Camera rate (fps)", face_px: "Face width (px)", yaw_deg: "Head turned (°)", pitch_deg: "Head tilted (°)", blur: "Blur (0–1)", light: "Brightness (0–255)" }[name] ?? plain(name));

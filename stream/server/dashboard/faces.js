@@ -35,7 +35,7 @@ export class FaceCards {
       <canvas class="trace" role="img"></canvas>`;
     const card = { root, trace: root.querySelector(".trace"), picture: root.querySelector(".face-picture"), shown: null };
     root.querySelector("h2").textContent = `Face ${face.number}`;
-    card.trace.setAttribute("aria-label", `Score of face ${face.number} over time; the same intervals are in the list`);
+    card.trace.setAttribute("aria-label", `Score of face ${face.number} over time; the list holds the same movements`);
     card.picture.querySelector("canvas").setAttribute("aria-label", `Face ${face.number}, live`);
     this.#drag(card.trace, face);
     this.container.append(root);
@@ -77,13 +77,13 @@ export class FaceCards {
     if (region) Object.assign(card.picture.dataset, { region: region.name, state: face.last.state });
     else delete card.picture.dataset.region;
     const last = face.last && topRegion(face.last.regions);
-    setText(card.root.querySelector(".face-region"), region ? `moving: ${region.words}` : last ? `last: ${last.words}` : "");
+    setText(card.root.querySelector(".face-region"), region ? `moving: ${region.words}` : last ? `last movement: ${last.words}` : "");
   }
 
   #showPicture(card, face) {
     const newest = face.previews.at(-1);
     const words = card.picture.querySelector("p");
-    setText(words, !this.preview ? "hidden (V shows it)" : newest ? "" : "no picture yet");
+    setText(words, !this.preview ? "hidden; press V to show it" : newest ? "" : "no picture yet");
     card.picture.querySelector("canvas").hidden = !this.preview || !newest;
     if (!this.preview || !newest || card.decoding || card.shown === newest) return;
     card.decoding = true; // one at a time: a slow machine shows fewer, never older ones

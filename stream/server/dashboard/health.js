@@ -28,10 +28,10 @@ function entries(session, link) {
   const calibrating = faces.filter((face) => face.state === "calibrating");
   return [
     ["Camera rate", `${number(status?.fps, 1)}`, "frames/s", blocked.some((face) => face.reason === "low_fps")],
-    ["Delay", `${number(status?.latency_ms?.p50)}`, `ms (99 %: ${number(status?.latency_ms?.p99)} ms)`, false],
+    ["Delay", `${number(status?.latency_ms?.p50)}`, `ms, up to ${number(status?.latency_ms?.p99)}`, false],
     ["Dropped frames", String(total), dropped.filter(([, count]) => count).map(([stage, count]) => `${plain(stage)} ${count}`).join(", "), false],
-    ["Faces", !faces.length ? "none" : `${faces.length - blocked.length - calibrating.length} of ${faces.length} watched`,
-      [blocked.length && `${blocked.length} cannot be`, calibrating.length && `${calibrating.length} calibrating`].filter(Boolean).join(", "),
+    ["Faces", !faces.length ? "none" : `${faces.length - blocked.length} of ${faces.length} watched`,
+      [blocked.length && `${blocked.length} not`, calibrating.length && `${calibrating.length} new`].filter(Boolean).join(", "),
       blocked.length > 0],
     ["Threshold", thresholds(session), falseAlarms(status), false],
     ["Runs on", status?.runtime ?? hello?.runtime ?? "–", hello?.model?.name ?? "", false],

@@ -1,6 +1,6 @@
 // The list of intervals, marks and notices, newest first.
 
-import { clock, intervalState, suppressedInWords, topRegion } from "./words.js";
+import { clock, intervalInWords, topRegion } from "./words.js";
 
 const SHOWN = 300;
 
@@ -32,7 +32,7 @@ export class IntervalList {
     });
     while (this.container.children.length > wanted.length) this.container.lastChild.remove();
     const count = (state) => [...session.intervals.values()].filter((interval) => interval.state === state).length;
-    document.getElementById("tally").textContent = `${count("settled")} settled · ${count("retracted")} taken back`;
+    document.getElementById("tally").textContent = `${count("settled")} seen · ${count("retracted")} not counted`;
   }
 
   #item({ at, key, interval, mark, notice }) {
@@ -59,12 +59,8 @@ export class IntervalList {
       return item;
     }
     const region = topRegion(interval.regions);
-    part("what").textContent = intervalState(interval) + (state === "retracted" ? `: ${suppressedInWords(interval.suppressed)}` : "");
-    part("sub").textContent = [
-      `Face ${interval.face}`,
-      interval.offset_s === null ? null : `${Math.round(1000 * (interval.offset_s - interval.onset_s))} ms`,
-      state === "retracted" ? null : region && `mostly ${region.words}`, `score ${interval.score.toFixed(2)}`,
-    ].filter(Boolean).join(" · ");
+    part("what").textContent = intervalInWords(interval);
+    part("sub").textContent = `Face ${interval.face} · score ${interval.score.toFixed(2)}`;
     this.#bars(part("bars"), interval, region);
     part("bars").hidden = state === "retracted";
     return item;

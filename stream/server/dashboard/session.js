@@ -30,7 +30,7 @@ export class Session {
 
   #hello(hello) {
     if (this.hello && this.hello.epoch !== hello.epoch) {
-      this.notices.push({ wallS: this.now(), text: "The program was restarted" });
+      this.notices.push({ wallS: this.now(), text: "The program restarted" });
       for (const face of this.faces.values()) face.gone = true;
     }
     for (const interval of this.intervals.values()) {
@@ -87,7 +87,7 @@ export class Session {
 
   #gap({ from, to }) {
     const what = to === null ? "Some events" : from === to ? `Event ${from}` : `Events ${from} to ${to}`;
-    this.notices.push({ wallS: this.now(), text: `${what} could not be had any more` });
+    this.notices.push({ wallS: this.now(), text: `${what} could not be fetched: no longer in the journal` });
     return "gap";
   }
 

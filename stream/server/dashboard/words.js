@@ -1,39 +1,39 @@
 // What the machine's words mean to the person who reads them.
 
-const STATES = { watching: "watching", calibrating: "getting to know this face", cannot_spot: "cannot spot" };
+const STATES = { watching: "watched", calibrating: "getting to know this face", cannot_spot: "not watched" };
 
 const REASONS = {
-  low_fps: "the camera gives too few frames; more light usually helps",
+  low_fps: "the camera gives too few frames; more light often helps",
   too_dark: "it is too dark",
   blurred: "the picture is blurred",
   too_small: "the face is too small; come closer",
-  turned_away: "the face is turned away",
+  turned_away: "the face is turned too far",
   lost: "the face is out of view",
-  frames_missing: "frames are missing",
-  overload: "the machine cannot keep up",
-  stalled: "the camera gives no pictures",
+  frames_missing: "some frames are missing",
+  overload: "the computer is too slow for so many faces",
+  stalled: "no pictures arrive",
   frozen: "the picture is frozen",
   black: "the picture is black",
-  reconnecting: "the camera is gone; trying to get it back",
+  reconnecting: "the camera is gone; trying to reconnect",
   clock_jump: "the camera's clock jumped",
-  resolution_changed: "the picture changed its size",
-  loop: "the clip starts again",
+  resolution_changed: "the size of the picture changed",
+  loop: "the clip started again",
   gap: "the picture was interrupted",
   source_gap: "the picture was interrupted",
-  closed: "the program was stopped",
+  closed: "the program stopped",
 };
 
 const SUPPRESSED = {
   blink: "a blink",
-  macro: "a longer expression",
+  macro: "longer than a micro-expression",
   speech: "speech",
   head: "a head movement",
-  faded: "it faded before it settled",
+  faded: "too weak once it was seen whole",
   too_short: "too short",
-  duplicate: "part of another interval",
+  duplicate: "part of another movement",
 };
 
-const PLACES = { brows: "brows", eyes: "eyes", cheeks: "cheeks", mouth: "mouth" };
+const MOVEMENTS = { brows: "Brow movement", eyes: "Movement around the eyes", cheeks: "Cheek movement", mouth: "Mouth movement" };
 
 export const plain = (word) => String(word).replaceAll("_", " ");
 export const stateInWords = (face) =>
@@ -43,12 +43,17 @@ export const suppressedInWords = (word) => SUPPRESSED[word] ?? REASONS[word] ?? 
 
 export function topRegion(regions) {
   const [name, share] = Object.entries(regions ?? {}).reduce((a, b) => (b[1] > a[1] ? b : a), ["", 0]);
-  return share > 0 ? { name, share, words: PLACES[name] ?? plain(name) } : null;
+  return share > 0 ? { name, share, words: plain(name) } : null;
 }
 
-export const intervalState = (interval) => ({
-  open: "Begun", settled: "Settled", retracted: "Taken back", unsettled: "Never settled",
-}[interval.state]);
+// "Brow movement, 0.40 s": what a person reads first about an interval.
+export function intervalInWords(interval) {
+  const name = topRegion(interval.regions)?.name;
+  const what = name ? MOVEMENTS[name] ?? `Movement, ${plain(name)}` : "Movement";
+  if (interval.state === "retracted") return `Not counted: ${suppressedInWords(interval.suppressed)}`;
+  if (interval.state === "unsettled") return `${what}, end unknown`;
+  return interval.state === "open" ? `${what}, going on` : `${what}, ${seconds(interval.offset_s - interval.onset_s)}`;
+}
 
 const clockFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 export const clock = (wallS) => clockFormat.format(new Date(wallS * 1000));
