@@ -196,7 +196,7 @@ def test_textgrid_is_read_by_praat(name, request, tmp_path):
 
 
 def test_boris_accepts_the_rows_that_are_pasted(recording, tmp_path):
-    """BORIS 8 refuses all rows unless each has six columns, and pairs the rows of a subject's state in order of time."""
+    """BORIS 8 refuses all rows unless each has six columns, and pairs a state's rows in order of time."""
     for path in export(recording, "boris", tmp_path / "out.tsv"):
         events = [line.split("\t") for line in path.read_text(encoding="utf-8").split("\n")]
         assert {len(event) for event in events} == {6}

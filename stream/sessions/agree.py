@@ -19,6 +19,10 @@ from stream.sessions.coding import Coding
 from stream.sessions.rows import MACHINE
 from stream.sessions.session import Session, load_session
 from stream.sources.media_clock import LONG_GAP_S
+from stream.text import printable
+
+PIPE_CELLS = 160
+"""Width of the tables where there is no terminal to fit them to."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -37,9 +41,12 @@ def main(argv: Sequence[str]) -> int:
     if args.json:
         print(json.dumps([asdict(one) for one in found], indent=1))
     else:
-        _show(found, Console(width=None if sys.stdout.isatty() else 140))
+        console = Console(width=None if sys.stdout.isatty() else PIPE_CELLS)
+        with console.capture() as drawn:
+            _show(found, console)
+        print(drawn.get(), end="")  # rich would end the program if nobody read it
         for line in _remarks(sessions):
-            print(line)
+            print(printable(line))
     return 0
 
 
@@ -104,14 +111,14 @@ def _show(found: Iterable[Agreement], console: Console) -> None:
             _number(one.kappa), _number(one.icc_onset), _number(one.icc_offset), _ms(one.onset_error_s),
             _ms(one.offset_error_s),
         )  # fmt: skip
-    console.print(table, markup=False)
+    console.print(table)
     for one in found:
         if one.units:
             units = Table("action unit", "both", f"only {one.first}", f"only {one.second}", "neither",
                           title=f"{one.first} / {one.second}")  # fmt: skip
             for u in one.units:
                 units.add_row(*map(str, (u.unit, u.both, u.only_first, u.only_second, u.neither)))
-            console.print(units, markup=False)
+            console.print(units)
 
 
 def _remarks(sessions: Iterable[Session]) -> Iterable[str]:
