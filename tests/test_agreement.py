@@ -44,6 +44,9 @@ def test_an_interval_matches_once_and_only_on_its_own_face():
     assert halves.matched == 1
     apart = compare("a", "b", [Shared((rated(0, 9),), (rated(0, 9, face=2),), {})])
     assert apart.matched == 0
+    crossed = Shared((rated(0, 9), rated(100, 109, face=2)), (rated(0, 9, face=2), rated(50, 59)), {})
+    turned = Shared(crossed.second, crossed.first, {})
+    assert [compare("a", "b", [one]).matched for one in (crossed, turned)] == [0, 0]
     assert apart.frames == (0, 10, 10, 0)
 
 
