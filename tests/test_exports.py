@@ -63,7 +63,7 @@ def test_the_command_writes_only_new_files_outside_the_session(to, recording, tm
         link = tmp_path / "link"
         link.symlink_to(recording.folder / "events.jsonl")
         assert main([*command[:-1], str(link), "--force"]) == 2
-        assert "belongs to the session" in capsys.readouterr().err
+        assert "would overwrite" in capsys.readouterr().err
         assert (recording.folder / "events.jsonl").read_bytes() == before
 
 

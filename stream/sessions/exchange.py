@@ -1,11 +1,11 @@
 """`mestream export SESSION --to FORMAT --out PATH` and `mestream import SESSION FILE`."""
 
 import argparse
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from engine.paths import clash
 from stream.errors import UserError
 from stream.private import make_private_dir, open_private
 from stream.sessions.coding import Coding, ConflictError, Mark, Verdict, save_coding
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
 def export(session: Session, to: str, out: Path, coder: str | None = None, force: bool = False) -> list[Path]:
     """Write a session in the format `to`; return the files. Raises UserError before anything is written."""
     texts = WRITERS[to](rows_of(session, coder), out)
-    _check(texts, session, force)
+    _check(texts.keys(), session, force)
     try:
         for path, text in texts.items():
             make_private_dir(path.parent)
@@ -56,19 +56,15 @@ def export(session: Session, to: str, out: Path, coder: str | None = None, force
     return list(texts)
 
 
-def _check(paths: Iterable[Path], session: Session, force: bool) -> None:
-    inputs = [*(video.path for video in session.about.videos), *session.folder.rglob("*")]
+def _check(paths: Collection[Path], session: Session, force: bool) -> None:
+    inputs = [("the session", session.folder), *(("its video", video.path) for video in session.about.videos)]
+    if why := clash([("--out", path) for path in paths], inputs):
+        raise UserError(why, 2)
     for path in paths:
-        if any(_same(path, one) for one in inputs):
-            raise UserError(f"--out {path} belongs to the session; give another path", 2)
         if path.is_dir():
             raise UserError(f"--out {path} is a folder; name a file in it", 2)
         if path.exists() and not force:
             raise UserError(f"--out {path} exists already; add --force to overwrite it, or give another path", 2)
-
-
-def _same(a: Path, b: Path) -> bool:
-    return a.exists() and b.exists() and os.path.samefile(a, b)
 
 
 def coding_from(session: Session, file: Path, coder: str | None = None, blind: bool = False) -> Coding:
