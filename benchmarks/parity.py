@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.datasets.truth import TruthVideo, load_truth
-from engine.evaluation.matching import Detection, Truth, by_score, match
+from engine.evaluation.matching import Detection, Truth, by_score
+from engine.matching import match
 from engine.model import Model
 from engine.runtimes import Runtime
 from engine.scorer import Scorer

@@ -81,6 +81,14 @@ def _run(arguments: list[str]) -> int:
         from stream.watch import main as watch
 
         return watch(arguments[1:])
+    if command == "agree":
+        from stream.sessions.agree import main as agree
+
+        return agree(arguments[1:])
+    if command in ("export", "import"):
+        from stream.sessions.exchange import main as exchange
+
+        return exchange(arguments)
     config = parse(arguments)
     _speak(config)
     return _watch(config)

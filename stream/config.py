@@ -206,6 +206,9 @@ examples:
 
 other commands, each with its own --help:
   mestream watch [URL]      events of a running program, in this terminal
+  mestream agree ...        agreement of coders, with each other and with the machine
+  mestream export ...       a session in a format of another program
+  mestream import ...       a coding that was made in another program
   mestream calibrate ...    fit a threshold or a person's baseline, check a camera
   mestream train ...        train the network
   mestream evaluate ...     measure how good it is

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.evaluation.counting import RULES, count_as
-from engine.evaluation.matching import Detection, Truth, VideoResult, by_score, iou, match
+from engine.evaluation.matching import Detection, Truth, VideoResult, by_score
 from engine.evaluation.metrics import (
     Counts,
     best_threshold,
@@ -26,6 +26,7 @@ from engine.evaluation.metrics import (
     sweep,
     timing,
 )
+from engine.matching import iou, match
 
 
 def video(truths=(), detections=(), subject="s1", name="v1", fps=30.0, duration_s=60.0, starts=()):

@@ -5,8 +5,9 @@ None of these is how this project is judged: that is `engine.evaluation.metrics.
 
 from collections.abc import Callable, Iterable
 
-from engine.evaluation.matching import Detection, VideoResult, by_score, iou
+from engine.evaluation.matching import Detection, VideoResult, by_score
 from engine.evaluation.metrics import Counts
+from engine.matching import iou
 
 T_EVAL = 0.5
 

@@ -1,11 +1,8 @@
-"""What was true, what was emitted, and which belongs to which: a maximum one-to-one matching. Frames are inclusive."""
+"""What was true and what was emitted. `engine.matching` says which belongs to which. Frames are inclusive."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-
-MIN_IOU = 0.5
-"""T_eval of MESNet (Wang et al. 2021) and of the field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,37 +54,6 @@ class VideoResult:
     tags: dict[str, str] = field(default_factory=dict, hash=False)
 
 
-def iou(a_onset: int, a_offset: int, b_onset: int, b_offset: int) -> float:
-    """Intersection over union of two frame intervals, ends inclusive."""
-    shared = max(0, min(a_offset, b_offset) - max(a_onset, b_onset) + 1)
-    return shared / (a_offset - a_onset + 1 + b_offset - b_onset + 1 - shared)
-
-
 def by_score(detections: Iterable[Detection]) -> list[Detection]:
     """Best first; ties in order of time, so that results do not depend on the order of input."""
     return sorted(detections, key=lambda d: (-d.score, d.onset, d.offset))
-
-
-def match(truths: Sequence[Truth], ranked: Sequence[Detection], min_iou: float = MIN_IOU) -> list[int | None]:
-    """Index of the ME that each detection is matched to, or None: a maximum one-to-one matching.
-
-    `ranked` best first. Which detections are hits is decided in that order, and each prefix's number of hits is the
-    largest possible (Kuhn's algorithm).
-    """
-    overlap = [[iou(d.onset, d.offset, t.onset, t.offset) for t in truths] for d in ranked]
-    fits = [[t for o, t in sorted((-o, t) for t, o in enumerate(row)) if -o >= min_iou] for row in overlap]
-    owner: dict[int, int] = {}
-
-    def claim(d: int, asked: set[int]) -> bool:
-        for t in fits[d]:
-            if t not in asked:
-                asked.add(t)
-                if t not in owner or claim(owner[t], asked):
-                    owner[t] = d
-                    return True
-        return False
-
-    for d in range(len(ranked)):
-        claim(d, set())
-    truth_of = {d: t for t, d in owner.items()}
-    return [truth_of.get(d) for d in range(len(ranked))]

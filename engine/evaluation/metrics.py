@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.evaluation.matching import MIN_IOU, Detection, Truth, VideoResult, by_score, match
+from engine.evaluation.matching import Detection, Truth, VideoResult, by_score
+from engine.matching import MIN_IOU, match
 
 FA_RATES_PER_HOUR = {"1/min": 60.0, "10/h": 10.0, "1/h": 1.0}
 START_TOLERANCES_S = tuple(round(0.1 * i, 1) for i in range(1, 11))
