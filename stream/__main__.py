@@ -81,6 +81,10 @@ def _run(arguments: list[str]) -> int:
         from stream.watch import main as watch
 
         return watch(arguments[1:])
+    if command == "review":
+        from stream.review import main as review
+
+        return review(arguments[1:], _stop_at_signals())
     config = parse(arguments)
     _speak(config)
     return _watch(config)

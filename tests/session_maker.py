@@ -1,0 +1,80 @@
+"""Sessions on disk as a recorder writes them: a real encoded video, events, a score trace, the faces' track."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from clips import face_image, raised_at
+from videos import write_video
+
+from stream.sessions.session import TRACE, TRACK
+
+STARTS_S = 100.0
+"""The source's clock when the recording begins: media time and source time are not the same."""
+RAISES_S = (101.2, 104.0)
+
+
+def make_session(
+    folder: Path, *, length_s: float = 6.0, faces: int = 1, hours: float = 0.0, video: str = "video.mkv", **about: Any
+) -> Path:
+    """Write a session of a face that raises a brow twice. `hours`: how long its trace and track are, if not `length_s`."""
+    folder.mkdir(parents=True)
+    times_s = [i / 30 for i in range(round(length_s * 30))]
+    raised = [max(raised_at(STARTS_S + t, onset_s) for onset_s in RAISES_S) for t in times_s]
+    images = (face_image(t, r) for t, r in zip(times_s, raised, strict=True))
+    write_video(folder / video, times_s, images=images, options={"preset": "ultrafast", "crf": "20", "g": "30"})
+    ends_s = STARTS_S + (hours * 3600 or length_s)
+    message = {
+        "version": 1,
+        "source": "camera:0",
+        "epoch": "01JDWQ00000000000000000000",
+        "program": "0.1.0",
+        "started": "2026-11-28T10:00:00.000Z",
+        "starts_s": STARTS_S,
+        "model_name": "mesnet-v1",
+        "model_sha256": "00ff",
+        "model_fps": 30.0,
+        "runtime": "onnx",
+        "threshold": 0.6,
+        "false_alarms_per_hour": 40.0,
+        "videos": [{"file": video, "starts_s": STARTS_S}],
+        "dropped": {"capture": 0, "record": 0},
+        "ends_s": ends_s,
+        "complete": True,
+        **about,
+    }
+    (folder / "session.json").write_text(json.dumps(message))
+    events = [_end(number, onset_s) for number, onset_s in enumerate(RAISES_S, 1)]
+    (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    _write_records(folder, np.arange(STARTS_S, ends_s, 1 / 30), faces)
+    return folder
+
+
+def _end(number: int, onset_s: float) -> dict[str, Any]:
+    return {
+        "type": "event",
+        "phase": "end",
+        "id": f"01J{number:023d}",
+        "face": 1,
+        "onset_s": onset_s,
+        "apex_s": onset_s + 0.2,
+        "offset_s": onset_s + 0.4,
+        "score": 0.87,
+        "regions": {"brows": 0.8, "eyes": 0.1, "cheeks": 0.0, "mouth": 0.1},
+    }
+
+
+def _write_records(folder: Path, times_s: Any, faces: int) -> None:
+    near = np.minimum.reduce([abs(times_s - onset_s - 0.2) for onset_s in RAISES_S])
+    scores = 0.9 * np.exp(-((near / 0.15) ** 2)) + 0.1 + 0.04 * np.sin(times_s * 5)
+    for name, kind in (("trace.bin", TRACE), ("track.bin", TRACK)):
+        records = np.zeros((len(times_s), faces), kind)
+        records["time_s"] = times_s[:, None]
+        records["face"] = np.arange(1, faces + 1)
+        if kind is TRACE:
+            records["score"] = scores[:, None]
+            records["threshold"] = np.where(times_s < STARTS_S + 3, 0.6, 0.7)[:, None]
+        else:
+            records["matrix"] = [[0.5, 0, -16], [0, 0.5, -16]]  # the middle 256 px of the 320 px picture
+        (folder / name).write_bytes(records.tobytes())
