@@ -18,7 +18,7 @@ RAISES_S = (101.2, 104.0)
 def make_session(
     folder: Path, *, length_s: float = 6.0, faces: int = 1, hours: float = 0.0, video: str = "video.mkv", **about: Any
 ) -> Path:
-    """Write a session of a face that raises a brow twice. `hours`: how long its trace and track are, if not `length_s`."""
+    """Write a session of a face that raises a brow twice. `hours`: length of trace and track, if not `length_s`."""
     folder.mkdir(parents=True)
     times_s = [i / 30 for i in range(round(length_s * 30))]
     raised = [max(raised_at(STARTS_S + t, onset_s) for onset_s in RAISES_S) for t in times_s]
