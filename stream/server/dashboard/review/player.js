@@ -77,12 +77,12 @@ export class Player {
     }, { once: true });
   }
 
-  // A little more than was asked for, so that rounding never shows the frame before.
+  // A little later than was asked for: Matroska rounds times to 1 ms, and a browser then shows the frame before.
   #settle() {
     if (!this.showsVideo || this.wantedS === null) return;
     const mediaS = Math.max(this.wantedS - this.#video.starts_s, 0);
     this.frameS = null;
-    this.element.currentTime = Math.min(mediaS + 1e-4, Math.max(this.element.duration - 1e-3, 0) || mediaS);
+    this.element.currentTime = Math.min(mediaS + 0.003, Math.max(this.element.duration - 1e-3, 0) || mediaS);
   }
 
   toggle() { if (this.playing) this.pause(); else this.play(); }
