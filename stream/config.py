@@ -206,6 +206,7 @@ examples:
 
 other commands, each with its own --help:
   mestream watch [URL]      events of a running program, in this terminal
+  mestream review DIR       recorded sessions in the browser, to look at and to code
   mestream calibrate ...    fit a threshold or a person's baseline, check a camera
   mestream train ...        train the network
   mestream evaluate ...     measure how good it is

@@ -1,4 +1,4 @@
-"""`python -m stream review DIR|SESSION`: recorded sessions in the browser, without camera and model."""
+"""`mestream review DIR|SESSION`: recorded sessions in the browser, without camera and model."""
 
 import argparse
 import logging
@@ -57,11 +57,15 @@ def main(argv: Sequence[str], stop: threading.Event) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
-        raise UserError(f"{message} (see python -m stream review --help)", 2)
+        raise UserError(f"{message} (see mestream review --help)", 2)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m stream review", description=__doc__, allow_abbrev=False)
+    parser = _Parser(
+        prog="mestream review",
+        description="Review and code recorded sessions in the browser, without camera and model.",
+        allow_abbrev=False,
+    )
     parser.add_argument("folder", type=Path, metavar="DIR|SESSION", help="a session, or the folder that holds them")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; off loopback a token is required")
     parser.add_argument("--port", type=int, default=8765, help="0 takes a free one (default 8765)")
