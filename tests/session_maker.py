@@ -1,12 +1,13 @@
 """Sessions on disk as a recorder writes them: a real encoded video, events, a score trace, the faces' track."""
 
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 from clips import face_image, raised_at
-from videos import write_video
 
 from stream.sessions.session import TRACE, TRACK
 
@@ -22,8 +23,7 @@ def make_session(
     folder.mkdir(parents=True)
     times_s = [i / 30 for i in range(round(length_s * 30))]
     raised = [max(raised_at(STARTS_S + t, onset_s) for onset_s in RAISES_S) for t in times_s]
-    images = (face_image(t, r) for t, r in zip(times_s, raised, strict=True))
-    write_video(folder / video, times_s, images=images, options={"preset": "ultrafast", "crf": "20", "g": "30"})
+    _write_video(folder / video, [face_image(t, r) for t, r in zip(times_s, raised, strict=True)])
     ends_s = STARTS_S + (hours * 3600 or length_s)
     message = {
         "version": 1,
@@ -49,6 +49,22 @@ def make_session(
     (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     _write_records(folder, np.arange(STARTS_S, ends_s, 1 / 30), faces)
     return folder
+
+
+def _write_video(path: Path, images: list[Any]) -> None:
+    """30 Hz as `stream.sinks.record` writes it: ms, and no frame rate in the header, which browsers seek worse in."""
+    with av.open(
+        str(path), "w", format="matroska", options={"flush_packets": "1", "cluster_time_limit": "500"}
+    ) as file:
+        stream: Any = file.add_stream("libx264", options={"preset": "ultrafast", "tune": "zerolatency", "g": "30"})
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for number, image in enumerate(images):
+            picture = av.VideoFrame.from_ndarray(image, format="bgr24")
+            picture.pts, picture.time_base = round(number * 1000 / 30), Fraction(1, 1000)
+            file.mux(stream.encode(picture))
+        file.mux(stream.encode(None))
 
 
 def _end(number: int, onset_s: float) -> dict[str, Any]:

@@ -77,12 +77,12 @@ export class Player {
     }, { once: true });
   }
 
-  // A little later than was asked for: Matroska rounds times to 1 ms, and a browser then shows the frame before.
+  // A little later than was asked for: where a file names no frame rate, a browser shows the frame before for some ms.
   #settle() {
     if (!this.showsVideo || this.wantedS === null) return;
     const mediaS = Math.max(this.wantedS - this.#video.starts_s, 0);
     this.frameS = null;
-    this.element.currentTime = Math.min(mediaS + 0.003, Math.max(this.element.duration - 1e-3, 0) || mediaS);
+    this.element.currentTime = Math.min(mediaS + 0.3 * this.periodS, Math.max(this.element.duration - 1e-3, 0) || mediaS);
   }
 
   toggle() { if (this.playing) this.pause(); else this.play(); }
@@ -98,7 +98,7 @@ export class Player {
     this.pause();
     const shown = this.showsVideo && this.frameS !== null;
     const frameS = (shown ? this.#video.starts_s + this.frameS : this.nowS) + frames * this.periodS;
-    this.seek(frameS + this.periodS / 2); // its middle is surely that frame
+    this.seek(frameS);
     this.steppedS = Math.min(Math.max(frameS, this.session.starts_s), this.session.ends_s);
   }
 
