@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from shutil import which
 
 import numpy as np
 import pytest
@@ -116,14 +115,6 @@ def test_a_ticket_holds_for_its_time_alone_and_only_for_its_own_run():
     later = f"{name}={int(value.partition('.')[0]) + 9999}.{value.partition('.')[2]}"
     assert not any(tickets.holds(text, 1000.0) for text in (later, None, "", f"{name}=", f"{name}=.", ";;=", "ü=1"))
     assert not Tickets().holds(sent, 1000.0)
-
-
-@pytest.mark.skipif(which("node") is None, reason="needs node: apt-get install nodejs")
-def test_pure_modules_of_the_page():
-    """Merging, undo, boundaries and action units keep their promises (tests/review_modules.mjs)."""
-    script = Path(__file__).parent / "review_modules.mjs"
-    done = subprocess.run(["node", "--test", str(script)], capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 0, done.stdout
 
 
 # --- the port --------------------------------------------------------------------------------------------------------

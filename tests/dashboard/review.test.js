@@ -1,15 +1,11 @@
-// Run by tests/test_review.py as `node --test`: the review page's pure modules.
+// What a coder does on the review page: verdicts, undo, merging with another page, action units.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import test from "node:test";
+import { test } from "node:test";
 
-const load = (name) => {
-  const source = readFileSync(new URL(`../stream/server/dashboard/review/${name}`, import.meta.url), "utf8");
-  return import(`data:text/javascript,${encodeURIComponent(source)}`);
-};
-const { Coding, added, judged, merge, moved, rowsOf } = await load("coding.js");
-const { parseUnits, unitsText } = await load("units.js");
+import { Coding, added, judged, merge, moved, rowsOf } from "../../stream/server/dashboard/review/coding.js";
+import { nearest } from "../../stream/server/dashboard/review/player.js";
+import { parseUnits, unitsText } from "../../stream/server/dashboard/review/units.js";
 
 const interval = (id, onset_s) => ({ id, face: 1, onset_s, apex_s: onset_s + 0.2, offset_s: onset_s + 0.4, score: 0.9, regions: {} });
 const accepted = (id, onset_s) => judged(interval(id, onset_s), null, "accepted");
@@ -76,4 +72,9 @@ test("action units are read as coders write them, and written back the same", ()
   assert.equal(unitsText(parseUnits("au1b, L4C r12")), "1B+L4C+R12");
   assert.deepEqual(parseUnits(" "), []);
   for (const wrong of ["4F", "0", "smile", "123"]) assert.throws(() => parseUnits(wrong), /no action unit/);
+});
+
+test("the aligned face is that of the nearest moment", () => {
+  assert.deepEqual([-1, 0.4, 0.6, 2.4, 9].map((s) => nearest([0, 1, 2], s)), [0, 0, 1, 2, 2]);
+  assert.equal(nearest([], 1), -1);
 });
