@@ -89,6 +89,10 @@ def _run(arguments: list[str]) -> int:
         from stream.sessions.exchange import main as exchange
 
         return exchange(arguments)
+    if command == "review":
+        from stream.review import main as review
+
+        return review(arguments[1:], _stop_at_signals())
     config = parse(arguments)
     _speak(config)
     return _watch(config)

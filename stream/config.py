@@ -206,6 +206,7 @@ examples:
 
 other commands, each with its own --help:
   mestream watch [URL]      events of a running program, in this terminal
+  mestream review DIR       recorded sessions in the browser, to look at and to code
   mestream agree ...        agreement of coders, with each other and with the machine
   mestream export ...       a session in a format of another program
   mestream import ...       a coding that was made in another program

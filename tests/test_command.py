@@ -40,6 +40,7 @@ def test_the_command_that_is_installed_is_the_program():
 HELP = [
     ("stream", (), "usage: mestream ", ""),
     ("stream", ("watch",), "usage: mestream watch", ""),
+    ("stream", ("review",), "usage: mestream review", ""),
     ("stream", ("calibrate",), "usage: mestream calibrate", ""),
     ("stream", ("calibrate", "baseline"), "usage: mestream calibrate baseline", TRAIN),
     ("stream", ("calibrate", "camera"), "usage: mestream calibrate camera", f"The command and --plot needs: {TRAIN}"),
@@ -110,7 +111,9 @@ def test_an_installed_copy_hints_at_the_package_not_at_a_folder(tmp_path):
     assert done.stdout == "pip install 'mestream[train]'\n"
 
 
-@pytest.mark.parametrize("arguments", [("--demo",), ("watch",), ("--doctor",), ("--list-cameras",), ("train",)])
+@pytest.mark.parametrize(
+    "arguments", [("--demo",), ("watch",), ("review", "x"), ("--doctor",), ("--list-cameras",), ("train",)]
+)
 def test_without_its_dependencies_the_program_says_how_to_get_them(tmp_path, arguments):
     """`-S`: this very Python, but for what is installed into it."""
     words = [sys.executable, "-S", *command(*arguments)[1:]]

@@ -1,83 +1,23 @@
 """HTTP on the server's port: the dashboard's files, health, metrics, the event log. Knows no socket."""
 
-import hashlib
-import json
+import asyncio
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs
 
 from stream.protocol.schema import asyncapi_document
 from stream.protocol.ulid import is_ulid
 from stream.server import access
+from stream.server.answers import Answer, QueryError, StaticFiles, json_answer, text_answer
 from stream.server.event_log import EventLog, message_of
 from stream.server.journal import EVERYTHING, Cursor, Entry, Missing
 from stream.server.metrics import Metrics
+from stream.server.reviews import Reviews, session_path
+from stream.server.tickets import Tickets
 
-_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml",
-}
-_CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-SECURITY_HEADERS = {
-    "Content-Security-Policy": _CSP,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
-}
 EVENTS_PAGE = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An HTTP response: status, type and body; `headers` beyond those of every response."""
-
-    status: HTTPStatus
-    content_type: str
-    body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-def text_answer(status: HTTPStatus, text: str, **headers: str) -> Answer:
-    """One plain line."""
-    return Answer(status, "text/plain; charset=utf-8", (text + "\n").encode(), headers)
-
-
-def json_answer(value: Any, status: HTTPStatus = HTTPStatus.OK) -> Answer:
-    """A JSON document that is not to be cached."""
-    return Answer(status, "application/json", json.dumps(value).encode(), {"Cache-Control": "no-store"})
-
-
-class StaticFiles:
-    """The files of one folder by their URL path. Read once: what is not in the table cannot be asked for."""
-
-    def __init__(self, folder: Path) -> None:
-        self._answers: dict[str, Answer] = {}
-        for file in sorted(folder.iterdir()):
-            if file.suffix in _TYPES and file.is_file():
-                body = file.read_bytes()
-                etag = f'"{hashlib.sha256(body).hexdigest()[:24]}"'
-                headers = {"ETag": etag, "Cache-Control": "no-cache"}
-                self._answers[f"/{file.name}"] = Answer(HTTPStatus.OK, _TYPES[file.suffix], body, headers)
-        if "/index.html" in self._answers:
-            self._answers["/"] = self._answers["/index.html"]
-
-    def get(self, path: str, if_none_match: str | None) -> Answer | None:
-        """The file at this exact URL path, 304 if the browser has it already, None if there is none."""
-        answer = self._answers.get(path)
-        if answer and if_none_match == answer.headers["ETag"]:
-            return Answer(HTTPStatus.NOT_MODIFIED, answer.content_type, b"", answer.headers)
-        return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +32,23 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """The request may become a WebSocket: for whom, where it resumes, and whether its header held the right token."""
+    """The request may become a WebSocket: for whom, where it resumes, and whether its header held the right token.
+
+    `codings`: it stores codings and gets no event.
+    """
 
     address: str
     after: Cursor | None
     authenticated: bool
+    codings: bool = False
 
 
 @dataclass(frozen=True)
 class Routes:
     """Who may ask for what on this port, and the answers. Times are the loop's clock, s.
 
-    `loopback`: bound there alone. `degraded` and `ready` say how the program is.
+    `loopback`: bound there alone. `degraded` and `ready` say how the program is. `secure`: it is served over TLS.
+    `reviews`: None if there are no sessions to review.
     """
 
     bind_host: str
@@ -116,6 +61,9 @@ class Routes:
     degraded: Callable[[], list[str]]
     ready: Callable[[], dict[str, bool]]
     files: StaticFiles
+    secure: bool = False
+    reviews: Reviews | None = None
+    tickets: Tickets = field(default_factory=Tickets)
     document: bytes = field(default_factory=lambda: asyncapi_document().encode())
     own_names: frozenset[str] = field(default_factory=lambda: _machine_names(socket.gethostname()))
 
@@ -147,6 +95,10 @@ class Routes:
         path, _, query_text = request.target.partition("?")
         query = parse_query(query_text)
         token = access.bearer_token(request.headers.get("authorization"))
+        if self.reviews is not None and (path == "/codings" or path.startswith("/api/sessions")):
+            return await self._reviewed(self.reviews, request, now_s)
+        if self.reviews is not None and self.reviews.alone and path == "/":
+            return text_answer(HTTPStatus.FOUND, "the sessions are at review/", Location="review/")
         match path:
             case "/events":
                 after = parse_after(query.get("after"), self.log.tail.epoch)
@@ -173,6 +125,26 @@ class Routes:
         found = self.files.get(path, request.headers.get("if-none-match"))
         return found or text_answer(HTTPStatus.NOT_FOUND, "there is nothing here")
 
+    async def _reviewed(self, reviews: Reviews, request: HttpRequest, now_s: float) -> Answer | Upgrade:
+        path, _, query_text = request.target.partition("?")
+        token = access.bearer_token(request.headers.get("authorization"))
+        if path == "/codings":
+            if token is not None:
+                self.gate.check(token, request.address, now_s)
+            return Upgrade(request.address, None, self.gate.open or token is not None, codings=True)
+        name, part = session_path(path)
+        video = part.startswith("video/")
+        if not (video and self.tickets.holds(request.headers.get("cookie"), now_s)):
+            self.gate.check(token, request.address, now_s)
+        if video:
+            number = part.removeprefix("video/")
+            number = number if number.isascii() and number.isdigit() else "999999"
+            return await asyncio.to_thread(reviews.video, name, int(number[:6]), request.headers.get("range"))
+        if name:
+            return await asyncio.to_thread(reviews.session, name, part, parse_query(query_text))
+        answer = await asyncio.to_thread(reviews.listed)
+        return replace(answer, headers={**answer.headers, "Set-Cookie": self.tickets.cookie(now_s, self.secure)})
+
     async def _events(self, query: Mapping[str, str]) -> Answer:
         cursor = self.log.start(parse_after(query.get("after", "0"), self.log.tail.epoch))
         items, end = await self.log.read_after(cursor, parse_limit(query.get("limit")))
@@ -185,10 +157,6 @@ class Routes:
 
 def _machine_names(hostname: str) -> frozenset[str]:
     return frozenset({hostname.lower(), hostname.lower() + ".local"})
-
-
-class QueryError(Exception):
-    """A query parameter that cannot be understood; the text says which and what it should be."""
 
 
 def parse_query(query: str) -> dict[str, str]:

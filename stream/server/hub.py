@@ -21,10 +21,11 @@ from websockets.http11 import Request, Response
 
 from stream.protocol.messages import VERSION, ErrorMessage, Hello, MessageError, Spotter, Status, Subscribe, encode
 from stream.server.access import Gate, RefusedError
+from stream.server.answers import SECURITY_HEADERS, Answer, text_answer
 from stream.server.client import Client, Connection, receive
 from stream.server.door import Door
 from stream.server.event_log import EventLog
-from stream.server.http_routes import SECURITY_HEADERS, Answer, HttpRequest, Routes, Upgrade, text_answer
+from stream.server.http_routes import HttpRequest, Routes, Upgrade
 from stream.server.journal import Entry
 from stream.server.listen import ServerConfig
 from stream.server.metrics import Metrics
@@ -220,7 +221,7 @@ class Hub:
             try:
                 if not inbound.authenticated:
                     await self._authenticate(ws, inbound)
-                await self._serve(ws, inbound)
+                await (self._store_codings(ws) if asked.codings else self._serve(ws, inbound))
             except RefusedError as refusal:
                 await self._close(ws, refusal)
 
@@ -251,6 +252,13 @@ class Hub:
             self._count_clients()
             if client.closing is not None:
                 await client.closing
+
+    async def _store_codings(self, ws: Connection) -> None:
+        """Codings in, one answer each, until the page goes: websockets takes no request with a body."""
+        assert self._routes.reviews is not None
+        while True:
+            text = await receive(ws, self.config.limits.fragments_max)
+            await ws.send(await asyncio.to_thread(self._routes.reviews.save, text))
 
     def _count_clients(self) -> None:
         self.wanted = frozenset().union(*(client.outbox.topics for client in self._clients))

@@ -17,13 +17,15 @@ from stream.protocol.messages import Preview, Scores, Spotter, Status, encode
 from stream.reach import check_bind
 from stream.server import listen
 from stream.server.access import FailureLimiter, Gate
+from stream.server.answers import StaticFiles
 from stream.server.event_log import EventLog, Tail
-from stream.server.http_routes import Routes, StaticFiles
+from stream.server.http_routes import Routes
 from stream.server.hub import Hub
 from stream.server.journal import Entry, Journal, default_path
 from stream.server.journal_writer import JournalWriter
 from stream.server.listen import ServerConfig
 from stream.server.metrics import Metrics
+from stream.server.reviews import Reviews
 from stream.types import Event
 
 _log = logging.getLogger("stream.server")
@@ -32,11 +34,12 @@ _log = logging.getLogger("stream.server")
 class EventServer:
     """The event service of one running spotter. All public methods may be called from any thread.
 
-    `spotter`: what the first message says of the running program.
+    `spotter`: what the first message says of the running program. `reviews`: the sessions that its pages show.
     """
 
-    def __init__(self, config: ServerConfig, spotter: Spotter) -> None:
+    def __init__(self, config: ServerConfig, spotter: Spotter, reviews: Reviews | None = None) -> None:
         self.config = config
+        self._reviews = reviews
         self.metrics = Metrics()
         self._failure: BaseException | None = None
         self._spotter = spotter
@@ -68,6 +71,8 @@ class EventServer:
             degraded=lambda: self.degraded,
             ready=lambda: self._ready,
             files=StaticFiles(Path(__file__).parent / "dashboard"),
+            secure=tls is not None,
+            reviews=self._reviews,
         )
         self._hub = Hub(config, log, gate, routes, self.metrics, lambda: self._spotter, lambda: self.degraded)
         self._thread = threading.Thread(target=self._run, args=(tls,), name="server", daemon=True)
