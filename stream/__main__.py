@@ -81,6 +81,10 @@ def _run(arguments: list[str]) -> int:
         from stream.watch import main as watch
 
         return watch(arguments[1:])
+    if command == "sessions":
+        from stream.sessions.listing import main as sessions
+
+        return sessions(arguments[1:])
     config = parse(arguments)
     _speak(config)
     return _watch(config)
