@@ -17,17 +17,19 @@ left out.
 import json
 import logging
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from stream import whole
 from stream.errors import UserError
 from stream.sessions.coding import Coding, load_coding
-from stream.whole import replace
+from stream.workers import one_line
 
 log = logging.getLogger("stream")
 
@@ -61,7 +63,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What `session.json` says. Raises ValueError for a value of the wrong kind.
+    """What `session.json` says.
 
     `started`: wall clock (ISO 8601 UTC) at source time `starts_s`; for a file that was run offline, when that was.
     `videos`: the source file if the session refers to one. `file_sha256`: of that file. `consent`: the note given at
@@ -89,15 +91,9 @@ class About:
     complete: bool = False
 
     def __post_init__(self) -> None:
-        texts = (self.source, self.epoch, self.program, self.started, self.model_name, self.model_sha256, self.runtime)
-        numbers = (self.starts_s, self.model_fps, self.threshold, *(video.starts_s for video in self.videos))
-        more = [n for n in (self.false_alarms_per_hour, self.ends_s, *self.dropped.values()) if n is not None]
-        for text in (*texts, self.consent, self.file_sha256 or ""):
-            if not isinstance(text, str):
-                raise ValueError(f"{text!r} where a text is expected")
-        for number in (*numbers, *more):
-            if not isinstance(number, int | float) or not math.isfinite(number):
-                raise ValueError(f"{number!r} where a number is expected")
+        times_s = (self.starts_s, self.ends_s or 0.0, *(video.starts_s for video in self.videos))
+        if not all(math.isfinite(time_s) for time_s in times_s):
+            raise ValueError(f"times that are no numbers: {times_s}")
 
 
 class State(StrEnum):
@@ -146,20 +142,18 @@ class Session:
                 if event["type"] != "event":
                     raise ValueError(f"type {event['type']}")
             except (ValueError, KeyError, TypeError, RecursionError) as error:
-                raise UserError(f"{path}: line {number} is no event ({error}); remove this line") from None
+                raise UserError(f"{path}: line {number} is no event ({one_line(error)}); remove this line") from None
             events.append(event)
         return events
 
     def intervals(self) -> tuple[Interval, ...]:
         """What the machine reported, in order of onset. Raises UserError for a line that is no event."""
         try:
-            found = [
-                Interval(e["id"], e["face"], e["onset_s"], e["apex_s"], e["offset_s"], e["score"], e["regions"])
-                for e in self.events()
-                if e["phase"] == "end"
-            ]
-        except KeyError as error:
-            raise UserError(f"{self.folder / 'events.jsonl'}: an `end` without {error}; remove this line") from None
+            found = [msgspec.convert(event, Interval) for event in self.events() if event.get("phase") == "end"]
+        except msgspec.MsgspecError as error:
+            raise UserError(
+                f"{self.folder / 'events.jsonl'}: an `end` is not whole ({error}); remove its line"
+            ) from None
         return tuple(sorted(found, key=lambda one: one.onset_s))
 
     def trace(self) -> NDArray[np.void]:
@@ -193,14 +187,14 @@ def load_session(folder: Path) -> Session:
             )
         if (version := message.pop("version")) != VERSION:
             raise ValueError(f"version {version}, this program reads {VERSION}; use the program that recorded it")
-        videos = tuple(VideoFile((folder / v["file"]).resolve(), v["starts_s"]) for v in message.pop("videos"))
-        return Session(folder, About(videos=videos, **message))
+        videos = tuple(VideoFile((folder / v["file"]).resolve(), float(v["starts_s"])) for v in message.pop("videos"))
+        return Session(folder, replace(msgspec.convert(message, About), videos=videos))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{folder} is no session: it has no session.json; name a folder that --record made", 2
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path} can't be read as a session ({error})", 2) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, msgspec.MsgspecError) as error:
+        raise UserError(f"{path} can't be read as a session ({one_line(error)})", 2) from None
 
 
 def write_about(folder: Path, about: About) -> None:
@@ -210,7 +204,7 @@ def write_about(folder: Path, about: About) -> None:
         {"file": v.path.name if v.path.parent == inside else str(v.path), "starts_s": v.starts_s} for v in about.videos
     ]
     message = {"version": VERSION, **asdict(about), "videos": videos}
-    replace(folder / "session.json", f"{json.dumps(message, indent=2)}\n".encode())
+    whole.replace(folder / "session.json", f"{json.dumps(message, indent=2)}\n".encode())
 
 
 def sessions_in(folder: Path) -> list[Session]:

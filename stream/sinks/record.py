@@ -189,11 +189,15 @@ class Recorder:
     def _keep(self, source: Path) -> None:
         """Hash the file, and copy it if that is asked for; until the copy is whole the session refers to the file."""
         digest, part = hashlib.sha256(), self.folder / "video.part"
-        with source.open("rb") as file, open_private(part, "xb") if self._copy else nullcontext() as copied:
-            while block := file.read(BLOCK_BYTES):
-                digest.update(block)
-                if copied is not None:
-                    append(copied, block)
+        try:
+            with source.open("rb") as file, open_private(part, "xb") if self._copy else nullcontext() as copied:
+                while block := file.read(BLOCK_BYTES):
+                    digest.update(block)
+                    if copied is not None:
+                        append(copied, block)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
         if self._copy:
             copy = part.rename(self.folder / f"video{source.suffix}")
             self._tell(file_sha256=digest.hexdigest(), videos=(VideoFile(copy, 0.0),))
