@@ -212,3 +212,49 @@ def test_a_full_disk_is_said_and_what_was_written_stays_whole(tmp_path, what):
         assert (tmp_path / "source.mp4").stat().st_size > 1500
         assert session.about.videos[0].path == tmp_path / "source.mp4", "it refers to the file that it could not copy"
         assert not list(folder.glob("video*"))
+
+
+HEADER_BYTES = 600
+"""A video that is no longer has been begun, and holds no frame yet."""
+KILLED = """
+    import os, sys
+    from pathlib import Path
+    from test_record import EVENT, Frame, Recorder, TracePoint, a_crop, a_file, a_run
+    import numpy as np
+    parent = Path(sys.argv[1])
+    image = np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8)
+
+    def record_until(moment):
+        recorder = Recorder(parent / str(moment), a_run(live=False))
+        for k in range(moment):
+            size = 96 if k < 50 else 64  # a second video begins
+            for item in (Frame(k, k / 30, image[:size]), a_crop(k / 30), TracePoint(1, k / 30, 0.5, 0.5, 0.47), EVENT):
+                recorder.put(item)
+        os.kill(os.getpid(), 9)
+
+    for moment in range(0, 100, 4):
+        child = os.fork()
+        if child == 0:
+            record_until(moment)
+        os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no kill -9")
+def test_killed_at_any_moment_all_that_was_given_is_readable(tmp_path):
+    """kill -9 after any number of frames: every score, crop and event is there, and each frame that was encoded."""
+    (tmp_path / "child.py").write_text(textwrap.dedent(KILLED))
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    command = [sys.executable, "child.py", str(tmp_path)]
+    subprocess.run(command, cwd=tmp_path, env=environment(tmp_path, PYTHONPATH=paths), check=True, timeout=60)
+    seen = []
+    for moment in range(0, 100, 4):
+        (folder,) = (tmp_path / str(moment)).iterdir()
+        session = load_session(folder)
+        assert session.state is State.CUT_SHORT
+        assert len(session.track()) == len(session.trace()) == len(session.events()) == moment
+        seen.append(
+            sum(len(pictures(path)) for path in session.folder.glob("video*.mkv") if path.stat().st_size > HEADER_BYTES)
+        )
+        assert moment - 20 <= seen[-1] <= moment, "all but what waited for the encoder, and the frame after it"
+    assert seen[-1] >= 75, "both videos can be read"

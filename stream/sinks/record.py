@@ -43,7 +43,7 @@ TOLD_S = 1.0
 BLOCK_BYTES = 1 << 20
 TIME_BASE = Fraction(1, 1000)
 OPTIONS = {"preset": "veryfast", "tune": "zerolatency", "crf": "18", "g": "30"}
-CONTAINER = {"flush_packets": "1", "cluster_time_limit": "500"}
+CONTAINER = {"flush_packets": "1", "cluster_time_limit": "0"}  # what is in a cluster is on disk once it ends
 
 
 def open_recorder(config: Config, run: Run) -> "Recorder | None":
