@@ -230,7 +230,7 @@ def test_a_deleted_session_is_gone_with_all_that_was_made_of_it(tmp_path):
 
 def test_deleting_takes_nothing_else_and_follows_no_link(tmp_path):
     """Foreign files stay where they are, as do the source video, links, and what they lead to."""
-    source = a_file(tmp_path / "interview.mp4")
+    source = a_file(tmp_path / "video-2.mkv")
     recorder = Recorder(tmp_path / "rec", a_run(source, live=False))
     recorder.close()
     session = load_session(recorder.folder)
