@@ -203,11 +203,12 @@ _UNDER = {
 _EXAMPLES = """\
 examples:
   mestream --demo                                    no camera needed; then open http://127.0.0.1:8765/
-  mestream --camera 0 --record recordings            watch a camera, keep its video and events
+  mestream --camera 0 --record recordings            watch a camera, keep what it saw
   mestream --source F --offline --events out.jsonl   a file, as fast as it goes
 
 other commands, each with its own --help:
   mestream watch [URL]      events of a running program, in this terminal
+  mestream sessions DIR     what --record stored in a folder
   mestream calibrate ...    fit a threshold or a person's baseline, check a camera
   mestream train ...        train the network
   mestream evaluate ...     measure how good it is

@@ -185,6 +185,7 @@ def test_the_command_lists_sessions_and_names_what_is_none(tmp_path):
     first, second = a_session(tmp_path / "rec"), a_session(tmp_path / "rec", events=0)
     for coder in ("Zoe", "Ann"):
         save_coding(first.folder / "codings", Coding(coder, first.name))
+    (first.folder / "codings" / "Zoe.json").write_text("{")  # this is no reason to hide the session
     write_about(second.folder, replace(second.about, complete=False, started="2099-01-01T00:00:00.000Z"))
     (tmp_path / "rec" / "holiday").mkdir()
     (tmp_path / "rec" / "broken").mkdir()

@@ -38,10 +38,9 @@ class Listed:
 def listed(session: Session) -> Listed:
     """Sum up a session. Raises UserError if a file of it can't be read."""
     about = session.about
-    coders = tuple(coding.coder for coding in session.codings())
     length_s = session.ends_s - about.starts_s
     intervals = len(session.intervals())
-    return Listed(session.name, about.source, about.started, length_s, intervals, coders, session.state)
+    return Listed(session.name, about.source, about.started, length_s, intervals, session.coders, session.state)
 
 
 def main(argv: Sequence[str]) -> int:

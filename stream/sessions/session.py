@@ -164,9 +164,14 @@ class Session:
         """Where the faces were cropped, TRACK[n]."""
         return _records(self.folder / "track.bin", TRACK)
 
+    @property
+    def coders(self) -> tuple[str, ...]:
+        """Who coded it, in order of name. Their codings are not read."""
+        return tuple(sorted(path.stem for path in (self.folder / "codings").glob("[!.]*.json")))
+
     def codings(self) -> tuple[Coding, ...]:
         """What coders said, in order of their names. Raises UserError for a file that is no coding."""
-        return tuple(load_coding(path) for path in sorted((self.folder / "codings").glob("[!.]*.json")))
+        return tuple(load_coding(self.folder / "codings" / f"{coder}.json") for coder in self.coders)
 
     def media_s(self, source_s: float) -> tuple[VideoFile, float] | None:
         """The video that shows a moment, and its own time there; None if there is no video of it."""
