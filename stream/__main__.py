@@ -93,6 +93,10 @@ def _run(arguments: list[str]) -> int:
         from stream.review import main as review
 
         return review(arguments[1:], _stop_at_signals())
+    if command == "sessions":
+        from stream.sessions.listing import main as sessions
+
+        return sessions(arguments[1:])
     config = parse(arguments)
     _speak(config)
     return _watch(config)

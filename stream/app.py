@@ -9,7 +9,7 @@ the server's own; see `stream.live.pipeline` and docs/pipeline.md.
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -29,12 +29,12 @@ from stream.faces.model_file import locate
 from stream.faces.stage import FaceStage
 from stream.live.pipeline import CPU_RUNTIME, LivePipeline, Parts
 from stream.protocol.ulid import ulid_of
-from stream.sinks import OpenSink
+from stream.sinks import Item, OpenSink, Sink
 from stream.sinks.events_file import open_events_file
 from stream.sinks.lsl import open_lsl
 from stream.sinks.record import open_recorder
 from stream.sources import Source, open_source
-from stream.types import Event, TracePoint
+from stream.types import Event, Frame
 
 log = logging.getLogger("stream")
 
@@ -106,23 +106,38 @@ def offline(config: Config, parts: Parts) -> None:
     run = parts.run(epoch=ulid_of(0, bytes.fromhex(parts.model.sha256)), live=False)
     with ExitStack() as stack:
         sinks = [stack.enter_context(closing(sink)) for open_sink in SINKS if (sink := open_sink(config, run))]
-        for scored in offline_steps(parts):
-            items: list[TracePoint | Event] = [*scored.trace, *scored.events]
+
+        def put(*items: Item) -> None:
             for item in items:
                 for sink in sinks:
                     sink.put(item)
-            if troubles := [sink.trouble for sink in sinks if sink.trouble]:
-                raise UserError(troubles[0])
+
+        for scored in offline_steps(parts, put):
+            put(*scored.trace, *scored.events)
+            _check(sinks)
             ends += sum(event.phase == "end" for event in scored.events)
+    _check(sinks)
     parts.summarise(time.monotonic() - began_s, ends)
 
 
-def offline_steps(parts: Parts) -> Iterator[Scored]:
-    """What a source's frames come to, until its end; when it fails, what is open is closed first."""
+def _check(sinks: Sequence[Sink]) -> None:
+    """Offline an output that fails ends the run."""
+    if troubles := [sink.trouble for sink in sinks if sink.trouble]:
+        raise UserError(troubles[0])
+
+
+def offline_steps(parts: Parts, see: Callable[..., None] = lambda *items: None) -> Iterator[Scored]:
+    """What a source's frames come to, until its end; when it fails, what is open is closed first.
+
+    `see`: called with each frame and its crops before what follows from them.
+    """
     failure: Exception | None = None
     try:
         while (item := parts.source.read()) is not None:
-            for hop in parts.faces.step(item, captured_s=0.0):
+            hops = parts.faces.step(item, captured_s=0.0)
+            if isinstance(item, Frame):
+                see(item, *parts.faces.crops)
+            for hop in hops:
                 yield parts.scores.step(hop)
     except Exception as error:
         failure = error

@@ -167,8 +167,10 @@ class Config:
     calibration: Path | None = _set(None, _path, "FILE", "what `mestream calibrate` wrote")
 
     record: Path | None = _set(
-        None, _path, "DIR", "store the session's video and events here (else no image is stored)"
+        None, _path, "DIR", "store sessions here: video, events, scores (else no image is stored)"
     )
+    consent: str | None = _set(None, _text, "TEXT", "a note on consent that --record keeps with the session")
+    copy: bool = _set(False, _switch, None, "with --offline --record: copy the file instead of referring to it")
     events: Path | None = _set(None, _path, "FILE", "write each event as one line of JSON; live, events are appended")
     force: bool = _set(False, _switch, None, "with --offline: overwrite the --events file of an earlier run")
     journal: Path | None = _set(None, _path, "FILE", "event journal (default: the user's state directory)")
@@ -201,11 +203,12 @@ _UNDER = {
 _EXAMPLES = """\
 examples:
   mestream --demo                                    no camera needed; then open http://127.0.0.1:8765/
-  mestream --camera 0 --record recordings            watch a camera, keep its video and events
+  mestream --camera 0 --record recordings            watch a camera, keep what it saw
   mestream --source F --offline --events out.jsonl   a file, as fast as it goes
 
 other commands, each with its own --help:
   mestream watch [URL]      events of a running program, in this terminal
+  mestream sessions DIR     what --record stored in a folder
   mestream review DIR       recorded sessions in the browser, to look at and to code
   mestream agree ...        agreement of coders, with each other and with the machine
   mestream export ...       a session in a format of another program
@@ -312,10 +315,12 @@ def _check(config: Config) -> None:
             raise UserError(f"{' and '.join(named)}: one source at a time", code=2)
     if config.offline and config.camera:
         raise UserError("--offline --camera: a camera cannot be read faster than it runs; leave --offline out", code=2)
-    if config.offline and not config.events:
-        raise UserError("--offline: nobody would see the events; add --events FILE", code=2)
-    if config.offline and config.record:
-        raise UserError("--offline --record: the file is the recording; leave --record out", code=2)
+    if config.offline and not (config.events or config.record):
+        raise UserError("--offline: nobody would see the events; add --events FILE or --record DIR", code=2)
+    if config.copy and not (config.offline and config.record):
+        raise UserError("--copy: it is for --offline --record DIR, which refers to the file; leave it out", code=2)
+    if config.consent and not config.record:
+        raise UserError("--consent: nothing is recorded; add --record DIR, or leave it out", code=2)
     if config.offline and config.lsl:
         raise UserError("--offline --lsl: a stamp is a moment of now, which offline has none; leave one out", code=2)
     if bool(config.tls_cert) != bool(config.tls_key):

@@ -59,18 +59,24 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class FaceCrop:
-    """One aligned face: `image` is uint8[CROP_PX, CROP_PX] grey."""
+    """One aligned face: `image` is uint8[CROP_PX, CROP_PX] grey.
+
+    `matrix`: float64[2, 3], the similarity that maps px of the frame to px of the crop.
+    """
 
     face_id: int
     time_s: float
     image: NDArray[np.uint8]
     quality: Quality
+    matrix: NDArray[np.float64]
 
     def __post_init__(self) -> None:
         if self.image.dtype != np.uint8 or self.image.shape != (CROP_PX, CROP_PX):
             raise ValueError(
                 f"FaceCrop.image must be uint8[{CROP_PX}, {CROP_PX}], not {self.image.dtype}{list(self.image.shape)}"
             )
+        if self.matrix.shape != (2, 3):
+            raise ValueError(f"FaceCrop.matrix must be float64[2, 3], not {list(self.matrix.shape)}")
 
 
 @dataclass(frozen=True, slots=True)

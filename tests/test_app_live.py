@@ -18,6 +18,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from engine.model import Model
+from stream.sessions.delete import delete_session
+from stream.sessions.session import State, sessions_in
 
 pytestmark = pytest.mark.slow
 
@@ -34,6 +36,8 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return face_video(tmp_path_factory.mktemp("video") / "face.mp4")
 
 
+ENOUGH = {"video.mkv": 100_000, "trace.bin": 20 * 10, "track.bin": 36 * 30, "events.jsonl": 1000}
+"""Bytes of a recording by which a second or so has been seen."""
 SETTLED = ("phase", "face", "onset_s", "apex_s", "offset_s", "score", "regions")
 
 
@@ -117,36 +121,61 @@ def test_a_signal_ends_it_within_two_seconds_with_everything_settled(tmp_path, c
     assert set(last.values()) <= {"end", "retract"}
 
 
+def test_a_recording_that_ends_in_order_is_complete_and_in_step_with_its_events(tmp_path, video, eager_model):
+    """A file played to its end: each frame is in the session, or counted; the last line but one tells which."""
+    arguments = ("--source", video, "--model", eager_model.directory, "--runtime", "onnx", "--port", 0)
+    done = run(tmp_path, *arguments, "--record", tmp_path / "kept", "--events", tmp_path / "events.jsonl")
+    assert done.returncode == 0, done.stderr
+    (session,) = sessions_in(tmp_path / "kept")
+    assert session.state is State.COMPLETE
+    with av.open(str(session.about.videos[0].path)) as container:
+        stored = sum(1 for _ in container.decode(video=0))
+    lost = sum(session.about.dropped.values())
+    assert stored + lost == 90
+    assert f"{lost} frames are missing" in done.stderr or (lost == 0 and "90 frames, none is missing" in done.stderr)
+    assert (session.folder / "events.jsonl").read_bytes() == (tmp_path / "events.jsonl").read_bytes()
+    assert session.ends_s - session.about.starts_s == pytest.approx(89 / 30, abs=1e-3)
+
+
 def test_a_recording_survives_being_killed_and_nothing_else_holds_an_image(tmp_path, camera, eager_model):
-    """kill -9: the video is readable to its last second and lies on the events' clock; images are nowhere else."""
+    """kill -9: a session that opens, whose video, scores, crops and events are readable and of one clock, and private.
+
+    Without --record: no image.
+    """
     folder = tmp_path / "kept"
     arguments = ("--source", camera.url(), "--model", eager_model.directory, "--runtime", "onnx", "--port", 0)
-    program = start(tmp_path, *arguments, "--record", folder)
+    program = start(tmp_path, *arguments, "--record", folder, "--consent", "unterschrieben ✓")
     try:
         read_until_serving(program)
         began_s = time.monotonic()
         while time.monotonic() < began_s + 20:
-            filmed = sum(path.stat().st_size for path in folder.rglob("video.mkv")) > 100_000
-            if filmed and any(path.stat().st_size for path in folder.rglob("events.jsonl")):
+            sizes = {name: sum(path.stat().st_size for path in folder.rglob(name)) for name in ENOUGH}
+            if all(sizes[name] > enough for name, enough in ENOUGH.items()):
                 break
-            time.sleep(0.02)  # nothing here can wake us: it is another process's file
+            time.sleep(0.02)
     finally:
         program.kill()
         program.communicate(timeout=10)
-    (session,) = folder.iterdir()
-    about = json.loads((session / "session.json").read_text())
-    assert about["source"] == f"http://127.0.0.1:{camera.port}/cam"
-    with av.open(str(session / about["videos"][0]["file"])) as container:
+    (session,) = sessions_in(folder)
+    assert session.state is State.CUT_SHORT
+    assert (session.about.source, session.about.consent) == (f"http://127.0.0.1:{camera.port}/cam", "unterschrieben ✓")
+    (video,) = session.about.videos
+    with av.open(str(video.path)) as container:
         times_s = [float(picture.time) for picture in container.decode(video=0)]
     assert len(times_s) >= 15
     assert times_s[0] == 0
     assert times_s == sorted(set(times_s))
-    events = lines_of_json(session / "events.jsonl")
-    assert events
-    for event in events:
-        # event times are rounded to 1 ms
-        assert about["videos"][0]["starts_s"] - 0.001 <= event["onset_s"] < about["videos"][0]["starts_s"] + 60
-    others = [path for path in tmp_path.rglob("*") if path.is_file() and folder not in path.parents]
+    # event times are rounded to 0.1 ms, the video's to 1 ms
+    moments = [*session.trace()["time_s"], *session.track()["time_s"], *(i.onset_s for i in session.intervals())]
+    assert len(session.trace()) >= 5
+    assert len(session.track()) >= 15
+    assert video.starts_s - 0.001 <= min(moments)
+    assert max(moments) == session.ends_s < video.starts_s + 60
+    assert 0 <= session.ends_s - (video.starts_s + times_s[-1]) < 1.0, (
+        "the video lacks what waited for the encoder, at most"
+    )
+    assert delete_session(session) == ()
+    others = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert all(path.name.startswith("journal.sqlite") for path in others), others
 
 

@@ -1,17 +1,24 @@
 """Offline: real videos through the whole program, as a user runs it."""
 
+import hashlib
 import json
 import re
+import time
 from pathlib import Path
 
+import av
+import cv2
 import numpy as np
 import pytest
 from clips import blank, face_image, face_video
-from program import lines_of_json, run, said
+from program import lines_of_json, run, said, start
 from videos import write_video
 
 from engine.model import Model
+from stream.faces.align import extract
 from stream.protocol.messages import VERSION
+from stream.sessions.delete import delete_session
+from stream.sessions.session import State, sessions_in
 
 pytestmark = pytest.mark.slow
 
@@ -63,6 +70,81 @@ def test_figures_come_as_json_for_scripts(tmp_path, video, eager_model):
     assert (figures["frames"], figures["faces"]) == (90, 1)
     assert figures["media_s"] == pytest.approx(89 / 30, abs=1e-3)
     assert figures["speed"] > 0
+
+
+@pytest.mark.parametrize("copy", [(), ("--copy",)])
+def test_offline_a_session_is_made_of_a_file_with_the_very_events(tmp_path, video, eager_model, copy):
+    """`--offline --record` alone: the events of `--events` byte for byte, the file untouched, referred to or copied."""
+    before = video.read_bytes()
+    spot(tmp_path, video, eager_model)
+    arguments = ("--offline", "--source", video, "--model", eager_model.directory, "--runtime", "onnx")
+    done = run(tmp_path, *arguments, "--record", "rec", *copy)
+    assert done.returncode == 0, done.stderr
+    (session,) = sessions_in(tmp_path / "rec")
+    assert session.state is State.COMPLETE
+    assert (session.folder / "events.jsonl").read_bytes() == (tmp_path / "events.jsonl").read_bytes()
+    assert len(session.intervals()) >= 3
+    assert session.about.file_sha256 == hashlib.sha256(before).hexdigest()
+    assert session.about.videos[0].path == (session.folder.resolve() / "video.mp4" if copy else video)
+    assert session.about.videos[0].path.read_bytes() == video.read_bytes() == before
+    assert session.track()["time_s"].tolist() == pytest.approx([k / 30 for k in range(90)], abs=1e-3)
+    assert session.ends_s == pytest.approx(89 / 30, abs=1e-3)
+    moment_s = session.trace()["time_s"]
+    assert (np.diff(moment_s) > 0).all()
+    assert moment_s[-1] > 2
+
+
+def test_the_track_shows_where_the_face_was_cropped(tmp_path, video, eager_model):
+    """Cut out of the session's own video by the stored matrices, the crops show a face that stays where it is."""
+    arguments = ("--offline", "--source", video, "--model", eager_model.directory, "--runtime", "onnx")
+    assert run(tmp_path, *arguments, "--record", "rec").returncode == 0
+    (session,) = sessions_in(tmp_path / "rec")
+    with av.open(str(session.about.videos[0].path)) as container:
+        images = [picture.to_ndarray(format="bgr24") for picture in container.decode(video=0)]
+    crops = [extract(images[round(30 * row["time_s"])], row["matrix"].astype(float)) for row in session.track()]
+    stay = np.stack(crops).astype(float).std(axis=0).mean()
+    assert np.stack(crops)[0].std() > 20, "something is to be seen"
+    first = session.track()[0]["matrix"].astype(float)
+    sways = np.stack([extract(image, first) for image in images]).astype(float)
+    assert stay < 0.5 * sways.std(axis=0).mean()
+
+
+def test_a_folder_of_pictures_becomes_a_session_with_a_video(tmp_path, eager_model):
+    """What is no single file is encoded, every picture of it, however slow that is."""
+    (tmp_path / "pictures").mkdir()
+    for k in range(40):
+        cv2.imwrite(str(tmp_path / "pictures" / f"{k:03}.png"), face_image(k / 30))
+    arguments = ("--offline", "--source", tmp_path / "pictures", "--fps", 30, "--model", eager_model.directory)
+    done = run(tmp_path, *arguments, "--runtime", "onnx", "--record", "rec")
+    assert done.returncode == 0, done.stderr
+    (session,) = sessions_in(tmp_path / "rec")
+    assert (session.state, session.about.file_sha256) == (State.COMPLETE, None)
+    with av.open(str(session.about.videos[0].path)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 40
+    assert set(session.about.dropped.values()) == {0}
+
+
+@pytest.mark.parametrize("copy", [(), ("--copy",)])
+def test_killed_offline_a_session_can_still_be_opened(tmp_path, eager_model, copy):
+    """kill -9 in the middle of a file: what was found so far, and the video at its place."""
+    video = face_video(tmp_path / "long.mp4", length_s=12)
+    arguments = ("--offline", "--source", video, "--model", eager_model.directory, "--runtime", "onnx")
+    program = start(tmp_path, *arguments, "--record", tmp_path / "rec", *copy)
+    try:
+        give_up_s = time.monotonic() + 30
+        while sum(path.stat().st_size for path in tmp_path.rglob("trace.bin")) < 400:
+            assert time.monotonic() < give_up_s
+            assert program.poll() is None
+            time.sleep(0.01)  # nothing here can wake us: it is another process's file
+    finally:
+        program.kill()
+        program.communicate(timeout=10)
+    (session,) = sessions_in(tmp_path / "rec")
+    assert session.state is State.CUT_SHORT
+    assert len(session.trace()) >= 20
+    assert session.about.videos[0].path.read_bytes() == video.read_bytes()
+    assert delete_session(session) == ()
+    assert video.exists()
 
 
 def test_a_face_that_leaves_and_comes_back_has_no_event_over_the_gap(tmp_path, eager_model):

@@ -15,7 +15,8 @@ ROWS = np.arange(CROP_PX, dtype=np.float64)[:, None] * np.ones(CROP_PX)
 
 
 def crop(time_s: float, image: np.ndarray | None = None) -> FaceCrop:
-    return FaceCrop(1, time_s, np.zeros((CROP_PX, CROP_PX), np.uint8) if image is None else image, QUALITY)
+    image = np.zeros((CROP_PX, CROP_PX), np.uint8) if image is None else image
+    return FaceCrop(1, time_s, image, QUALITY, np.eye(2, 3))
 
 
 def moving(time_s: float) -> np.ndarray:

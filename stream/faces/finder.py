@@ -191,8 +191,8 @@ class Faces:
                 continue
             reason = self._reason(track)
             if reason is None and track.points is not None:
-                _, crop = track.steady.crop(frame.image, crop_matrix(track.points), frame.time_s)
-                out.append(FaceCrop(track.face_id, frame.time_s, crop, quality(track.points, crop)))
+                matrix, crop = track.steady.crop(frame.image, crop_matrix(track.points), frame.time_s)
+                out.append(FaceCrop(track.face_id, frame.time_s, crop, quality(track.points, crop), matrix))
             else:
                 track.steady.reset()
                 if track.gap is None:

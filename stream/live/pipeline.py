@@ -26,9 +26,9 @@ from stream.live.telemetry import Telemetry
 from stream.protocol import messages
 from stream.server.listen import ServerConfig
 from stream.server.service import EventServer
-from stream.sinks import OpenSink, Run, Sink
+from stream.sinks import Item, OpenSink, Run, Sink
 from stream.sources import Source
-from stream.types import Event, FaceCrop, Frame, Hop, TracePoint
+from stream.types import Event, FaceCrop, Frame, Hop
 from stream.workers import Channel, Worker, one_line
 
 log = logging.getLogger("stream")
@@ -157,6 +157,7 @@ class LivePipeline:
                 with self.telemetry.working("face"):
                     hops = faces.step(item, captured_s, self._effort())
                 for crop in faces.crops:
+                    self._put(crop)
                     self._preview(crop)
                 states = faces.states(self.parts.scores.calibrating)
                 self.telemetry.frame(faces.frames, faces.rate.fps, states)
@@ -216,7 +217,7 @@ class LivePipeline:
         self.server.publish(event)
         self._put(event)
 
-    def _put(self, item: Frame | TracePoint | Event) -> None:
+    def _put(self, item: Item) -> None:
         for sink in self._sinks:
             sink.put(item)
 

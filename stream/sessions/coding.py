@@ -6,14 +6,13 @@ and is refused if somebody else has written since.
 """
 
 import json
-import os
 import re
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from stream import whole
 from stream.errors import UserError
 
 VERSION = 1
@@ -149,14 +148,5 @@ def save_coding(folder: Path, coding: Coding) -> Coding:
     if stored != coding.revision:
         raise ConflictError(f"{path.name} is at revision {stored}, not {coding.revision}")
     written = replace(coding, revision=stored + 1)
-    handle, part = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(json_of(written), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(part).replace(path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+    whole.replace(path, json.dumps(json_of(written), indent=1).encode())
     return written

@@ -7,20 +7,31 @@
     track.bin       where each face was cropped, TRACK records
     codings/        one file per coder, `stream.sessions.coding`
 
-All times are seconds on the source's clock. Everything but `session.json` only grows, so a session is readable while it
-is recorded, and after the program was killed: half a record or half a line at the end is left out.
+A session that was made of a file refers to it by absolute path and sha256, or holds a copy, `video.` and its suffix.
+
+All times are seconds on the source's clock. `session.json` is replaced as a whole, everything else only grows. So a
+session is readable while it is recorded, and after the program was killed: half a record or half a line at the end is
+left out.
 """
 
 import json
-from dataclasses import dataclass, field
+import logging
+import math
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from stream import whole
 from stream.errors import UserError
 from stream.sessions.coding import Coding, load_coding
+from stream.workers import one_line
+
+log = logging.getLogger("stream")
 
 VERSION = 1
 TRACE = np.dtype([("time_s", "<f8"), ("face", "<u4"), ("score", "<f4"), ("threshold", "<f4")])
@@ -31,7 +42,7 @@ TRACK = np.dtype([("time_s", "<f8"), ("face", "<u4"), ("matrix", "<f4", (2, 3))]
 
 @dataclass(frozen=True, slots=True)
 class VideoFile:
-    """A video of a session: `path`, and the source's time of its first frame. Its own time 0 is that frame's."""
+    """A video of a session: `path`, and the source's time at its own time 0."""
 
     path: Path
     starts_s: float
@@ -54,9 +65,11 @@ class Interval:
 class About:
     """What `session.json` says.
 
-    `started`: wall clock (ISO 8601 UTC) at source time `starts_s`. `videos`: of the source file if the session refers
-    to one. `file_sha256`: of that file. `consent`: the note given at the start. `dropped`: frames lost, by stage.
-    `complete`: the program ended the session itself; False after a kill, and while it records.
+    `started`: wall clock (ISO 8601 UTC) at source time `starts_s`; for a file that was run offline, when that was.
+    `videos`: the source file if the session refers to one. `file_sha256`: of that file. `consent`: the note given at
+    the start. `dropped`: frames that the session lacks, by the stage that lost them. `ends_s`: source time of the last
+    frame. `complete`: the program ended the session itself and could write all of it; False after a kill, and while it
+    records.
     """
 
     source: str
@@ -77,6 +90,19 @@ class About:
     ends_s: float | None = None
     complete: bool = False
 
+    def __post_init__(self) -> None:
+        times_s = (self.starts_s, self.ends_s or 0.0, *(video.starts_s for video in self.videos))
+        if not all(math.isfinite(time_s) for time_s in times_s):
+            raise ValueError(f"times that are no numbers: {times_s}")
+
+
+class State(StrEnum):
+    """What can be done with a session. `cut short`: the program was killed, or it could not write all of it."""
+
+    COMPLETE = "complete"
+    CUT_SHORT = "cut short"
+    VIDEO_MOVED = "video moved"
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
@@ -90,23 +116,44 @@ class Session:
         """The folder's name: what the command line and the page call it."""
         return self.folder.name
 
+    @property
+    def state(self) -> State:
+        """Whether all of it is there. A video that was to begin when the program was killed is not missed."""
+        inside = self.folder.resolve()
+        expected = [v.path for v in self.about.videos if self.about.complete or v.path.parent != inside]
+        if not all(path.is_file() for path in expected):
+            return State.VIDEO_MOVED
+        return State.COMPLETE if self.about.complete else State.CUT_SHORT
+
+    @property
+    def ends_s(self) -> float:
+        """Source time of its last moment; of a session that was cut short, of the last crop or score."""
+        if self.about.ends_s is not None:
+            return self.about.ends_s
+        return float(max([self.about.starts_s, *self.trace()["time_s"][-1:], *self.track()["time_s"][-1:]]))
+
     def events(self) -> list[dict[str, Any]]:
-        """Its event messages, in order."""
+        """Its event messages, in order. Raises UserError for a line that is no event."""
         path, events = self.folder / "events.jsonl", []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        *lines, _half = path.read_bytes().split(b"\n") if path.exists() else [b""]
+        for number, line in enumerate(lines, 1):
             try:
-                events.append(json.loads(line))
-            except ValueError:
-                break  # the program was killed while it wrote this line
+                event = json.loads(line)
+                if event["type"] != "event":
+                    raise ValueError(f"type {event['type']}")
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise UserError(f"{path}: line {number} is no event ({one_line(error)}); remove this line") from None
+            events.append(event)
         return events
 
     def intervals(self) -> tuple[Interval, ...]:
-        """What the machine reported, in order of onset."""
-        ends = [event for event in self.events() if event["phase"] == "end"]
-        found = [
-            Interval(e["id"], e["face"], e["onset_s"], e["apex_s"], e["offset_s"], e["score"], e["regions"])
-            for e in ends
-        ]
+        """What the machine reported, in order of onset. Raises UserError for a line that is no event."""
+        try:
+            found = [msgspec.convert(event, Interval) for event in self.events() if event.get("phase") == "end"]
+        except msgspec.MsgspecError as error:
+            raise UserError(
+                f"{self.folder / 'events.jsonl'}: an `end` is not whole ({error}); remove its line"
+            ) from None
         return tuple(sorted(found, key=lambda one: one.onset_s))
 
     def trace(self) -> NDArray[np.void]:
@@ -117,9 +164,14 @@ class Session:
         """Where the faces were cropped, TRACK[n]."""
         return _records(self.folder / "track.bin", TRACK)
 
+    @property
+    def coders(self) -> tuple[str, ...]:
+        """Who coded it, in order of name. Their codings are not read."""
+        return tuple(sorted(path.stem for path in (self.folder / "codings").glob("[!.]*.json")))
+
     def codings(self) -> tuple[Coding, ...]:
         """What coders said, in order of their names. Raises UserError for a file that is no coding."""
-        return tuple(load_coding(path) for path in sorted((self.folder / "codings").glob("[!.]*.json")))
+        return tuple(load_coding(self.folder / "codings" / f"{coder}.json") for coder in self.coders)
 
     def media_s(self, source_s: float) -> tuple[VideoFile, float] | None:
         """The video that shows a moment, and its own time there; None if there is no video of it."""
@@ -130,25 +182,55 @@ class Session:
 def load_session(folder: Path) -> Session:
     """Open a session. Raises UserError that says what is wrong with the folder, and what to do."""
     path = folder / "session.json"
-    if not path.exists():
-        raise UserError(f"{folder} is no session: it has no session.json; name a folder that --record made", 2)
     try:
-        message = json.loads(path.read_text(encoding="utf-8"))
-        if message.get("version") != VERSION:
-            raise ValueError(f"version {message.get('version')}, this program reads {VERSION}")
+        message = json.loads(path.read_bytes())
+        if "version" not in message and "videos" in message:
+            raise UserError(
+                f"{folder} was recorded before sessions could be reviewed; make a new one of its video: "
+                f"--source {folder / 'video.mkv'} --offline --record DIR",
+                2,
+            )
+        if (version := message.pop("version")) != VERSION:
+            raise ValueError(f"version {version}, this program reads {VERSION}; use the program that recorded it")
         videos = tuple(VideoFile((folder / v["file"]).resolve(), float(v["starts_s"])) for v in message.pop("videos"))
-        del message["version"]
-        return Session(folder, About(videos=videos, **message))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path} can't be read as a session ({error})", 2) from None
+        return Session(folder, replace(msgspec.convert(message, About), videos=videos))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(
+            f"{folder} is no session: it has no session.json; name a folder that --record made", 2
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, msgspec.MsgspecError) as error:
+        raise UserError(f"{path} can't be read as a session ({one_line(error)})", 2) from None
+
+
+def write_about(folder: Path, about: About) -> None:
+    """Write `session.json`: the old one stays until the new one is whole. Raises OSError."""
+    inside = folder.resolve()
+    videos = [
+        {"file": v.path.name if v.path.parent == inside else str(v.path), "starts_s": v.starts_s} for v in about.videos
+    ]
+    message = {"version": VERSION, **asdict(about), "videos": videos}
+    whole.replace(folder / "session.json", f"{json.dumps(message, indent=2)}\n".encode())
 
 
 def sessions_in(folder: Path) -> list[Session]:
-    """The sessions in a folder, newest last. Raises UserError when there is none."""
-    found = [load_session(path.parent) for path in sorted(folder.glob("*/session.json"))]
+    """The sessions in a folder, newest last; or the one that it is. A folder that is none is one warning in the log.
+
+    Raises UserError when there is none.
+    """
+    if (folder / "session.json").exists():
+        return [load_session(folder)]
+    found = []
+    try:
+        for path in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
+            try:
+                found.append(load_session(path))
+            except UserError as error:
+                log.warning("%s", error)
+    except OSError as error:
+        raise UserError(f"{folder} can't be read ({error.strerror}); name a folder that --record made", 2) from None
     if not found:
         raise UserError(f"{folder} holds no session; record one with --record {folder}", 2)
-    return found
+    return sorted(found, key=lambda session: (session.about.started, session.name))
 
 
 def _records(path: Path, kind: np.dtype[np.void]) -> NDArray[np.void]:

@@ -1,8 +1,8 @@
 """Where events go besides the server. A new output is one file here and one line in `stream.app.SINKS`.
 
 A sink never waits and never raises: an output that fails says so in `trouble`, and spotting goes on. Only offline a
-reader of the output who goes away ends the run: with BrokenPipeError, since nobody wants the rest. Live, frames come
-from the face thread, events and trace points from the scoring thread.
+reader of the output who goes away ends the run: with BrokenPipeError, since nobody wants the rest. Live, frames and
+their crops come from the face thread, events and trace points from the scoring thread.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,10 @@ from typing import Protocol
 from engine.spec import ModelSpec
 from stream.config import Config
 from stream.sources.info import SourceInfo
-from stream.types import Event, Frame, TracePoint
+from stream.types import Event, FaceCrop, Frame, TracePoint
+
+Item = Frame | FaceCrop | TracePoint | Event
+"""What outputs are given. The crops of a frame follow the frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class Run:
 class Sink(Protocol):
     """One output of one run. It is open once it exists."""
 
-    def put(self, item: Frame | TracePoint | Event) -> None:
+    def put(self, item: Item) -> None:
         """Take what this output wants and ignore the rest."""
 
     def close(self) -> None:

@@ -6,8 +6,9 @@ from stream.config import Config
 from stream.errors import UserError
 from stream.private import open_private
 from stream.protocol.messages import encode, event_message
-from stream.sinks import Run
-from stream.types import Event, Frame, TracePoint
+from stream.sinks import Item, Run
+from stream.types import Event
+from stream.whole import append
 
 
 def open_events_file(config: Config, run: Run) -> "EventsFile | None":
@@ -19,11 +20,12 @@ class EventsFile:
     """One event message of protocol v1 per line, complete on disk before `put` returns.
 
     `epoch` and the counted `seq` are those under which the server sends the same events. Raises UserError when the file
-    can't be opened.
+    can't be opened; `flag` names what to change.
     """
 
-    def __init__(self, path: Path, epoch: str, *, append: bool = False) -> None:
+    def __init__(self, path: Path, epoch: str, *, append: bool = False, flag: str = "--events") -> None:
         self.path = path
+        self._flag = flag
         self.trouble: str | None = None
         self.dropped: dict[str, int] = {}
         self._epoch = epoch
@@ -33,22 +35,21 @@ class EventsFile:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open_private(path, "ab" if append else "wb")
         except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror}); give another --events file") from None
+            raise UserError(f"{path}: cannot be written ({error.strerror}); give another {flag}") from None
 
-    def put(self, item: Frame | TracePoint | Event) -> None:
+    def put(self, item: Item) -> None:
         """Append an event as one line."""
         if not isinstance(item, Event):
             return
         self._seq += 1
-        line = memoryview(f"{encode(event_message(item, self._epoch, self._seq))}\n".encode())
+        line = f"{encode(event_message(item, self._epoch, self._seq))}\n"
         try:
-            while line:
-                line = line[self._file.write(line) or 0 :]
+            append(self._file, line.encode())
             self.trouble = None
         except OSError as error:
             if isinstance(error, BrokenPipeError) and not self._live:
                 raise
-            self.trouble = f"--events {self.path}: {error.strerror}"
+            self.trouble = f"{self._flag} {self.path}: {error.strerror}"
 
     def close(self) -> None:
         """No more lines."""

@@ -20,7 +20,7 @@ from engine.extras import pip_install
 from stream.config import Config
 from stream.errors import UserError
 from stream.protocol.messages import encode, event_message
-from stream.sinks import Run
+from stream.sinks import Item, Run
 from stream.types import Event, Frame, Phase, TracePoint
 
 log = logging.getLogger("stream")
@@ -58,13 +58,13 @@ class LslOutlets:
         self._scores = self._outlet(f"{name}-scores", "MEScore", columns, run.spec.fps / run.spec.hop_frames)
         log.warning("--lsl: %s is sent to the whole local network, to anyone who listens", name)
 
-    def put(self, item: Frame | TracePoint | Event) -> None:
+    def put(self, item: Item) -> None:
         """Send an event or a score; learn from a frame how the source's clock runs."""
         if isinstance(item, Frame):
             self._clock.saw(item.time_s, time.monotonic())
         elif isinstance(item, TracePoint):
             self._take(item)
-        else:
+        elif isinstance(item, Event):
             self._seq += 1
             message = encode(event_message(item, self._run.epoch, self._seq))
             for name, at_s in moments(item):

@@ -65,6 +65,7 @@ class VideoFile:
             nominal_fps=self._fps,
             backend="pyav",
             time_uncertainty_s=float(self._stream.time_base) * self._scale / 2,
+            file=self._path.absolute() if self._scale == 1 and self._path.is_file() else None,
         )
 
     def pictures(self) -> Iterator[tuple[float | None, NDArray[np.uint8] | None]]:

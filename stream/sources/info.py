@@ -1,6 +1,7 @@
 """What a source of frames is: what it says of itself, and how it is used. See `stream.sources` for opening one."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from stream.text import printable
@@ -14,6 +15,7 @@ class SourceInfo:
     `width_px`, `height_px`: of the images as given (upright). `nominal_fps`: what the container or driver claims, None
     if it claims nothing credible; the true rate is to be measured from the frames' times. `requested_*`: what was asked
     for.
+    `file`: the one file that is played, if its own times are the source's.
     `time_uncertainty_s`: how far a frame's `time_s` may be from the moment it shows, as far as this end can know.
     """
 
@@ -27,6 +29,7 @@ class SourceInfo:
     requested_width_px: int | None = None
     requested_height_px: int | None = None
     requested_fps: float | None = None
+    file: Path | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", printable(self.name))

@@ -48,7 +48,7 @@ def on_grid(crops: NDArray[np.uint8], time_s: NDArray[np.float64], fps: int, fra
     out = np.zeros((frames, *crops.shape[1:]), np.uint8)
     seen = np.zeros(frames, bool)
     for image, t in zip(crops, time_s, strict=True):
-        filled = ring.push(FaceCrop(0, float(t), image, unknown)).filled
+        filled = ring.push(FaceCrop(0, float(t), image, unknown, np.eye(2, 3))).filled
         for k in filled:
             if 0 <= k < frames:
                 out[k], seen[k] = ring.frames(range(k, k + 1))[0], True
