@@ -3,7 +3,11 @@ VENV ?= .venv
 PY = $(VENV)/bin/python
 LOCK = .ci/constraints.txt
 
-.PHONY: demo test quick lint docs lock audit
+DATA ?= data
+RUN ?= run
+DEVICE ?= cpu
+
+.PHONY: demo test quick lint docs lock audit talk-weights
 
 demo: $(VENV)/base  ## install, then watch the shipped clip: dashboard on http://127.0.0.1:8765/
 	$(PY) -m stream --demo
@@ -24,6 +28,21 @@ lint: $(VENV)/test
 docs: $(VENV)-docs/done  ## build the site into build/site; fails on a dead link, a missing anchor or a broken docstring
 	$(VENV)-docs/bin/sphinx-build -q -E -W --keep-going -c docs . build/site
 	@echo "open build/site/index.html"
+
+POOL = $(PY) -m engine.training.pools.pool --actors $(RUN)/ACTORS
+FOOTAGE = $(PY) -m engine.training.film.footage --data $(DATA)
+
+talk-weights: $(RUN)/ACTORS/done  ## pools and weights of the recipe `talk` in RUN, from DATA; goes on where it stood
+	$(POOL) --mocap $(DATA)/mocap --out $(RUN)/MOCAP --sequences 4000 --seed 1
+	$(POOL) --clean --lively --out $(RUN)/MADE_CLEAN --sequences 2000 --seed 2
+	$(POOL) --split tune --lively --out $(RUN)/TUNE_LIVELY --sequences 96 --seed 5
+	$(FOOTAGE) --clean --split train --out $(RUN)/FOOTAGE_CLEAN --sequences 2400 --seed 1
+	$(FOOTAGE) --split tune --out $(RUN)/TUNE_FOOTAGE --sequences 128 --seed 7
+	cd $(RUN) && $(abspath $(PY)) -m engine.train --recipe talk --device $(DEVICE) --out talk
+
+$(RUN)/ACTORS/done: | $(VENV)/test
+	$(PY) -m engine.training.generator.actors --data $(DATA) --out $(@D)
+	touch $@
 
 lock:  ## the newest versions that fit pyproject.toml, from a new environment; commit it once the suite passes with it
 	python3 -m venv --clear $(VENV)-lock

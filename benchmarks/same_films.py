@@ -18,7 +18,7 @@ from engine.datasets.truth import TruthVideo, load_truth
 from engine.evaluation.events import judged
 from engine.evaluation.live import record_file
 from engine.evaluation.matching import VideoResult
-from engine.evaluation.metrics import count, count_from_size
+from engine.evaluation.metrics import count, count_asked, from_size
 from engine.model import load_model
 from engine.training.film.encode import FINE, Encoder, write_video
 from engine.training.film.injection import read_frames
@@ -110,7 +110,7 @@ def told(row: dict[str, Any]) -> str:
 
 
 def _row(results: list[VideoResult]) -> dict[str, Any]:
-    whole, large = count(results), count_from_size(results, LARGE_PX)
+    whole, large = count(results), count_asked(results, from_size(LARGE_PX))
     return {
         "found": whole.tp,
         "mes": whole.tp + whole.fn,

@@ -178,7 +178,7 @@ def _recall_at(found: list[VideoResult]) -> float:
 
 
 def _row(name: str, threshold: float, found: list[VideoResult], cut: float, recall_at: float) -> Row:
-    counts, large = metrics.count(found, cut), metrics.count_from_size(found, 1.5, cut)
+    counts, large = metrics.count(found, cut), metrics.count_asked(found, metrics.from_size(1.5), cut)
     alarms = metrics.false_alarms_per_hour(metrics.me_free(found), cut) / 60
     rule = (counts.tp, counts.fp, counts.fn, counts.f1)
     return Row(name, threshold, *rule, large.f1, counts.recall, counts.precision, alarms, recall_at)

@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m engine.bench_data", description=main.__doc__, epilog=f"Needs: {pip_install('train')}"
     )
     parser.add_argument(
-        "--data", type=Path, required=True, metavar="DIR", help="folder that holds portraits/ and video/"
+        "--data", type=Path, required=True, metavar="DIR", help="folder that holds portraits/, video/ and mocap/"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the bench goes")
     parser.add_argument("--split", choices=SPLITS, help="only this one (default: both)")

@@ -1,4 +1,4 @@
-"""MESNet: a micro-expression spotting network, the whole of it in this file.
+"""MESNet: a micro-expression spotting network. Its regional shape has its (2+1)D half in `engine.streams`.
 
 After Wang, He, Li, Fu, "MESNet: A Convolutional Neural Network for Spotting Multi-Scale Micro-Expression Intervals in
 Long Videos", IEEE TIP 30, 2021, doi 10.1109/TIP.2021.3064258. Its three modules are kept:
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.spec import CLASSES, REGIONS, ModelSpec
+from engine.streams import Streams1D, Streams2D, shown_in
 
 STEM_CHANNELS = 5
 """Per lag and grid cell: motion x, motion y, confidence x, confidence y, residual."""
@@ -185,10 +186,10 @@ class CPN(nn.Module):
     centres: Tensor
     lengths: Tensor
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, channels: int) -> None:
         super().__init__()
         self.stride, self.scales = spec.stride, len(spec.anchors)
-        self.conv = nn.Conv1d(spec.channels, 3 * self.scales, 3, padding=1, stride=spec.stride)
+        self.conv = nn.Conv1d(channels, 3 * self.scales, 3, padding=1, stride=spec.stride)
         self.first = spec.centres.start // spec.stride
         centres = torch.tensor(spec.centres, dtype=torch.float32)
         lengths = torch.tensor(spec.anchors, dtype=torch.float32)
@@ -212,10 +213,9 @@ class CRN(nn.Module):
     at: Tensor
     time: Tensor
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, channels: int, width: int = 64) -> None:
         super().__init__()
-        width = 64
-        self.reduce = nn.Conv1d(spec.channels, width, 1)
+        self.reduce = nn.Conv1d(channels, width, 1)
         self.mix = nn.Linear(width * len(self.samples), width)
         self.classify = nn.Linear(width, len(CLASSES))
         self.regress = nn.Linear(width, 3)
@@ -249,18 +249,32 @@ class RawHeads(NamedTuple):
 
 
 class MESNet(nn.Module):
-    """The three modules in line. `features` is the cached half, `heads` is what every hop runs again."""
+    """The three modules in line. `features` is the cached half, `heads` is what every hop runs again.
+
+    A regional network runs V streams: `raw_heads` then gives the candidates of N * V, each clip's streams in a row.
+    """
+
+    spatial: STCN2D | Streams2D
+    temporal: STCN1D | Streams1D
+    shown: Tensor
 
     def __init__(self, spec: ModelSpec | None = None) -> None:
         super().__init__()
         self.spec = spec or ModelSpec()
         self.stem = MotionStem(self.spec)
-        self.spatial = STCN2D(self.spec)
-        self.temporal = STCN1D(self.spec)
-        self.cpn = CPN(self.spec)
-        self.crn = CRN(self.spec)
+        if self.spec.streams > 1:
+            own = self.spec.stream_channels
+            self.spatial = Streams2D(self.spec, STEM_CHANNELS)
+            self.temporal = Streams1D(self.spec, STCN1D.dilations)
+            self.cpn, self.crn = CPN(self.spec, own), CRN(self.spec, 2 * own, 32)
+            self.register_buffer("shown", shown_in(), persistent=False)
+        else:
+            own = self.spec.channels
+            self.spatial, self.temporal = STCN2D(self.spec), STCN1D(self.spec)
+            self.cpn, self.crn = CPN(self.spec, own), CRN(self.spec, own)
+        self.own = own
         # what is going on in each frame: an extra task in training, not part of the exported network
-        self.framewise = nn.Conv1d(self.spec.channels, len(CLASSES) - 1, 1)
+        self.framewise = nn.Conv1d(own, len(CLASSES) - 1, 1)
 
     def features(self, crops: Tensor) -> Tensor:
         """Crops [N, 1+L, S, S] (newest first, then `lags` frames back) -> [N, C]."""
@@ -273,11 +287,21 @@ class MESNet(nn.Module):
         # CPN and CRN must agree on a micro-expression; what the CPN takes away goes to `none`
         micro = p[..., :1] * torch.sigmoid(raw.objectness)[..., None]
         none = p[..., -1:] + p[..., :1] - micro
-        return torch.cat([raw.times, micro, p[..., 1:-1], none, torch.softmax(raw.regions, dim=-1)], dim=-1)
+        if self.spec.streams == 1:
+            regions = torch.softmax(raw.regions, dim=-1)
+            return torch.cat([raw.times, micro, p[..., 1:-1], none, regions], dim=-1)
+        found = torch.cat([raw.times, micro, p[..., 1:-1], none], dim=-1)
+        each = (feats.shape[0], self.spec.streams, -1)
+        # where it was seen: what every stream says of the same anchor
+        evidence = micro.reshape(each).transpose(1, 2) + 1e-6  # [N, P / V, V]
+        regions = (evidence @ self.shown) / evidence.sum(dim=-1, keepdim=True)
+        regions = regions[:, None].expand(-1, self.spec.streams, -1, -1).reshape(feats.shape[0], -1, len(REGIONS))
+        return torch.cat([found.reshape(feats.shape[0], -1, found.shape[-1]), regions], dim=-1)
 
     def raw_heads(self, feats: Tensor, valid: Tensor) -> RawHeads:
         """What training compares with the truth; arguments as of `heads`."""
         x = self.temporal(feats, valid)
-        objectness, clips = self.cpn(x)
+        own = x[:, : self.own]  # proposals are a stream's own; what they are is told with the context
+        objectness, clips = self.cpn(own)
         classes, times, regions = self.crn(x, clips.detach())
-        return RawHeads(objectness, clips, classes, times, regions, self.framewise(x))
+        return RawHeads(objectness, clips, classes, times, regions, self.framewise(own))

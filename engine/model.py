@@ -82,7 +82,7 @@ def load_model(directory: Path | str | None = None) -> Model:
 def _described(home: Path, said: dict[str, Any]) -> Model:
     """What `mesnet.json` says; KeyError for what it lacks, ValueError, in words, for what can't be."""
     known = {f.name for f in dataclasses.fields(ModelSpec)}
-    if missing := (known | {"sha256"}) - said.keys():
+    if missing := (known | {"sha256"}) - said.keys() - {"shape"}:  # a model from before there were shapes is whole
         raise KeyError(", ".join(sorted(missing)))
     if not isinstance(said["sha256"], str) or not re.fullmatch("[0-9a-f]{64}", said["sha256"]):
         raise ValueError(f"sha256 {said['sha256']!r:.80} is not 64 hexadecimal digits")

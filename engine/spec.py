@@ -22,6 +22,14 @@ LIMITS = {
 }
 """What each number of a `ModelSpec` may be, both ends included; of `lags` and `anchors` each of 1 to MOST numbers."""
 MOST = 64
+STREAMS = {
+    "brows_r": "brows", "brows_l": "brows", "eyes": "eyes", "cheeks": "cheeks", "mouth_r": "mouth", "mouth_l": "mouth",
+}  # fmt: skip
+"""Streams of a regional network (`engine.streams`) and the one of REGIONS that each tells of."""
+STREAMS_PX = 128
+"""Side of the crops that streams have their places in."""
+SHAPES = ("whole", "regional")
+"""`whole`: one feature of the face. `regional`: a stream for each of STREAMS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +39,7 @@ class ModelSpec:
     `fps`: rate of the time grid, Hz. `clip_frames`: length T of a clip. `hop_frames`: a clip is scored every hop.
     `crop_px`: side S of a crop. `lags`: how many frames back the motion stem looks. `channels`: width C of the
     per-frame feature. `stride`: frames between two anchor centres. `oldest_centre`: anchors centred before this
-    frame are left out. `anchors`: lengths of the multi-scale candidates.
+    frame are left out. `anchors`: lengths of the multi-scale candidates. `shape`: one of SHAPES.
 
     Raises ValueError, in words, when a field is outside LIMITS or the fields do not fit each other.
     """
@@ -46,22 +54,44 @@ class ModelSpec:
     stride: int = 2
     oldest_centre: int = 0
     anchors: tuple[int, ...] = (7, 11, 15, 21)
+    shape: str = SHAPES[0]
 
     def __post_init__(self) -> None:
         # the name is part of file names
         if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", self.name):
             raise ValueError(f"name {self.name!r:.80} is not 1 to 64 letters, digits, '.', '_' or '-'")
-        for field in fields(self)[1:]:
+        for field in fields(self)[1:-1]:
             _check(field.name, getattr(self, field.name), many=field.name in ("lags", "anchors"))
         if self.hop_frames > self.clip_frames:
             raise ValueError(f"hop_frames {self.hop_frames} is more than the {self.clip_frames} frames of a clip")
+        if self.shape not in SHAPES:
+            raise ValueError(f"shape {self.shape!r:.80} is not one of {', '.join(SHAPES)}")
+        if self.streams > 1 and (self.crop_px != STREAMS_PX or self.channels % (self.streams + 1)):
+            need = f"crop_px {STREAMS_PX} and a multiple of {self.streams + 1} channels"
+            raise ValueError(f"crop_px {self.crop_px}, channels {self.channels}: a {self.shape} network needs {need}")
         if not self.centres:
             raise ValueError(f"oldest_centre {self.oldest_centre} leaves no anchor in {self.clip_frames} frames")
 
     @property
+    def streams(self) -> int:
+        """Number V of streams."""
+        return len(STREAMS) if self.shape == "regional" else 1
+
+    @property
+    def stream_channels(self) -> int:
+        """Width W of a stream's feature: the context of the whole face is one more of them."""
+        return self.channels // (self.streams + 1)
+
+    @property
     def proposals(self) -> int:
-        """Number P of candidate clips that one clip yields: anchor centres times anchor lengths."""
-        return len(self.centres) * len(self.anchors)
+        """Number P of candidate clips that one clip yields: anchor centres times anchor lengths, for each stream."""
+        return len(self.centres) * len(self.anchors) * self.streams
+
+    @staticmethod
+    def regional() -> "ModelSpec":
+        """Of a network of regional streams."""
+        channels = 32 * (len(STREAMS) + 1)
+        return ModelSpec(name="mesnet-r1", channels=channels, anchors=(8, 12, 18), shape="regional")
 
     @property
     def centres(self) -> range:

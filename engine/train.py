@@ -18,7 +18,7 @@ from engine.datasets import LOADERS, DatasetError
 from engine.errors import EngineError
 from engine.extras import pip_install, require
 from engine.paths import Named, clash, model_files
-from engine.spec import ModelSpec
+from engine.spec import SHAPES, ModelSpec
 from stream.errors import UserError
 
 RECIPES = Path(__file__).parent / "training" / "recipes"
@@ -42,7 +42,8 @@ def recipe_words(recipe: str, known: set[str]) -> list[str]:
     return [
         word
         for key, value in values.items()
-        for word in (f"--{key}", *map(str, value if isinstance(value, list) else [value]))
+        if value is not False
+        for word in (f"--{key}", *map(str, value if isinstance(value, list) else [] if value is True else [value]))
     ]
 
 
@@ -122,6 +123,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "were before the encoder"
     )
     add("--teacher", type=Path, metavar="FILE", help=teacher)
+    add("--shape", choices=SHAPES, default=SHAPES[0], help="of the network, see docs/engine.md (default whole)")
+    add("--mix", action="store_true", help="clips are mixed by region, with --imprint")
+    visible = "how visible what is imprinted is, in place of its size in px (0.3 4: from hardly to plainly)"
+    add("--visible", type=float, nargs=2, metavar=("FROM", "TO"), help=visible)
     add("--out", type=Path, required=True, metavar="DIR", help="where the model goes")
     recipe = (
         "flags from a TOML file, `steps = 5000` for --steps 5000; flags given beside it override it. Or the name of a "
@@ -153,6 +158,10 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError("--errors FROM TO: above 0, and TO no less than FROM, such as 0.05 0.13", 2)
     if options.errors and not (options.imprint or options.data):
         raise UserError("--errors needs --imprint DIR: clips are changed together with what is put into them", 2)
+    if options.visible and not 0 < options.visible[0] <= options.visible[1]:
+        raise UserError("--visible FROM TO: above 0, and TO no less than FROM, such as 0.3 4", 2)
+    if (options.visible or options.mix) and not (options.imprint or options.data):
+        raise UserError("--visible and --mix need --imprint DIR: they are about what is put into clips", 2)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -171,7 +180,8 @@ def _train(options: argparse.Namespace) -> None:
     folders, others = prepare_pools(options)
     if options.shares and (len(options.shares) != len(folders) or min(options.shares) <= 0):
         raise UserError(f"--shares: a number above 0 for each of {len(folders)} pools", 2)
-    train, tune = Pool(folders, ModelSpec(), options.device, options.shares), Pool(others, ModelSpec())
+    spec = ModelSpec.regional() if options.shape == "regional" else ModelSpec()
+    train, tune = Pool(folders, spec, options.device, options.shares), Pool(others, spec)
     plan = Plan(
         options.steps,
         options.seed,
@@ -182,10 +192,12 @@ def _train(options: argparse.Namespace) -> None:
         options.workers,
         tuple(options.errors) if options.errors else None,
         options.teacher,
+        options.mix,
     )
     began = time.monotonic()
     actors = options.imprint or (options.out / "actors" if options.data else None)
-    imprinter = Imprinter(actors_of(actors, "train"), train.spec) if actors else None
+    visible = tuple(options.visible) if options.visible else None
+    imprinter = Imprinter(actors_of(actors, "train"), spec, visible) if actors else None
     trainer = Trainer(options.out, train, tune, plan, imprinter)
     trainer.run(options.judge_every)
     trainer.export()

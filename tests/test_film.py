@@ -295,7 +295,8 @@ def test_the_bench_is_the_same_for_the_same_seed_and_knows_its_people(folders):
 
 
 def test_the_plan_covers_every_nuisance_way_and_size():
-    jobs = bench.plan("test", [f"london_{i:03d}_neutral.npz" for i in range(20)], bench.MINUTES)
+    videos = ["single_face.mp4", *(f"grid_lady/{k}.mpg" for k in range(6))]
+    jobs = bench.plan("test", [f"london_{i:03d}_neutral.npz" for i in range(20)], videos, bench.MINUTES)
     assert len({job.name for job in jobs}) == len(jobs)
     assert {job.what for job in jobs if job.part == "nuisance"} == set(NUISANCES)
     assert {job.what for job in jobs if job.part in ("portraits", "video")} == set(WAYS)
@@ -303,7 +304,12 @@ def test_the_plan_covers_every_nuisance_way_and_size():
     sizes = [size for job in films for size in np.roll(bench.SIZES_PX, -3 * job.number)[:3]]
     counts = [sizes.count(size) for size in bench.SIZES_PX]
     assert max(counts) - min(counts) <= 2
-    assert not {job.subject for job in bench.plan("tune", ["a.npz"], 24)} & {job.subject for job in jobs}
+    assert not {job.subject for job in bench.plan("tune", ["a.npz"], [], 24)} & {job.subject for job in jobs}
+    assert {job.what for job in jobs if job.part == "talk"} == {"", *WAYS}
+    real = [job.subject for job in jobs if job.part == "video"]
+    assert real.count("single_face.mp4") == 4
+    assert [real.count(video) for video in videos[1:]] == [1] * 6  # one person, on many videos
+    assert [job.subject for job in jobs if job.part == "untouched"] == videos
 
 
 @pytest.fixture
@@ -340,6 +346,7 @@ def test_the_bench_knows_what_it_put_into_real_video(real_video, folders):
     assert truth.intervals
     assert not plain.intervals
     assert all(i.kind == "micro" and i.amplitude_px >= 0.8 for i in truth.intervals)
+    assert all(i.visibility > 2 for i in truth.intervals)  # nobody moves
     assert truth.intervals[-1].offset_s < truth.duration_s == pytest.approx(3.0, abs=0.01)
     assert len(list(read_frames(str(folders.out / truth.file)))) == 90
     assert (truth.tags["way"], truth.tags["face"]) == ("landmarks", "below 120 px")  # SETTING: 110 px
@@ -353,7 +360,9 @@ def test_faces_are_told_apart_by_their_width(face_px, tag):
 @pytest.mark.slow
 def test_the_whole_bench_is_written_with_its_truth(folders, monkeypatch, capsys):
     """The command itself, cut short: every video that truth.json names is there, and bench.json adds them up."""
-    monkeypatch.setattr(bench, "plan", lambda split, actors, minutes: [
+    (folders.data / "video").mkdir()
+    (folders.data / "video" / "single_face.mp4").touch()  # left out of this plan
+    monkeypatch.setattr(bench, "plan", lambda split, actors, videos, minutes: [
         bench.Job("nuisance", split, 0, actors[0], what, 0.7) for what in ("blink", "noise")])  # fmt: skip
     where = ["--data", str(folders.data), "--out", str(folders.out), "--face-model", str(locate())]
     assert bench_data.main([*where, "--split", "test", "--minutes", "1", "--workers", "1"]) == 0

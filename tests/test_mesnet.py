@@ -151,9 +151,9 @@ def test_modules_take_and_give_what_they_say(feats):
     assert STCN2D(SPEC)(torch.zeros(n, 5 * LAGS, GRID, GRID), torch.zeros(n, 6 * LAGS)).shape == (n, SPEC.channels)
     x = STCN1D(SPEC)(feats, valid)
     assert x.shape == (n, SPEC.channels, SPEC.clip_frames)
-    objectness, clips = CPN(SPEC)(x)
+    objectness, clips = CPN(SPEC, SPEC.channels)(x)
     assert (objectness.shape, clips.shape) == ((n, p), (n, p, 2))
-    classes, times, regions = CRN(SPEC)(x, clips)
+    classes, times, regions = CRN(SPEC, SPEC.channels)(x, clips)
     assert (classes.shape, times.shape, regions.shape) == ((n, p, len(CLASSES)), (n, p, 3), (n, p, 4))
 
 
@@ -169,7 +169,7 @@ def test_frames_that_do_not_exist_say_nothing(net, feats):
 
 @torch.no_grad()
 def test_unmoved_candidates_are_the_anchors_of_the_loss():
-    cpn = CPN(SPEC)
+    cpn = CPN(SPEC, SPEC.channels)
     for parameter in cpn.parameters():
         parameter.zero_()
     _, clips = cpn(torch.randn(1, SPEC.channels, SPEC.clip_frames))
@@ -180,7 +180,7 @@ def test_unmoved_candidates_are_the_anchors_of_the_loss():
 @torch.no_grad()
 def test_a_candidate_is_scored_by_the_features_at_its_own_place():
     """Objectness of anchor centre c hangs on features about frame c; all four lengths sit side by side."""
-    cpn, scales = CPN(SPEC), len(SPEC.anchors)
+    cpn, scales = CPN(SPEC, SPEC.channels), len(SPEC.anchors)
     x = torch.zeros(1, SPEC.channels, SPEC.clip_frames)
     quiet = cpn(x)[0]
     x[:, :, 40] = 1

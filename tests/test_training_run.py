@@ -157,7 +157,7 @@ def test_what_is_no_pool_of_this_stem_is_refused_in_one_line(tmp_path, said, why
 def test_clips_are_cut_with_their_truth(pool):
     """Where the truth of a clip says onset, the motion begins."""
     batch = Draws(pool, 0, 64)[0]
-    clips, truth, valid = seen(batch, pool, STEM), batch.truth, batch.valid
+    (clips, truth), valid = seen(batch, pool, STEM), batch.valid
     assert clips.shape == (64, SPEC.clip_frames, FEATURES)
     assert set(valid.unique().tolist()) == {0, 1}
     assert (valid.diff(dim=1) >= 0).all()  # what is hidden is the beginning
@@ -181,7 +181,7 @@ def test_a_clip_played_backwards_or_laid_over_another_keeps_its_truth(pool, acto
     assert len(batch.changes.backwards)
     assert len(batch.changes.under)
     assert len(batch.pieces) == 48 + len(batch.changes.under)
-    clips = seen(batch, pool, STEM)[:, :, LAGS * 256 + 60 : LAGS * 256 + 100].abs().mean(dim=2)
+    clips = seen(batch, pool, STEM)[0][:, :, LAGS * 256 + 60 : LAGS * 256 + 100].abs().mean(dim=2)
     t = torch.arange(SPEC.clip_frames)
     for clip, rows in zip(clips, batch.truth, strict=True):
         micro = rows[rows[:, 0] == MICRO]
@@ -206,7 +206,7 @@ def test_an_encoders_errors_are_seen_where_the_skin_shows_nothing_too(pool, acto
     assert ((erring.changes.noise >= 0.05) & (erring.changes.noise <= 0.13)).all()
     for batch in (noisy, erring):
         quiet = batch._replace(changes=batch.changes._replace(noise=torch.zeros(16)))
-        (local, _), (before, _) = (split_stem(seen(b, pool, STEM), SPEC) for b in (batch, quiet))
+        (local, _), (before, _) = (split_stem(seen(b, pool, STEM)[0], SPEC) for b in (batch, quiet))
         off = float((unsquashed(local[:, 0]) - unsquashed(before[:, 0])).abs().median())
         assert 0.03 < off < 0.2 if batch is erring else off < 0.003
 
@@ -223,7 +223,7 @@ def test_another_process_draws_the_same(pool, actors):
     assert all(map(torch.equal, here.changes, there.changes))
     assert here.mirror == there.mirror
     assert not torch.equal(here.pieces, other.pieces[: len(here.pieces)])
-    assert torch.equal(seen(here, pool, STEM), seen(there, pool, STEM))
+    assert torch.equal(seen(here, pool, STEM)[0], seen(there, pool, STEM)[0])
 
 
 @pytest.mark.needs_cuda
@@ -234,7 +234,7 @@ def test_a_gpu_sees_what_the_cpu_sees_and_trains(pool, actors, tmp_path):
     batch = batch._replace(changes=batch.changes._replace(noise=torch.zeros(8)))
     there = Pool(pool.folders, SPEC, "cuda")
     torch.testing.assert_close(
-        seen(batch, there, MotionStem(SPEC).cuda()).cpu(), seen(batch, pool, STEM), atol=5e-3, rtol=5e-3
+        seen(batch, there, MotionStem(SPEC).cuda())[0].cpu(), seen(batch, pool, STEM)[0], atol=5e-3, rtol=5e-3
     )
     trainer = Trainer(tmp_path, there, pool, Plan(steps=4, device="cuda", batch=2, workers=1), imprinter)
     trainer.run(judge_every=2)

@@ -12,11 +12,14 @@ from stream.errors import UserError
 VERSION = 1
 SPLITS = ("tune", "test")
 KINDS = ("micro", "macro", "blink")
+VISIBLE = 0.5
+"""Visibility below which no spotter finds a micro-expression (docs/bench.md)."""
 
 
 @dataclass(frozen=True, slots=True)
 class TruthInterval:
-    """A movement of the face. `amplitude_px`: its largest displacement on a 256-px face. `regions`: where it shows."""
+    """A movement of the face. `amplitude_px`: its largest displacement on a 256-px face. `regions`: where it shows.
+    `visibility`: its peak motion over the face's own in the same place and second (docs/bench.md)."""
 
     onset_s: float
     apex_s: float | None
@@ -25,6 +28,7 @@ class TruthInterval:
     amplitude_px: float | None = None
     regions: tuple[str, ...] = ()
     face: int | None = None
+    visibility: float | None = None
 
     def __post_init__(self) -> None:
         _ordered(self.onset_s, self.apex_s, self.offset_s)
@@ -114,7 +118,8 @@ def _video(record: dict[str, Any]) -> TruthVideo:
 
 
 def _interval(record: dict[str, Any]) -> TruthInterval:
-    apex_s, amplitude_px, face = record.get("apex_s"), record.get("amplitude_px"), record.get("face")
+    apex_s, face = record.get("apex_s"), record.get("face")
+    amplitude_px, visibility = record.get("amplitude_px"), record.get("visibility")
     return TruthInterval(
         onset_s=float(record["onset_s"]),
         apex_s=None if apex_s is None else float(apex_s),
@@ -123,6 +128,7 @@ def _interval(record: dict[str, Any]) -> TruthInterval:
         amplitude_px=None if amplitude_px is None else float(amplitude_px),
         regions=tuple(map(str, record.get("regions") or ())),
         face=None if face is None else int(face),
+        visibility=None if visibility is None else float(visibility),
     )
 
 

@@ -55,6 +55,7 @@ def judged(truth: TruthVideo, emitted: Sequence[Said], trace: Sequence[tuple[flo
             None if i.apex_s is None else round(i.apex_s * fps),
             i.amplitude_px,
             i.regions,
+            i.visibility,
         )
         for i in truth.intervals
         if i.kind == "micro"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.datasets.truth import VISIBLE
 from engine.evaluation import metrics
 from engine.evaluation.counting import RULES, count_as
 from engine.evaluation.events import Judged
@@ -17,6 +18,7 @@ from engine.evaluation.matching import Detection, Truth, VideoResult
 from engine.evaluation.metrics import Counts
 
 SIZES_PX = (0.0, 0.8, 1.0, 1.5, 2.0, 3.0, math.inf)
+VISIBILITIES = (0.0, 0.25, 0.5, 1.0, 2.0, math.inf)
 LENGTHS_S = (0.0, 0.2, 0.3, 0.4, 0.5, 0.7, math.inf)
 ASKED_FROM_PX = (0.8, 1.5)
 MAX_TAG_VALUES = 16
@@ -59,12 +61,14 @@ def figures(decided: Decided, rounds: int = 1000) -> dict[str, Any]:
         "false_alarms": {"all": _rate(final), "me_free": _rate(quiet)},
         "recall_at": {k: metrics.recall_at_rate(swept, r, alarms) for k, r in metrics.FA_RATES_PER_HOUR.items()},
         "recall_at_counts": "me_free" if alarms else "all",
-        "from_size": {f"{px:g}": _counts(metrics.count_from_size(final, px)) for px in ASKED_FROM_PX}
+        "from_size": {f"{px:g}": _counts(metrics.count_asked(final, metrics.from_size(px))) for px in ASKED_FROM_PX}
         if any(t.size_px is not None for v in final for t in v.truths)
         else None,
+        "visible": _visible(swept, final, alarms, rounds),
         "timing": _timing(metrics.timing(final, -math.inf)),
         "others": {rule: _counts(count_as(rule, final)) for rule in RULES},
         "by_size": _recall_by(final, SIZES_PX, lambda t, v: t.size_px),
+        "by_visibility": _recall_by(final, VISIBILITIES, lambda t, v: t.visibility),
         "by_length": _recall_by(final, LENGTHS_S, lambda t, v: (t.offset - t.onset + 1) / v.fps),
         "by_region": _recall_where(decided.final, lambda t, j: t.regions),
         "by_company": _recall_where(decided.final, _company),
@@ -107,9 +111,11 @@ def _counts(c: Counts) -> dict[str, float]:
     return {"tp": c.tp, "fp": c.fp, "fn": c.fn, "precision": c.precision, "recall": c.recall, "f1": c.f1}
 
 
-def _intervals(videos: Sequence[VideoResult], rounds: int) -> dict[str, list[float | None]]:
+def _intervals(
+    videos: Sequence[VideoResult], rounds: int, asked: metrics.Asked = lambda t: True
+) -> dict[str, list[float | None]]:
     """95 % intervals of precision, recall and F1 over people; each video is matched once."""
-    of = {id(v): metrics.count([v]) for v in videos}
+    of = {id(v): metrics.count_asked([v], asked) for v in videos}
 
     def interval(name: str) -> list[float | None]:
         def statistic(drawn: Sequence[VideoResult]) -> float:
@@ -118,6 +124,18 @@ def _intervals(videos: Sequence[VideoResult], rounds: int) -> dict[str, list[flo
         return [_known(x) for x in metrics.bootstrap(videos, statistic, rounds=rounds)]
 
     return {f"{name}_ci95": interval(name) for name in ("precision", "recall", "f1")}
+
+
+def _visible(
+    swept: Sequence[VideoResult], final: Sequence[VideoResult], alarms: Sequence[VideoResult] | None, rounds: int
+) -> dict[str, Any] | None:
+    """The rule where only visible MEs are asked for; None where the visibility of none is known."""
+    if all(t.visibility is None for v in final for t in v.truths):
+        return None
+    rates = metrics.FA_RATES_PER_HOUR.items()
+    at = {k: metrics.recall_at_rate(swept, r, alarms, metrics.is_visible) for k, r in rates}
+    counts = _counts(metrics.count_asked(final, metrics.is_visible))
+    return {"from": VISIBLE, **counts, **_intervals(final, rounds, metrics.is_visible), "recall_at": at}
 
 
 def _rate(videos: Sequence[VideoResult]) -> dict[str, Any]:

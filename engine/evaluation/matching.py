@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 @dataclass(frozen=True, slots=True)
 class Truth:
     """A true ME: onset and offset frame, both inclusive. `size_px`: its size on a 256-px face, if known. `regions`:
-    where it shows, as far as that is known."""
+    where it shows, `visibility`: amid the face's own motion, as far as these are known."""
 
     onset: int
     offset: int
     apex: int | None = None
     size_px: float | None = None
     regions: tuple[str, ...] = ()
+    visibility: float | None = None
 
     def __post_init__(self) -> None:
         if self.onset > self.offset:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.datasets.truth import VISIBLE
 from engine.evaluation.matching import Detection, Truth, VideoResult, by_score
 from engine.matching import MIN_IOU, match
 
@@ -69,17 +70,27 @@ def count(videos: Iterable[VideoResult], threshold: float = -math.inf, min_iou: 
     return total
 
 
-def count_from_size(videos: Iterable[VideoResult], size_px: float, threshold: float = -math.inf) -> Counts:
-    """The rule where only MEs of at least `size_px` are asked for; smaller ones and what fits them are left out.
+Asked = Callable[[Truth], bool]
+"""Which MEs are asked for. The others, and what fits them, are left out: they count neither way."""
 
-    MEs of unknown size are asked for.
-    """
+
+def from_size(size_px: float) -> Asked:
+    """MEs of at least that size, px on a 256-px face, or of unknown size."""
+    return lambda t: t.size_px is None or t.size_px >= size_px
+
+
+def is_visible(t: Truth) -> bool:
+    """Not known to drown in what the face does anyway."""
+    return t.visibility is None or t.visibility >= VISIBLE
+
+
+def count_asked(videos: Iterable[VideoResult], asked: Asked, threshold: float = -math.inf) -> Counts:
+    """The rule where only some MEs are asked for."""
     total = Counts()
     for video in videos:
         found = pairs(video, threshold)
-        asked = [t for t in video.truths if t.size_px is None or t.size_px >= size_px]
-        tp = sum(t is not None and (t.size_px is None or t.size_px >= size_px) for _, t in found)
-        total += Counts(tp, sum(t is None for _, t in found), len(asked) - tp)
+        tp = sum(t is not None and asked(t) for _, t in found)
+        total += Counts(tp, sum(t is None for _, t in found), sum(map(asked, video.truths)) - tp)
     return total
 
 
@@ -113,14 +124,16 @@ class Curve:
         return float(np.sum(self.precision * np.diff(self.recall, prepend=0.0)))
 
 
-def sweep(videos: Sequence[VideoResult], min_iou: float = MIN_IOU) -> Curve:
+def sweep(videos: Sequence[VideoResult], min_iou: float = MIN_IOU, asked: Asked = lambda t: True) -> Curve:
     """The rule at every threshold at once."""
     scores, hits = [], []
     for video in videos:
         ranked = by_score(video.detections)
-        scores += [d.score for d in ranked]
-        hits += [t is not None for t in match(video.truths, ranked, min_iou)]
-    return _curve(np.array(scores, float), np.array(hits, bool), sum(len(v.truths) for v in videos))
+        for d, t in zip(ranked, match(video.truths, ranked, min_iou), strict=True):
+            if t is None or asked(video.truths[t]):
+                scores.append(d.score)
+                hits.append(t is not None)
+    return _curve(np.array(scores, float), np.array(hits, bool), sum(asked(t) for v in videos for t in v.truths))
 
 
 def best_threshold(videos: Sequence[VideoResult]) -> float:
@@ -144,9 +157,14 @@ def me_free(videos: Iterable[VideoResult]) -> list[VideoResult]:
     return [v for v in videos if not v.truths]
 
 
-def recall_at_rate(videos: Sequence[VideoResult], per_hour: float, quiet: Sequence[VideoResult] | None = None) -> float:
+def recall_at_rate(
+    videos: Sequence[VideoResult],
+    per_hour: float,
+    quiet: Sequence[VideoResult] | None = None,
+    asked: Asked = lambda t: True,
+) -> float:
     """The best recall over `videos` whose threshold keeps false alarms on `quiet` (default: `videos`) to `per_hour`."""
-    curve, alarms = sweep(videos), sweep(videos if quiet is None else quiet)
+    curve, alarms = sweep(videos, asked=asked), sweep(videos if quiet is None else quiet)
     budget = per_hour * hours(videos if quiet is None else quiet)
     best = 0.0
     for threshold, recall in zip(curve.thresholds, curve.recall, strict=True):

@@ -75,7 +75,13 @@ def _recall_tables(f: dict[str, Any]) -> Iterable[Table]:
             "On a 256-px face; smaller ones and what fits them are left out.",
             [["size", *_COUNTS], *([f">= {px} px", *_row(c)] for px, c in f["from_size"].items())],
         )
-    for name, title in (("by_size", "Recall by size, px on a 256-px face"), ("by_length", "Recall by length, s")):
+    if f["visible"]:
+        yield _visible_table(f)
+    for name, title in (
+        ("by_visibility", "Recall by visibility"),
+        ("by_size", "Recall by size, px on a 256-px face"),
+        ("by_length", "Recall by length, s"),
+    ):
         if f[name]:
             yield title, "", [_RECALL, *([plots.interval(r), *_recall_row(r)] for r in f[name])]
     for name, title in (("by_region", "Recall by region"), ("by_company", "Recall by what else goes on meanwhile")):
@@ -116,6 +122,18 @@ def _headline_table(f: dict[str, Any]) -> Table:
         f"Threshold: {f['threshold']['how']}."
     )
     return "Result", remark, rows
+
+
+def _visible_table(f: dict[str, Any]) -> Table:
+    v = f["visible"]
+    rows = [
+        ["", "value", "95 % over people"],
+        *([name, _n(v[key]), _ci(v[f"{key}_ci95"])] for name, key in (("visible F1", "f1"), ("recall", "recall"))),
+        ["TP / FP / FN", f"{v['tp']} / {v['fp']} / {v['fn']}", ""],
+        *([f"recall at {rate} false alarms", _n(r), ""] for rate, r in v["recall_at"].items()),
+    ]
+    remark = f"MEs of visibility {v['from']:g} and more; less visible ones, and what fits them, count neither way."
+    return "Visible MEs", remark, rows
 
 
 def _alarm_table(f: dict[str, Any]) -> Table:

@@ -2,8 +2,10 @@
 
 Parts (tag `part`): `portraits` are films of people in neither training nor tuning (`actors.split_of`) with MEs of 0.5
 to 5 px amid everything else; `nuisance` are ME-free films of one disturbance alone (tag `nuisance`); `mixed` are
-ME-free films of all of them; `video` is real video of unseen people (`footage.PEOPLE`) with injected MEs; `untouched`
-is the same video, only encoded anew. Tag `way` tells how MEs were made (`injection.WAYS`). docs/bench.md has more.
+ME-free films of all of them; `talk` are films moved by recorded facial motion (`generator.mocap`), half of them with
+MEs; `video` is real video of unseen people (`film.people`) with injected MEs; `untouched` is the same video, only
+encoded anew. Every ME carries its visibility (`film.visibility`). Tag `way` tells how MEs were made
+(`injection.WAYS`). docs/bench.md has more.
 """
 
 import csv
@@ -11,40 +13,46 @@ import json
 import multiprocessing
 import sys
 import zlib
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.datasets.truth import TruthVideo, save_truth
+from engine.spec import ModelSpec
 from engine.training.film.encode import write_film
 from engine.training.film.film import Film, Injection, draw_setting, portrait_of
-from engine.training.film.footage import PEOPLE
-from engine.training.film.injection import WAYS, follow, injected, movement
+from engine.training.film.injection import WAYS, follow, injected, movement, read_frames
+from engine.training.film.people import BY_HAND, THE_SAME, files_of, person_of
 from engine.training.film.truth import truth_of
+from engine.training.film.visibility import clean_crops, visibilities
 from engine.training.generator.actors import build_actor, build_all, kept_actor, portraits, split_of
 from engine.training.generator.camera import Camera
+from engine.training.generator.mocap import recorded_script
 from engine.training.generator.nuisances import NUISANCES, lone_nuisance
 from engine.training.generator.scenes import draw_script
-from engine.training.generator.script import Script, still_script
+from engine.training.generator.script import Label, Script, still_script
 from stream.errors import UserError
 from stream.faces.align import face_width_px
 from stream.faces.landmarks import Landmarker
 
-VERSION = 2
+VERSION = 3
 DRAWS = 1
-"""Part of every seed. Version 2 draws what version 1 drew; its MJPEG has the quality that was drawn, not the finest."""
+"""Part of every seed. Versions 2 and 3 draw what version 1 drew. Version 3 has more parts and people."""
 SIZES_PX = (0.5, 0.8, 1.1, 1.5, 2.0, 3.0, 5.0)
 FILM_S, ALONE_S, MIXED_S, SHORTEST_S = 12.0, 25.0, 45.0, 6.0
 ONSETS_S = ((2.0, 3.6), (5.4, 6.9), (8.8, 10.4))
 """Where a film's MEs begin: far enough from its ends and from each other to be told apart by any rule."""
 MINUTES = 24.0
 COUNTS = {
-    "test": {"portraits": 36, "nuisance": 2, "mixed": 4, "video": 4},
-    "tune": {"portraits": 16, "nuisance": 1, "mixed": 2, "video": 4},
+    "test": {"portraits": 36, "nuisance": 2, "mixed": 4, "talk": 16, "video": 4},
+    "tune": {"portraits": 16, "nuisance": 1, "mixed": 2, "talk": 16, "video": 4},
 }
-"""How many at MINUTES: films; films per nuisance; films; versions of every video, half of them per way."""
+"""How many at MINUTES: films; films per nuisance; films; films; versions of every video, half of them per way (fewer
+versions of people who are on many videos)."""
 WIDTHS_PX = (80, 120)
 """Where the tag `face` parts faces: the model card asks for 120 px."""
 REST_S = 0.7
@@ -53,7 +61,7 @@ REST_S = 0.7
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One video to be made. `subject`: an actor's file or a video of PEOPLE. `what`: nuisance or way, by the part.
+    """One video to be made. `subject`: an actor's file or a video of a person. `what`: nuisance or way, by the part.
 
     `duration_s`: of a film; a real video is as long as it is.
     """
@@ -82,8 +90,8 @@ class Folders:
     face_model: Path
 
 
-def plan(split: str, actors: list[str], minutes: float) -> list[Job]:
-    """Every video of a split. `actors`: files of the people's pictures, of this split."""
+def plan(split: str, actors: list[str], videos: list[str], minutes: float) -> list[Job]:
+    """Every video of a split. `actors`: files of the people's pictures; `videos`: real ones, both of this split."""
     share = minutes / MINUTES
     counts = {part: max(1, round(n * share)) for part, n in COUNTS[split].items()}
     # where one film would be more than its share, it is shorter
@@ -100,8 +108,11 @@ def plan(split: str, actors: list[str], minutes: float) -> list[Job]:
     for i, nuisance in enumerate(NUISANCES):
         jobs += [Job("nuisance", split, k, person(7 * i + k), nuisance, alone_s) for k in range(counts["nuisance"])]
     jobs += [Job("mixed", split, k, person(3 + 5 * k), "", mixed_s) for k in range(counts["mixed"])]
-    for video in (name for name, theirs in PEOPLE.items() if theirs == split):
-        jobs += [Job("video", split, k, video, WAYS[k % 2]) for k in range(counts["video"])]
+    jobs += [Job("talk", split, k, person(11 + 3 * k), ("", *WAYS)[k % 4 % 3]) for k in range(counts["talk"])]
+    people = [person_of(video) for video in videos]
+    for i, (video, who) in enumerate(zip(videos, people, strict=True)):
+        versions = max(1, counts["video"] // people.count(who))
+        jobs += [Job("video", split, k, video, WAYS[(i + k) % 2]) for k in range(versions)]
         jobs.append(Job("untouched", split, 0, video))
     return jobs
 
@@ -114,24 +125,30 @@ def make(job: Job, folders: Folders, seed: int) -> TruthVideo | None:
     if not (folders.actors / job.subject).is_file():
         return None
     actor = kept_actor(folders.actors / job.subject)
-    injections: list[Injection] = []
+    made: list[tuple[Injection, Label]] = []
     tags: dict[str, str] = {}
     if job.part == "nuisance":
         script, tags = lone_nuisance(rng, job.what, job.duration_s), {"nuisance": job.what}
     elif job.part == "mixed":
         script = _without_pause(rng, job.duration_s)
+    elif job.part == "talk":
+        script = recorded_script(rng, job.duration_s, folders.data / "mocap", job.split)
     else:
-        script, tags = draw_script(rng, job.duration_s, micros=0), {"way": job.what}
+        script = draw_script(rng, job.duration_s, micros=0)
+    if job.what in WAYS:
+        tags["way"] = job.what
         sizes = np.roll(SIZES_PX, -3 * job.number)[: len(ONSETS_S)]
         made = [
             movement(job.what, script, actor, rng, float(rng.uniform(*span)), float(size))
             for span, size in zip(ONSETS_S, sizes, strict=True)
         ]
-        injections = [injection for injection, _ in made]
         script.labels += [label for _, label in made]
         _uncover(script)
-    setting = draw_setting(rng)
-    film = Film(script, actor, portrait_of(actor, folders.data), setting, rng, injections)
+    setting, portrait = draw_setting(rng), portrait_of(actor, folders.data)
+    if made:
+        clean = Film(script, actor, portrait, setting, deepcopy(rng))
+        _tell_visibility(script, made, clean_crops(clean, clean.crop_matrices()), actor.crop_px(1.0))
+    film = Film(script, actor, portrait, setting, rng, [injection for injection, _ in made])
     file = write_film(folders.out / job.name, film, script.time_s, script.camera).name
     tags |= {"part": job.part, "codec": script.camera.codec, "fps": f"{script.camera.fps:g}"}
     tags["face"] = _width(setting.face_px)
@@ -143,27 +160,40 @@ def _real(job: Job, folders: Folders, rng: np.random.Generator) -> TruthVideo | 
     take = follow(str(path), landmarker)
     if take is None:
         return None
-    subject = f"video:{job.subject}"
+    subject = f"video:{person_of(job.subject)}"
     actor = build_actor(take.first, take.points, subject, job.subject)
     fps = (len(take.time_s) - 1) / float(take.time_s[-1] - take.time_s[0])
-    camera = Camera(fps, 0, 1, 0, 0, "h264", int(rng.integers(18, 25)), 0, 0)
+    finest, coarsest = (18, 25) if job.subject in (*BY_HAND, *THE_SAME) else (20, 31)
+    camera = Camera(fps, 0, 1, 0, 0, "h264", int(rng.integers(finest, coarsest)), 0, 0)
     script = still_script(take.time_s, camera)
-    injections = []
+    made: list[tuple[Injection, Label]] = []
     at = float(take.time_s[0] + rng.uniform(0.6, 1.0)) if job.part == "video" else np.inf
     while at + 0.9 < take.time_s[-1]:
         injection, label = movement(job.what, script, actor, rng, at, float(rng.choice(SIZES_PX[1:])))
         if take.seen(label.onset_s - 0.2, label.offset_s + 0.2):
-            injections.append(injection)
+            made.append((injection, label))
             script.labels.append(label)
             at = label.offset_s + REST_S + float(rng.exponential(0.8))
         else:
             at += 0.3
-    frames = injected(str(path), take, injections, actor.crop_px)
+    if made:
+        crops = clean_crops((frame.image for frame in read_frames(str(path))), take.matrices)
+        _tell_visibility(script, made, crops, actor.crop_px(1.0))
+    frames = injected(str(path), take, [injection for injection, _ in made], actor.crop_px)
     file = write_film(folders.out / job.name, frames, take.time_s, camera).name
     tags = {"part": job.part, "fps": f"{fps:.3g}", "face": _width(face_width_px(take.points))}
     if job.what:
         tags["way"] = job.what
     return truth_of(script, file, subject, job.split, tags)
+
+
+def _tell_visibility(
+    script: Script, made: list[tuple[Injection, Label]], crops: NDArray[np.uint8], crop_px: float
+) -> None:
+    """Have the labels of what is injected say how visible it is amid what `crops`, without it, show."""
+    movements = [(injection, label.apex_s) for injection, label in made]
+    for (_, label), seen in zip(made, visibilities(crops, script.time_s, movements, crop_px, ModelSpec()), strict=True):
+        script.labels[script.labels.index(label)] = replace(label, visibility=seen)
 
 
 def _width(face_px: float) -> str:
@@ -229,7 +259,7 @@ def build(folders: Folders, splits: tuple[str, ...], minutes: float, seed: int, 
     folders.out.mkdir(parents=True, exist_ok=True)
     folders.actors.mkdir(parents=True, exist_ok=True)
     who = {split: people(folders.data, split) for split in splits}
-    jobs = [job for split in splits for job in plan(split, list(who[split]), minutes)]
+    jobs = [j for split in splits for j in plan(split, list(who[split]), files_of(folders.data, split), minutes)]
     needed = sorted({(job.split, job.subject) for job in jobs if job.subject in who[job.split]})
     missing = [who[split][file] for split, file in needed if not (folders.actors / file).is_file()]
     build_all(track(missing, "actors"), folders.data, folders.actors, folders.face_model)

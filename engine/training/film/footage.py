@@ -7,7 +7,7 @@ size and light, with micro-expressions warped into its frames; it is encoded as 
 path: the decoder, the landmark networks, the aligner, the ring. What the people do of themselves is not annotated:
 apart from speech, such sequences only teach what is *not* a micro-expression (`UNKNOWN` in the loss).
 
-People are kept apart by `PEOPLE`, before anything else.
+People are kept apart by `engine.training.film.people`, before anything else.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from engine.spec import ModelSpec
 from engine.training.film.aligned import filmed, kept_landmarker
 from engine.training.film.film import CENTRE, Image
 from engine.training.film.injection import Injection, follow, movement, read_frames, warp_frame
+from engine.training.film.people import files_of, speaks
 from engine.training.generator.actors import Actor, build_actor
 from engine.training.generator.camera import draw_camera
 from engine.training.generator.curves import log_uniform
@@ -37,21 +38,9 @@ from stream.errors import UserError
 from stream.faces.landmarks import Landmarker
 from stream.faces.model_file import locate
 
-PEOPLE = {
-    "grid/bbaf2n.mpg": "train", "grid/lbax4n.mpg": "train", "grid/lbbc2a.mpg": "train", "grid/swiz3n.mpg": "train",
-    "grid/sbwe5n.mpg": "tune", "grid/id2_swwp2s.mpg": "test", "grid/lwbsza.mpg": "test",
-    # asl: four people, one of them in five clips, one in four, one in two
-    "asl/again.mkv": "train", "asl/help.mkv": "train", "asl/no.mkv": "train", "asl/student.mkv": "train",
-    "asl/yes.mkv": "train", "asl/book.mkv": "train", "asl/learn.mkv": "train", "asl/school.mkv": "train",
-    "asl/walk.mkv": "train",
-    "asl/eat.mkv": "tune", "asl/night.mkv": "tune", "asl/sorry.mkv": "test",
-    "pexels_wolfganglanger.mp4": "test", "single_face.mp4": "test",
-}  # fmt: skip
-"""Split of every person on video, by file."""
-SPEAKING = "grid/"
-
 SHORTEST = 20  # frames: less of a face than this is left out
 FACE_PX = (50.0, 160.0)  # cheek to cheek, in what is filmed anew
+KEPT_PX = 240.0  # a face wider than this is kept that wide
 ROOM = 1.5  # face widths to every side of the face's middle
 TRIES = 8
 
@@ -77,17 +66,31 @@ def takes_of(path: Path, name: str, landmarker: Landmarker) -> list[Take]:
     if whole is None:
         return []
     actor = build_actor(whole.first, whole.points, f"video:{name}", name)
-    images = [frame.image for frame in read_frames(str(path))]
+    largest = max(_face_px(m, actor) for m in whole.matrices if m is not None)
+    share = min(1.0, KEPT_PX / largest)  # what is filmed anew is smaller: a 1080p video would fill the memory
+    images = [_shrunk(frame.image, share) for frame in read_frames(str(path))]
     seen = np.array([False, *(m is not None for m in whole.matrices), False])
     edges = np.flatnonzero(np.diff(seen))
     takes = []
     for begin, end in zip(edges[::2], edges[1::2], strict=True):
         if end - begin >= SHORTEST:
-            matrices = [m for m in whole.matrices[begin:end] if m is not None]
+            matrices = [_of_shrunk(m, share) for m in whole.matrices[begin:end] if m is not None]
             part, matrices = _around_face(matrices, actor, images[0])
             cut = [image[part].copy() for image in images[begin:end]]
             takes.append(Take(name, cut, whole.time_s[begin:end] - whole.time_s[begin], matrices, actor))
     return takes
+
+
+def _shrunk(image: Image, share: float) -> Image:
+    return (
+        image if share == 1 else np.asarray(cv2.resize(image, None, fx=share, fy=share, interpolation=cv2.INTER_AREA))
+    )
+
+
+def _of_shrunk(matrix: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """Crop px of the px of a picture shrunk about its corner."""
+    shift = 0.5 / share - 0.5
+    return matrix @ np.array([[1 / share, 0, shift], [0, 1 / share, shift], [0, 0, 1]])
 
 
 def _around_face(
@@ -107,14 +110,6 @@ def _face_px(matrix: NDArray[np.float64], actor: Actor) -> float:
     return float(actor.face_width_px / np.sqrt(np.linalg.det(matrix[:, :2])))
 
 
-def files_of(data: Path, split: str) -> list[str]:
-    """Names of the videos of the split's people that are there. Raises UserError if there is none."""
-    names = [name for name, theirs in PEOPLE.items() if theirs == split and (data / "video" / name).is_file()]
-    if not names:
-        raise UserError(f"--data {data}: video/ holds none of the videos of the {split} split", 2)
-    return names
-
-
 @cache
 def takes(data: Path, split: str, face_model: Path) -> list[Take]:
     """Every take of the split's people. Raises UserError if there is none."""
@@ -126,8 +121,13 @@ def takes(data: Path, split: str, face_model: Path) -> list[Take]:
     return found
 
 
-def make_sequence(index: int, seed: int, found: list[Take], landmarker: Landmarker, spec: ModelSpec) -> Sequence:
-    """Sequence `index` of the pool that `seed` names; as `pool.make_sequence`, of real video. Raises UserError."""
+def make_sequence(
+    index: int, seed: int, found: list[Take], landmarker: Landmarker, spec: ModelSpec, clean: bool = False
+) -> Sequence:
+    """Sequence `index` of the pool that `seed` names; as `pool.make_sequence`, of real video. Raises UserError.
+
+    `clean`: nothing is injected.
+    """
     rng = np.random.default_rng([seed, index])
     frames = LENGTH + max(spec.lags)
     lengths = np.array([t.time_s[-1] for t in found])
@@ -137,8 +137,8 @@ def make_sequence(index: int, seed: int, found: list[Take], landmarker: Landmark
         codec, quality = ("h264", int(rng.integers(16, 31))) if rng.random() < 0.8 else ("none", 0)
         camera = replace(draw_camera(rng), codec=codec, quality=quality)
         script = still_script(time_s, camera)
-        injections = _micros(script, take.actor, rng, frames / spec.fps)
-        kind = "speech" if take.name.startswith(SPEAKING) else "unknown"
+        injections = [] if clean else _micros(script, take.actor, rng, frames / spec.fps)
+        kind = "speech" if speaks(take.name) else "unknown"
         script.labels.append(Label(kind, 0, time_s[-1] / 2, time_s[-1]))
         crops = filmed(_pictures(take, shown, injections, rng), script, landmarker, spec, frames)
         if crops is not None:
@@ -210,13 +210,14 @@ class Order:
     split: str
     face_model: Path
     folder: Path
+    clean: bool
 
 
 def _make_shard(job: tuple[int, Order]) -> None:
     number, o = job
     torch.set_num_threads(1)
     spec, found, landmarker = ModelSpec(), takes(o.data, o.split, o.face_model), kept_landmarker(o.face_model)
-    made = [make_sequence(number * SHARD + i, o.seed, found, landmarker, spec) for i in range(SHARD)]
+    made = [make_sequence(number * SHARD + i, o.seed, found, landmarker, spec, o.clean) for i in range(SHARD)]
     store(o.folder, number, made, spec)
 
 
@@ -228,6 +229,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--split", choices=("train", "tune"), default="train")
     parser.add_argument("--sequences", type=int, default=800)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--clean", action="store_true", help="nothing is injected: for clips that are mixed by region")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--face-model", type=Path, metavar="FILE", help="face_landmarker.task, if not to be fetched")
     options = parser.parse_args(arguments)
@@ -236,7 +238,7 @@ def main(arguments: list[str] | None = None) -> int:
         face_model = locate(options.face_model)
         files_of(options.data, options.split)  # refuse before any worker starts
         prepare(options.out, ModelSpec())
-        order = Order(seed, options.data, options.split, face_model, options.out)
+        order = Order(seed, options.data, options.split, face_model, options.out, options.clean)
         make_missing(_make_shard, order, options.out, options.sequences, options.workers, "sequences of real video")
     except UserError as error:
         print(error, file=sys.stderr)

@@ -27,7 +27,8 @@ def truth_of(script: Script, file: str, subject: str, split: str, tags: dict[str
 def _interval(label: Label, end_s: float) -> TruthInterval:
     onset, apex, offset = _within(end_s, label.onset_s, label.apex_s, label.offset_s)
     regions = tuple(name for name, share in zip(REGIONS, label.regions, strict=True) if share >= SHOWN)
-    return TruthInterval(onset, apex, offset, label.kind, label.amplitude_px or None, regions)
+    seen = None if label.visibility is None else round(label.visibility, 3)
+    return TruthInterval(onset, apex, offset, label.kind, label.amplitude_px or None, regions, visibility=seen)
 
 
 def _nuisance(label: Label, end_s: float) -> Nuisance:

@@ -20,7 +20,8 @@ from engine.training.generator.repertoire import MIDLINE
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One interval of the truth. `kind` is an entry of engine.spec.CLASSES; `amplitude_px` on a 256-px face."""
+    """One interval of the truth. `kind` is an entry of engine.spec.CLASSES; `amplitude_px` on a 256-px face.
+    `visibility`: amid what the face does anyway (`engine.training.film.visibility`), where that was measured."""
 
     kind: str
     onset_s: float
@@ -28,6 +29,7 @@ class Label:
     offset_s: float
     amplitude_px: float = 0.0
     regions: tuple[float, ...] = (0.0,) * len(REGIONS)
+    visibility: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,10 +24,14 @@ from engine.training.learn.imprint import (
     reversed_truth,
     together,
 )
+from engine.training.learn.mixing import SEAM, mixed, true_of_mixed
+from engine.training.learn.relative import MIRROR, Imprints, imprints, scaled, seen_by, seen_of, weighed
 from engine.training.pools.pool import Pool
 
 SECOND = 0.5
 """Share of clips that another one's motion is laid over."""
+MIXED = 0.5
+"""Share of clips whose lower half is another one's, where clips are mixed; fewer are laid over others then."""
 BACKWARDS = 1 / 3
 """Share of pieces that are played backwards."""
 NOISE_PX = (0.004, 0.04)
@@ -43,8 +47,10 @@ class Changes(NamedTuple):
 
     `backwards` int64[R]: pieces that are played backwards. `theta` float32[N + M, 2, 3] and `gain` float32[N + M]: see
     `augment.distorted`. `under` int64[M] and `share` float32[M]: which clip each piece beyond the N lies over, and how
-    much of it. `noise` and `memory` float32[N]: see `augment.shiver`, drawn by `noise_seed`.
-    `courses` [N, K, T, L], `cells` [N, K, 2, G, G]: what is imprinted, see `imprint.together`.
+    much of it; `seam` float32[M]: below which row it takes its place (see `mixing.mixed`), or inf. `noise` and `memory`
+    float32[N]: see `augment.shiver`, drawn by `noise_seed`.
+    `courses` [N, K, T, L], `cells` [N, K, 2, G, G]: what is imprinted, see `imprint.together`; `owner`, `wanted`,
+    `apex`, `row`: see `relative.Imprints`.
     """
 
     backwards: Tensor
@@ -52,20 +58,27 @@ class Changes(NamedTuple):
     gain: Tensor
     under: Tensor
     share: Tensor
+    seam: Tensor
     noise: Tensor
     memory: Tensor
     noise_seed: Tensor
     courses: Tensor
     cells: Tensor
+    owner: Tensor
+    wanted: Tensor
+    apex: Tensor
+    row: Tensor
 
 
 class Batch(NamedTuple):
     """`pieces` int64[N + M, 4], see `Pool.rows`: those of the N clips, then what is laid over some of them. `truth`
-    float32[N, ROWS, 9] in frames of the clip, `valid` float32[N, T]. `mirror`: all of it is seen in a mirror. `coded`:
+    float32[N, ROWS, 9] in frames of the clip, `seen` float32[N, ROWS, V] how much each stream sees of it, `valid`
+    float32[N, T]. `mirror`: all of it is seen in a mirror. `coded`:
     what errs is an encoder, not a noisier camera; see the `errors` of `imprint.imprinted`."""
 
     pieces: Tensor
     truth: Tensor
+    seen: Tensor
     valid: Tensor
     mirror: bool
     coded: bool
@@ -76,7 +89,8 @@ class Draws(Dataset[Batch]):
     """Batch `step` of the run that `seed` names: depends on these two and on the pool, not on who draws it.
 
     `imprinter`: varies the clips and puts movements into them; None leaves them as they are. `errors_px`: from and to
-    how much an encoder makes every place err, rms, in place of a noisier camera for half of the clips.
+    how much an encoder makes every place err, rms, in place of a noisier camera for half of the clips. `mix`: clips are
+    mixed by region.
     """
 
     def __init__(
@@ -86,7 +100,9 @@ class Draws(Dataset[Batch]):
         size: int,
         imprinter: Imprinter | None = None,
         errors_px: tuple[float, float] | None = None,
+        mix: bool = False,
     ) -> None:
+        self.mix = mix
         self.pool, self.seed, self.size, self.imprinter, self.errors_px = pool, seed, size, imprinter, errors_px
         self.spec, self._looked = pool.spec, 0
 
@@ -100,13 +116,17 @@ class Draws(Dataset[Batch]):
         drawn = [self.pool.piece(rng, length) for _ in range(self.size)]
         pieces, truths = [where for where, _ in drawn], [truth for _, truth in drawn]
         changes = None
-        if self.imprinter is not None:
-            pieces, truths, changes = self._changed(pieces, truths, self.imprinter, rng)
+        if self.imprinter is None:
+            shares = [seen_by(truth) for truth in truths]
+        else:
+            pieces, truths, shares, changes = self._changed(pieces, truths, self.imprinter, rng)
         valid = np.ones((self.size, frames), np.float32)
         for row in np.flatnonzero(rng.random(self.size) < YOUNG):
             valid[row, : rng.integers(1, frames - 16)] = 0
-        tables = torch.tensor(pieces), torch.as_tensor(np.stack(truths)), torch.as_tensor(valid)
-        return Batch(*tables, bool(rng.random() < 0.5), self.errors_px is not None, changes)
+        mirror = bool(rng.random() < 0.5)
+        seen = torch.as_tensor(np.stack(shares))[..., MIRROR if mirror else slice(None)]
+        tables = torch.tensor(pieces), torch.as_tensor(np.stack(truths)), seen, torch.as_tensor(valid)
+        return Batch(*tables, mirror, self.errors_px is not None, changes)
 
     def _changed(
         self,
@@ -114,15 +134,20 @@ class Draws(Dataset[Batch]):
         truths: list[NDArray[np.float32]],
         imprinter: Imprinter,
         rng: np.random.Generator,
-    ) -> tuple[list[tuple[int, ...]], list[NDArray[np.float32]], Changes]:
+    ) -> tuple[list[tuple[int, ...]], list[NDArray[np.float32]], list[NDArray[np.float32]], Changes]:
         frames, history = self.spec.clip_frames, max(self.spec.lags)
-        pieces, under, shares = list(pieces), [], []
+        pieces, under, shares, seams = list(pieces), [], [], []
         turned = [rng.random() < BACKWARDS for _ in pieces]
         truths = [reversed_truth(t, frames - 1) if back else t for t, back in zip(truths, turned, strict=True)]
-        for clip in map(int, np.flatnonzero(rng.random(self.size) < SECOND)):
+        for clip in map(int, np.flatnonzero(rng.random(self.size) < (MIXED + SECOND / 2 if self.mix else SECOND))):
             where, theirs = self.pool.piece(rng, frames + history)
             share, back = float(rng.uniform(0.5, 1.0)), rng.random() < BACKWARDS
-            both = true_of_both(truths[clip], reversed_truth(theirs, frames - 1) if back else theirs, share)
+            theirs = reversed_truth(theirs, frames - 1) if back else theirs
+            both: NDArray[np.float32] | None
+            if self.mix and rng.random() < MIXED / (MIXED + SECOND / 2):
+                seam, both = float(rng.uniform(*SEAM)), true_of_mixed(truths[clip], theirs)
+            else:
+                seam, both = float("inf"), true_of_both(truths[clip], theirs, share)
             if both is None:
                 continue
             truths[clip] = both
@@ -130,10 +155,15 @@ class Draws(Dataset[Batch]):
             turned.append(back)
             under.append(clip)
             shares.append(share)
+            seams.append(seam)
         moving: list[list[Movement]] = []
         for i, truth in enumerate(truths):
             more, truths[i] = imprinter.draw(truth, rng)
             moving.append(more)
+        parts = [seen_by(truth) for truth in truths]
+        for part, more in zip(parts, moving, strict=True):
+            for movement in (m for m in more if m.row >= 0):
+                part[movement.row] = seen_of(movement)
         theta, gain = zip(*(another_face(rng, self.spec) for _ in pieces), strict=True)
         changes = Changes(
             torch.as_tensor(np.flatnonzero(turned)),
@@ -141,11 +171,13 @@ class Draws(Dataset[Batch]):
             torch.tensor(gain),
             torch.tensor(under, dtype=torch.long),
             torch.tensor(shares, dtype=torch.float32),
+            torch.tensor(seams, dtype=torch.float32),
             *_worse(rng, len(moving), self.errors_px),
             torch.tensor(int(rng.integers(2**31))),
             *together(moving, self.spec),
+            *imprints(moving),
         )
-        return pieces, truths, changes
+        return pieces, truths, parts, changes
 
 
 def _worse(rng: np.random.Generator, clips: int, errors_px: tuple[float, float] | None) -> tuple[Tensor, Tensor]:
@@ -161,24 +193,34 @@ def _worse(rng: np.random.Generator, clips: int, errors_px: tuple[float, float] 
 
 
 @torch.no_grad()
-def seen(batch: Batch, pool: Pool, stem: MotionStem) -> Tensor:
-    """The clips of a batch, float32[N, T, features], on the pool's device, which the stem is on too."""
-    spec = pool.spec
+def seen(batch: Batch, pool: Pool, stem: MotionStem) -> tuple[Tensor, Tensor]:
+    """The clips of a batch, float32[N, T, features], and their truth, float32[N, ROWS, 9], on the pool's device, which
+    the stem is on too."""
+    spec, truth = pool.spec, batch.truth.to(pool.device, non_blocking=True)
     rows = pool.rows(batch.pieces, spec.clip_frames + max(spec.lags))
     clips = rows[:, : spec.clip_frames]
     if batch.changes is None:
-        return clips
+        return clips, truth
     changes = Changes(*(table.to(pool.device, non_blocking=True) for table in batch.changes))
     if len(changes.backwards):
         clips = clips.index_copy(0, changes.backwards, reversed_rows(rows[changes.backwards], spec))
     clips = distorted(clips, changes.theta, changes.gain, spec)
     count = len(batch.truth)
     clips, over = clips[:count], clips[count:]
-    if len(changes.under):
-        laid = overlaid(clips[changes.under], over, changes.share, spec)
-        clips = clips.index_copy(0, changes.under, laid)
+    for some, join, how in (
+        (changes.seam.isinf(), overlaid, changes.share),
+        (~changes.seam.isinf(), mixed, changes.seam),
+    ):
+        if some.any():
+            at = changes.under[some]
+            clips = clips.index_copy(0, at, join(clips[at], over[some], how[some], spec))
+    courses = changes.courses
+    if changes.wanted.any():
+        tables = Imprints(changes.owner, changes.wanted, changes.apex, changes.row)
+        courses, visibility = scaled(clips, courses, changes.cells, tables, spec)
+        truth = weighed(truth, visibility, tables)
     noise = shiver(changes.noise, int(batch.changes.noise_seed), spec, changes.memory if batch.coded else None)
-    moved = moved_by(changes.courses, changes.cells)
+    moved = moved_by(courses, changes.cells)
     if batch.coded:
-        return imprinted(clips, moved, stem, spec, errors=noise)
-    return imprinted(clips, moved + noise, stem, spec)
+        return imprinted(clips, moved, stem, spec, errors=noise), truth
+    return imprinted(clips, moved + noise, stem, spec), truth

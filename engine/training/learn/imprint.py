@@ -22,21 +22,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from engine.mesnet import MotionStem, grid_side
 from engine.spec import REGIONS, ModelSpec
 from engine.training.generator.actors import Actor, kept_actor
 from engine.training.generator.camera import Camera
+from engine.training.generator.curves import log_uniform
 from engine.training.generator.decoys import add_decoy
 from engine.training.generator.happenings import add_micro
 from engine.training.generator.render import parts_of
 from engine.training.generator.repertoire import MIRROR, PUSH_AT
 from engine.training.generator.scenes import usual_amplitude
 from engine.training.generator.script import Label, Push, Script, still_script
-from engine.training.generator.warps import MAP_SIZE, to_samples
 from engine.training.learn.augment import with_rows
-from engine.training.pools.stemmed import join_stem, split_stem, squashed, unsquashed
+from engine.training.pools.stemmed import cell_weights, join_stem, split_stem, squashed, unsquashed
 from engine.training.pools.truth import ABSENT, MICRO, label_row
 
 ELSEWHERE = 0.3
@@ -95,29 +94,26 @@ def reversed_rows(rows: Tensor, spec: ModelSpec) -> Tensor:
     return flat.reshape(clips, count, -1)
 
 
-def cell_weights(stem: MotionStem) -> NDArray[np.float32]:
-    """How much each column (or row) of a map counts in each of the stem's windows, [G, MAP_SIZE]."""
-    px = np.arange(0, stem.side * stem.grid_px, 2, dtype=np.float32)  # where the stem takes its derivatives
-    at = np.clip(to_samples(px[:, None], MAP_SIZE)[:, 0], 0, MAP_SIZE - 1)
-    shown = np.clip(1 - np.abs(at[:, None] - np.arange(MAP_SIZE)), 0, None)  # linear between two samples
-    across = stem.window[0, 0].sum(dim=0)
-    columns = torch.as_tensor(shown.T[:, None], dtype=torch.float32)
-    return F.conv1d(columns, across[None, None], stride=4, padding=2)[:, 0].T.contiguous().numpy()
-
-
 class Movement(NamedTuple):
     """What moves, K maps: `courses` float32[K, T, L], how far each went over each lag; `cells` float32[K, 2, G, G], a
-    unit of it as the stem's windows see it, crop px."""
+    unit of it as the stem's windows see it, crop px. `wanted`: how visible it is to be (0: as large as it is); `apex`:
+    its frame; `row`: of the clip's truth, -1 where it has none. See `engine.training.learn.relative`."""
 
     courses: NDArray[np.float32]
     cells: NDArray[np.float32]
+    wanted: float = 0.0
+    apex: float = 0.0
+    row: int = -1
 
 
 class Imprinter:
-    """Draws micro-expressions and decoys of the actors in `paths`, for clips of stem rows (see `imprinted`)."""
+    """Draws micro-expressions and decoys of the actors in `paths`, for clips of stem rows (see `imprinted`).
 
-    def __init__(self, paths: Sequence[Path], spec: ModelSpec) -> None:
-        self.paths, self.spec = list(paths), spec
+    `visible`: from and to how visible they are amid the clip's own motion; None: of their usual size in px.
+    """
+
+    def __init__(self, paths: Sequence[Path], spec: ModelSpec, visible: tuple[float, float] | None = None) -> None:
+        self.paths, self.spec, self.visible = list(paths), spec, visible
         self.weights = cell_weights(MotionStem(spec))
 
     def movement(
@@ -161,15 +157,19 @@ class Imprinter:
         frames = self.spec.clip_frames
         moving: list[Movement] = []
         added: list[NDArray[np.float32]] = []
+        free = np.flatnonzero(truth[:, 0] == ABSENT)
         for decoy in [False] * int(rng.integers(0, most + 1)) + [True] * int(rng.binomial(most, DECOYS)):
             earliest = -30 if decoy else -8
             label, more = self.movement(rng, float(rng.uniform(earliest, frames - 5)), frames, decoy)
             if label is not None:
                 row = label_row(label, self.spec.fps)
                 others = [r for r in (*truth, *added) if r[0] == row[0] == MICRO]
-                if any(row[3] + APART >= r[1] and row[1] <= r[3] + APART for r in others):
+                if len(added) == len(free) or any(row[3] + APART >= r[1] and row[1] <= r[3] + APART for r in others):
                     continue
                 added.append(row)
+                if self.visible is not None and row[0] == MICRO:
+                    wanted = log_uniform(rng, *self.visible)
+                    more = more._replace(wanted=wanted, apex=float(row[2]), row=int(free[len(added) - 1]))
             moving.append(more)
         return moving, with_rows(truth, added)
 

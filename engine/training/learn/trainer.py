@@ -23,6 +23,7 @@ from engine.training.learn.batches import Batch, Draws, seen
 from engine.training.learn.imprint import Imprinter
 from engine.training.learn.loss import teacher_loss, total_loss
 from engine.training.learn.online import Online, judge
+from engine.training.learn.relative import per_stream
 from engine.training.pools.pool import Pool
 from engine.training.pools.stemmed import features_of
 from stream.errors import UserError
@@ -32,7 +33,8 @@ from stream.errors import UserError
 class Plan:
     """How a run goes. `rate`: highest learning rate. `start`: weights to go on from, else from scratch. `workers`:
     processes that draw what the next steps see; 0: drawn between the steps. `errors_px`: see `batches.Draws`.
-    `teacher`: weights of a network that sees clips as they were before an encoder, and whose word counts too."""
+    `teacher`: weights of a network that sees clips as they were before an encoder, and whose word counts too.
+    `mix`: clips are mixed by region."""
 
     steps: int
     seed: int = 0
@@ -43,6 +45,7 @@ class Plan:
     workers: int = 0
     errors_px: tuple[float, float] | None = None
     teacher: Path | None = None
+    mix: bool = False
 
 
 @dataclass(slots=True)
@@ -61,6 +64,11 @@ def anchors_of(spec: ModelSpec) -> Tensor:
     lengths = torch.tensor(spec.anchors, dtype=torch.float32)
     centre, length = centres.float().repeat_interleave(len(lengths)), lengths.repeat(len(centres))
     return torch.stack([centre - length / 2, centre + length / 2], dim=1)
+
+
+def _memory(steps: int) -> float:
+    """Of the averaged weights, a step: the last 500 steps or, in a run of fewer than 5000, the last tenth of them."""
+    return 0.998 ** max(1.0, 5000 / steps)
 
 
 def cpu_has_bfloat16() -> bool:
@@ -82,7 +90,7 @@ class Trainer:
                 )
         self.out, self.train_pool, self.tune_pool, self.plan = out, train, tune, plan
         self.spec, self.device = train.spec, plan.device
-        self.draws = Draws(train, plan.seed, plan.batch, imprinter, plan.errors_px)
+        self.draws = Draws(train, plan.seed, plan.batch, imprinter, plan.errors_px, plan.mix)
         torch.manual_seed(plan.seed)
         self.net = MESNet(self.spec).to(self.device)
         if plan.start:
@@ -96,7 +104,7 @@ class Trainer:
         groups = [{"params": decay, "weight_decay": 0.02}, {"params": rest, "weight_decay": 0.0}]
         self.optimiser = torch.optim.AdamW(groups, lr=plan.rate, fused=plan.device != "cpu")
         self.average = torch.optim.swa_utils.AveragedModel(
-            self.net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True
+            self.net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(_memory(plan.steps)), use_buffers=True
         )
         self.anchors = anchors_of(self.spec).to(self.device)
         self.progress = Progress()
@@ -104,7 +112,7 @@ class Trainer:
 
     def _rate(self, step: int) -> float:
         """Warm up, then a cosine down to a hundredth."""
-        warm = min(1.0, (step + 1) / 200)
+        warm = min(1.0, (step + 1) / min(200, max(1, self.plan.steps // 8)))
         return self.plan.rate * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * step / self.plan.steps)) / 2)
 
     def run(self, judge_every: int = 1000) -> None:
@@ -148,16 +156,19 @@ class Trainer:
         self.net.train()
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate(self.progress.step)
-        rows = seen(batch, self.train_pool, self.net.stem)
-        truth, valid = (table.to(self.device, non_blocking=True) for table in (batch.truth, batch.valid))
+        rows, truth = seen(batch, self.train_pool, self.net.stem)
+        valid = batch.valid.to(self.device, non_blocking=True)
         with self._fast():
             features = features_of(self.net, rows, batch.mirror)
         raw = self.net.raw_heads(features.float(), valid)
-        losses = total_loss(raw, truth, valid, self.anchors)
+        asked, there = truth, valid
+        if self.spec.streams > 1:
+            asked, there = per_stream(truth, batch.seen.to(self.device, non_blocking=True), valid)
+        losses = total_loss(raw, asked, there, self.anchors)
         if self.teacher is not None:
             teacher, before = self.teacher
             with torch.no_grad():
-                rows = seen(batch, before, self.net.stem)
+                rows, _ = seen(batch, before, self.net.stem)
                 with self._fast():
                     features = features_of(teacher, rows, batch.mirror)
                 taught = teacher.raw_heads(features.float(), valid)

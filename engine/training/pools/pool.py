@@ -18,6 +18,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -29,9 +30,10 @@ from torch import Tensor
 from engine.mesnet import MotionStem
 from engine.spec import ModelSpec
 from engine.training.generator.actors import actors_of, kept_actor
+from engine.training.generator.mocap import recorded_script, takes
 from engine.training.generator.render import on_grid, render
 from engine.training.generator.scenes import Change, draw_script, enliven
-from engine.training.generator.script import Label
+from engine.training.generator.script import Label, Script
 from engine.training.pools.truth import ABSENT, TRUTH_COLUMNS, label_row
 from stream.errors import UserError
 
@@ -41,6 +43,8 @@ ROWS = 24
 SHARD = 16
 
 What = TypeVar("What")
+Draw = Callable[[np.random.Generator, float], Script]
+"""What draws the script of a sequence of so many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +63,13 @@ def make_sequence(
     device: str = "cpu",
     length: int = LENGTH,
     change: Change | None = None,
+    draw: Draw = draw_script,
 ) -> Sequence:
     """Sequence `index` of the pool that `seed` names. `change`: to the script, besides what is drawn by itself."""
     rng = np.random.default_rng([seed, index])
     actor = kept_actor(actors[int(rng.integers(len(actors)))])
     frames = length + max(spec.lags)
-    script = draw_script(rng, frames / spec.fps)
+    script = draw(rng, frames / spec.fps)
     if change is not None:
         change(script, rng)
     return Sequence(on_grid(render(script, actor, rng, device), script.time_s, spec.fps, frames), script.labels)
@@ -121,6 +126,7 @@ class Order:
     size: int = SHARD
     length: int = LENGTH
     change: Change | None = None
+    draw: Draw = draw_script
 
 
 def make_shard(job: tuple[int, Order]) -> None:
@@ -129,7 +135,8 @@ def make_shard(job: tuple[int, Order]) -> None:
     torch.set_num_threads(1)
     spec = ModelSpec()
     indices = range(number * order.size, (number + 1) * order.size)
-    made = [make_sequence(i, order.seed, order.actors, spec, order.device, order.length, order.change) for i in indices]
+    o = order
+    made = [make_sequence(i, o.seed, o.actors, spec, o.device, o.length, o.change, o.draw) for i in indices]
     store(order.folder, number, made, spec, order.device)
 
 
@@ -292,17 +299,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sequences", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lively", action="store_true", help="of people whose faces never rest")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--clean", action="store_true", help="without MEs: for clips that are mixed by region")
+    kind.add_argument("--mocap", type=Path, metavar="DIR", help="without MEs, moved by recorded facial motion in DIR")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args(arguments)
+    draw: Draw = partial(draw_script, micros=0) if options.clean else draw_script
     try:
         actors = actors_of(options.actors, options.split)
+        if options.mocap:
+            takes(options.mocap, options.split)  # refuse before any worker starts
+            draw = partial(recorded_script, folder=options.mocap, split=options.split)
     except UserError as error:
         print(error, file=sys.stderr)
         return error.code
     prepare(options.out, ModelSpec())
     seed = options.seed + {"train": 0, "tune": 1_000_003, "test": 2_000_003}[options.split]
-    order = Order(seed, actors, options.out, options.device, SHARD, LENGTH, enliven if options.lively else None)
+    order = Order(seed, actors, options.out, options.device, SHARD, LENGTH, enliven if options.lively else None, draw)
     make_missing(make_shard, order, options.out, options.sequences, options.workers, f"{options.split} sequences")
     return 0
 

@@ -1,10 +1,14 @@
 """Rows of a pool (see `engine.training.pools.pool`) -> what the learnt half of the network takes."""
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
-from engine.mesnet import STEM_CHANNELS, MESNet, asinh, grid_side
+from engine.mesnet import STEM_CHANNELS, MESNet, MotionStem, asinh, grid_side
 from engine.spec import ModelSpec
+from engine.training.generator.warps import MAP_SIZE, to_samples
 
 
 def split_stem(rows: Tensor, spec: ModelSpec) -> tuple[Tensor, Tensor]:
@@ -19,6 +23,16 @@ def split_stem(rows: Tensor, spec: ModelSpec) -> tuple[Tensor, Tensor]:
 def join_stem(local: Tensor, affine: Tensor) -> Tensor:
     """Undo `split_stem`: [n, 5L, G, G] and [n, 6L] -> rows [n, features]."""
     return torch.cat([local.flatten(1), affine], dim=1)
+
+
+def cell_weights(stem: MotionStem) -> NDArray[np.float32]:
+    """How much each column (or row) of a map counts in each of the stem's windows, [G, MAP_SIZE]."""
+    px = np.arange(0, stem.side * stem.grid_px, 2, dtype=np.float32)  # where the stem takes its derivatives
+    at = np.clip(to_samples(px[:, None], MAP_SIZE)[:, 0], 0, MAP_SIZE - 1)
+    shown = np.clip(1 - np.abs(at[:, None] - np.arange(MAP_SIZE)), 0, None)  # linear between two samples
+    across = stem.window[0, 0].sum(dim=0)
+    columns = torch.as_tensor(shown.T[:, None], dtype=torch.float32)
+    return F.conv1d(columns, across[None, None], stride=4, padding=2)[:, 0].T.contiguous().numpy()
 
 
 def unsquashed(x: Tensor) -> Tensor:
