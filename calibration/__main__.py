@@ -40,9 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 done, 1 failed, 2 wrong usage. Errors are one line on stderr."""
     try:
         options = _parse(list(sys.argv[1:] if arguments is None else arguments))
-        _check(options)
         if why := clash(_writes(options), _reads(options)):
             raise UserError(why, 2)
+        _check(options)
         answer = _command(options.command)(options)
         if options.plot:
             answer.draw(options.plot)

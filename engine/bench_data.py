@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.workers < 1 or (options.minutes is not None and options.minutes <= 0):
-            raise UserError("--minutes and --workers must be above 0", 2)
+            raise UserError(f"--minutes {options.minutes} --workers {options.workers}: both must be above 0", 2)
         require("train", "the bench", "torch", "scipy")
         from engine.training.film import bench
 

@@ -90,7 +90,7 @@ def _run(arguments: list[str]) -> int:
 
         return exchange(arguments)
     if command == "review":
-        from stream.review import main as review
+        from stream.server.review import main as review
 
         return review(arguments[1:], _stop_at_signals())
     if command == "sessions":

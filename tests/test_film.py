@@ -376,7 +376,7 @@ def test_bad_input_gets_one_line(folders, tmp_path, capsys):
     assert bench_data.main(["--data", str(tmp_path / "no"), "--out", str(tmp_path / "o")]) == 2
     assert "--data" in capsys.readouterr().err
     assert bench_data.main(["--data", "x", "--out", "y", "--minutes", "0"]) == 2
-    assert "--minutes 0" in capsys.readouterr().err
+    assert "--minutes 0.0" in capsys.readouterr().err
     assert main(["--real-aligner", "1", "--data", str(folders.data), "--out", str(tmp_path / "o")]) == 2
     assert "--actors" in capsys.readouterr().err
     coded = ["--coded", "1", "--data", str(folders.data), "--out", str(tmp_path / "o")]

@@ -57,7 +57,7 @@ def test_a_graph_with_flipped_bytes_is_refused_with_the_command_that_makes_it_an
     flipped(copy / f"mesnet_{half}.onnx", count)
     line = refused(tmp_path, copy)
     assert f"{copy}/mesnet_{half}.onnx has changed since it was made" in line
-    assert f"python -m engine.build --runtime onnx --model {copy} --out {copy}" in line
+    assert f"mestream build --runtime onnx --model {copy} --out {copy}" in line
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from stream.private import make_private_dir, make_private_file, open_private
+from stream.files.private import make_private_dir, make_private_file, open_private
 from stream.protocol.ulid import new_ulid
 from stream.sinks.events_file import EventsFile
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stream.errors import UserError
-from stream.private import make_private_dir, make_private_file
+from stream.files.private import make_private_dir, make_private_file
 from stream.protocol.ulid import is_ulid
 
 SEQ_BITS = 40

@@ -12,8 +12,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from stream import whole
 from stream.errors import UserError
+from stream.files import whole
 
 VERSION = 1
 NAME = re.compile(r"[\w][\w .-]{0,63}", re.ASCII)

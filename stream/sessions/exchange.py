@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine.paths import clash
 from stream.errors import UserError
-from stream.private import make_private_dir, open_private
+from stream.files.private import make_private_dir, open_private
 from stream.sessions.coding import Coding, ConflictError, Mark, Verdict, save_coding
 from stream.sessions.formats import WRITERS, reader
 from stream.sessions.rows import MACHINE, Row, rows_of, shifted

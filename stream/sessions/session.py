@@ -26,8 +26,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stream import whole
 from stream.errors import UserError
+from stream.files import whole
 from stream.sessions.coding import Coding, load_coding
 from stream.workers import one_line
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from stream.config import Config
 from stream.errors import UserError
-from stream.private import open_private
+from stream.files.private import open_private
+from stream.files.whole import append
 from stream.protocol.messages import encode, event_message
 from stream.sinks import Item, Run
 from stream.types import Event
-from stream.whole import append
 
 
 def open_events_file(config: Config, run: Run) -> "EventsFile | None":

@@ -24,13 +24,13 @@ import numpy as np
 
 from stream.config import Config
 from stream.errors import UserError
-from stream.private import make_private_dir, make_private_file, open_private
+from stream.files.private import make_private_dir, make_private_file, open_private
+from stream.files.whole import append
 from stream.protocol.ulid import new_ulid
 from stream.sessions.session import TRACE, TRACK, About, VideoFile, write_about
 from stream.sinks import Item, Run
 from stream.sinks.events_file import EventsFile
 from stream.types import FaceCrop, Frame, TracePoint
-from stream.whole import append
 from stream.workers import Channel, Worker, one_line
 
 log = logging.getLogger("stream")

@@ -1,0 +1,1 @@
+"""Files that belong to their user alone, and are whole or not there."""
