@@ -112,6 +112,11 @@ class EventServer:
         return self._hub.log.tail.epoch
 
     @property
+    def outbox(self) -> Journal:
+        """The stored events, for outputs that send them on."""
+        return self._writer.journal
+
+    @property
     def degraded(self) -> list[str]:
         """What of this service does not work as it should, in words; empty when all is well."""
         return self._writer.degraded
