@@ -31,6 +31,7 @@ class Mosquitto:
     def __init__(self, folder: Path, *settings: str) -> None:
         self.port = free_port()
         self._config = folder / "mosquitto.conf"
+        self._stored = folder / "mosquitto.db"
         self._lines: list[str] = []
         self._news = threading.Condition()
         self._process: subprocess.Popen[str] | None = None
@@ -57,9 +58,9 @@ class Mosquitto:
 
     def save(self) -> None:
         """Have the broker store its sessions and messages now."""
-        seen = len(self._lines)
+        self._stored.unlink(missing_ok=True)
         self.signal(signal.SIGUSR1)
-        self.wait_for("Saving in-memory", seen)
+        wait_until(self._stored.exists)  # it is complete before it takes the name
 
     def signal(self, number: int) -> None:
         assert self._process

@@ -221,13 +221,15 @@ def test_a_wrong_password_is_one_clear_line_without_the_password(tmp_path, broke
 def test_events_that_the_broker_does_not_allow_wait(tmp_path, broker):
     """A user that may not write to the event topic: the trouble names it, nothing counts as sent, and later it is."""
     acl = tmp_path / "acl"
-    acl.write_text("topic read #\ntopic write +/+/+/availability\n")
+    allowed = ("availability", "state", "status")
+    acl.write_text("topic read #\n" + "".join(f"topic write +/+/+/{name}\n" for name in allowed))
     broker.kill()
     broker.settings(tmp_path / "broker", "allow_anonymous true", f"acl_file {acl}")
     broker.start()
     with reading(broker) as reader, running(tmp_path, broker) as program:
         program.publish(1, 2)
         assert "Not authorized" in program.wait_for_trouble(f"the broker refuses {TOPIC}/event since")
+        assert next(tmp_path.glob("*.mqtt-*")).read_text() == f"{program.journal.epoch}:0\n"
         acl.write_text("topic readwrite #\n")
         broker.signal(signal.SIGHUP)
         reader.wait_for_events(2)

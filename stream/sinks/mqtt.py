@@ -102,11 +102,18 @@ class MqttOutput:
         self._bookmark = Bookmark(Path(f"{outbox.path}.mqtt-{name}"), Cursor(run.epoch, 0))
         self._trouble: str | None = None
         self._since = ""
+        self._unwanted: set[str] = set()
         self._wait_s = FIRST_WAIT_S
         self._moving: set[str] = set()
         self._counts = {"events": 0, "retracted": 0}
         self._published = 0
-        self._retained = {"state": self._state(), "status": ""}
+        self._discovery, message = discovery(run.source.name, self._topic("").rstrip("/"))
+        self._retained = {
+            self._topic("availability"): "online",
+            self._discovery: message,
+            self._topic("state"): self._state(),
+            self._topic("status"): "",
+        }
         self._wake_out, self._wake_in = socket.socketpair()
         self._wake_out.setblocking(False)
         self._wake_in.setblocking(False)
@@ -130,9 +137,9 @@ class MqttOutput:
             (self._moving.discard if over else self._moving.add)(item.id)
             self._counts["events"] += item.phase is Phase.END
             self._counts["retracted"] += item.phase is Phase.RETRACT
-            self._retained["state"] = self._state()
+            self._retained[self._topic("state")] = self._state()
         elif isinstance(item, Status):
-            self._retained["status"] = encode(item)
+            self._retained[self._topic("status")] = encode(item)
         else:
             return
         self._wake()
@@ -168,7 +175,8 @@ class MqttOutput:
             self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
 
     def _connect(self) -> Link:
-        return Link(self._mqtt, self._broker, f"mestream-{self._run.epoch}", self._topic("availability"))
+        name = f"mestream-{self._run.epoch}"
+        return Link(self._mqtt, self._broker, name, self._topic("availability"), self._unwanted)
 
     def _talk(self, link: Link) -> None:
         """Publish what is stored and what is new, until `close` or until the link breaks (BrokerError)."""
@@ -176,24 +184,21 @@ class MqttOutput:
             link.poll(self._wake_out, LOOK_S)
             if self._closing.is_set():
                 return
-        link.publish(self._topic("availability"), "online")
-        topic, message = discovery(self._run.source.name, self._topic("").rstrip("/"))
-        link.publish(topic, message, optional=True)
         shown: dict[str, str] = {}
         end = self._bookmark.cursor
         give_up_s = math.inf
         while time.monotonic() < give_up_s:
             if not link.waiting:
                 self._arrived(end)
-                items, end = self._outbox.read_after(end, link.batch)
-                for item in items:
-                    link.publish(self._topic("event", _source_of(item)), message_of(item), retain=False)
-                if not items:
-                    self._arrived(end)
-                    self._recover()
-                    if self._closing.is_set() and end.epoch == self._run.epoch and end.seq >= self._published:
-                        break
-            self._show(link, shown)
+                if not self._show(link, shown):
+                    items, end = self._outbox.read_after(end, 1 if self._trouble else link.batch)
+                    for item in items:
+                        link.publish(self._topic("event", _source_of(item)), message_of(item), retain=False)
+                    if not items:
+                        self._arrived(end)
+                        self._recover()
+                        if self._closing.is_set() and end.epoch == self._run.epoch and end.seq >= self._published:
+                            break
             if self._closing.is_set():
                 give_up_s = min(give_up_s, time.monotonic() + CLOSE_S)
             link.poll(self._wake_out, min(LOOK_S, max(0.0, give_up_s - time.monotonic())))
@@ -206,14 +211,19 @@ class MqttOutput:
             self._bookmark.move(end)
             self._recover()
 
-    def _show(self, link: Link, shown: dict[str, str]) -> None:
-        """Publish the state and the status if they are not those that are `shown`. The newest counts: QoS 0."""
-        for name, text in self._retained.items():
-            if text and shown.get(name) != text:
-                shown[name] = text
-                link.publish(self._topic(name), text, qos=0)
-                # again: the last will of a connection that broke unseen may come late
-                link.publish(self._topic("availability"), "online", qos=0)
+    def _show(self, link: Link, shown: dict[str, str]) -> bool:
+        """Publish one of the retained texts that is not what is `shown`; False if there is none.
+
+        One at a time: a broker that refuses one may close the connection, and its reason is lost if more is under way.
+        """
+        for topic, text in self._retained.items():
+            if text and shown.get(topic) != text and topic not in self._unwanted:
+                shown[topic] = text
+                if topic == self._topic("status"):  # again: the last will of an earlier connection may come late
+                    shown.pop(self._topic("availability"))
+                link.publish(topic, text, optional=topic == self._discovery)
+                return True
+        return False
 
     def _recover(self) -> None:
         self._wait_s = FIRST_WAIT_S

@@ -46,14 +46,15 @@ class Link:
     """An open connection. Its methods raise BrokerError once the broker is gone or refuses something.
 
     `connected`: the broker has let us in. `batch`: how many messages it takes at once. `waiting`: topics by number of
-    the messages that it has yet to take over.
+    the messages that it has yet to take over. `unwanted`: gets the optional topics that the broker refuses.
     """
 
-    def __init__(self, mqtt: Any, broker: Broker, client_id: str, will_topic: str) -> None:
+    def __init__(self, mqtt: Any, broker: Broker, client_id: str, will_topic: str, unwanted: set[str]) -> None:
         self.connected = False
         self.batch = BATCH
         self.waiting: dict[int, str] = {}
         self._optional: set[str] = set()
+        self._unwanted = unwanted
         self._trouble: BrokerError | None = None
         self._heard_s = time.monotonic()
         client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id, protocol=mqtt.MQTTv5)
@@ -72,18 +73,16 @@ class Link:
         except OSError as error:
             raise BrokerError("broker unreachable", error.strerror or error) from None
 
-    def publish(self, topic: str, text: str, *, retain: bool = True, qos: int = 1, optional: bool = False) -> None:
-        """Send a message. With `qos` 1 it is in `waiting` until the broker has taken it over.
+    def publish(self, topic: str, text: str, *, retain: bool = True, optional: bool = False) -> None:
+        """Send a message, which is in `waiting` until the broker has taken it over.
 
-        `optional`: if the broker refuses this topic, only the log says so.
+        `optional`: if the broker refuses the topic, it is `unwanted`; else that is the end of the link.
         """
         if not self.waiting:
             self._heard_s = time.monotonic()
         if optional:
             self._optional.add(topic)
-        number = self._client.publish(topic, text.encode(), qos, retain).mid
-        if qos:
-            self.waiting[number] = topic
+        self.waiting[self._client.publish(topic, text.encode(), 1, retain).mid] = topic
 
     def poll(self, wake: socket.socket, timeout_s: float) -> None:
         """Wait for the broker or for bytes on `wake`, at most `timeout_s`, and handle what came."""
@@ -127,7 +126,8 @@ class Link:
         if topic is None or not reason.is_failure:
             return
         if topic in self._optional:
-            log.warning("--mqtt: the broker refuses %s (%s)", topic, reason)
+            log.warning("--mqtt: the broker refuses %s (%s); it is left out", topic, reason)
+            self._unwanted.add(topic)
         else:
             self._trouble = BrokerError(f"the broker refuses {topic}", reason)
 
