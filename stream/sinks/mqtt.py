@@ -148,7 +148,7 @@ class MqttOutput:
         """Send what is stored, for a moment; the bookmark tells the next run what is left."""
         self._closing.set()
         self._wake()
-        self._worker.join(2 * CLOSE_S)
+        self._worker.join(CLOSE_S)
 
     def _state(self) -> str:
         return json.dumps({"movement": bool(self._moving), **self._counts})
@@ -163,16 +163,17 @@ class MqttOutput:
     # --- the thread that talks to the broker -------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while not self._closing.is_set():
-            try:
-                with closing(self._connect()) as link:
-                    self._talk(link)
-            except BrokerError as error:
-                self._fail(error.what, error.why)
-            except Exception as error:  # whatever it is, the output says so and tries again
-                self._fail("output failed", one_line(error))
-            self._closing.wait(self._wait_s)
-            self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
+        with self._wake_in, self._wake_out:
+            while not self._closing.is_set():
+                try:
+                    with closing(self._connect()) as link:
+                        self._talk(link)
+                except BrokerError as error:
+                    self._fail(error.what, error.why)
+                except Exception as error:  # whatever it is, the output says so and tries again
+                    self._fail("output failed", one_line(error))
+                self._closing.wait(self._wait_s)
+                self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
 
     def _connect(self) -> Link:
         name = f"mestream-{self._run.epoch}"
