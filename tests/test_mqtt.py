@@ -26,7 +26,7 @@ from stream.protocol.log import EVERYTHING, Cursor, Entry
 from stream.server.journal import Journal
 from stream.server.retention import Retention
 from stream.sinks import Run
-from stream.sinks.mqtt import MqttOutput, broker_of, topic_name
+from stream.sinks.mqtt import broker_of, open_mqtt, topic_name
 from stream.sinks.outbox import Bookmark
 from stream.sources.info import SourceInfo
 from stream.types import Event, Phase
@@ -58,7 +58,9 @@ class Program:
         self.journal = journal
         info = SourceInfo(SOURCE, False, 640, 480, 30.0, "test", 0.01)
         run = Run(info, journal.epoch, True, ModelSpec(), "ab" * 32, "onnx", 2, 0.47, 9.2, journal)
-        self.output = MqttOutput(broker_of(Config(mqtt=url, **settings)), run, journal)
+        output = open_mqtt(Config(mqtt=url, **settings), run)
+        assert output is not None
+        self.output = output
 
     def publish(self, *numbers: int) -> None:
         for number in numbers:
@@ -416,6 +418,11 @@ def test_a_sources_name_is_one_safe_level_of_a_topic():
     }
     assert {name: topic_name(name) for name in names} == names
     assert len(topic_name("x" * 500)) == 64
+
+
+def test_without_a_journal_on_disk_it_is_one_line():
+    with pytest.raises(UserError, match="add --journal FILE"):
+        Program(Journal(None), "mqtt://host/lab")
 
 
 def test_without_paho_it_is_one_line(monkeypatch, tmp_path, broker):

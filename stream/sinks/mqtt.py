@@ -45,7 +45,13 @@ FORM = "mqtt[s]://[USER:PASSWORD@]HOST[:PORT]/PREFIX"
 
 def open_mqtt(config: Config, run: Run) -> "MqttOutput | None":
     """See `stream.sinks.OpenSink`. Nothing is stored offline, so there is nothing to send on."""
-    return MqttOutput(broker_of(config), run, run.outbox) if config.mqtt and run.outbox else None
+    if not config.mqtt or run.outbox is None:
+        return None
+    if run.outbox.path is None:
+        raise UserError("--mqtt: events can't be stored, and so not be sent later; add --journal FILE", 2)
+    name = hashlib.sha256(str(broker := broker_of(config)).encode()).hexdigest()[:8]
+    bookmark = Bookmark(Path(f"{run.outbox.path}.mqtt-{name}"), Cursor(run.epoch, 0))
+    return MqttOutput(broker, run, run.outbox, bookmark)
 
 
 def broker_of(config: Config) -> Broker:
@@ -90,16 +96,14 @@ def topic_name(source: str) -> str:
 class MqttOutput:
     """One run's output to one broker. Raises UserError without paho-mqtt."""
 
-    def __init__(self, broker: Broker, run: Run, outbox: Outbox) -> None:
+    def __init__(self, broker: Broker, run: Run, outbox: Outbox, bookmark: Bookmark) -> None:
         try:
             import paho.mqtt.client
         except ImportError:
             raise UserError("--mqtt: paho-mqtt is missing; install the extra mqtt", 2) from None
         self.dropped: dict[str, int] = {}
         self._mqtt = paho.mqtt.client
-        self._broker, self._run, self._outbox = broker, run, outbox
-        name = hashlib.sha256(f"{broker.host}:{broker.port}/{broker.prefix}".encode()).hexdigest()[:8]
-        self._bookmark = Bookmark(Path(f"{outbox.path}.mqtt-{name}"), Cursor(run.epoch, 0))
+        self._broker, self._run, self._outbox, self._bookmark = broker, run, outbox, bookmark
         self._trouble: str | None = None
         self._since = ""
         self._unwanted: set[str] = set()

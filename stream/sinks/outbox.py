@@ -16,10 +16,10 @@ log = logging.getLogger("stream")
 class Outbox(Protocol):
     """The stored events of this run and of those before it. Any thread may call these methods.
 
-    `path`: the file that holds them.
+    `path`: the file that holds them, None if there is none, so that nothing can be read.
     """
 
-    path: Path
+    path: Path | None
 
     def read_after(self, cursor: Cursor, limit: int) -> tuple[list[Entry | Missing], Cursor]:
         """Up to `limit` events behind `cursor`, oldest first, what is missing named; and how far that brings one."""
