@@ -32,13 +32,14 @@ from stream.protocol.ulid import ulid_of
 from stream.sinks import Item, OpenSink, Sink
 from stream.sinks.events_file import open_events_file
 from stream.sinks.lsl import open_lsl
+from stream.sinks.mqtt import open_mqtt
 from stream.sinks.record import open_recorder
 from stream.sources import Source, open_source
 from stream.types import Event, Frame
 
 log = logging.getLogger("stream")
 
-SINKS: tuple[OpenSink, ...] = (open_events_file, open_recorder, open_lsl)
+SINKS: tuple[OpenSink, ...] = (open_events_file, open_recorder, open_lsl, open_mqtt)
 """Where events go besides the server."""
 DEMO = Path(__file__).parent / "demo" / "demo.mp4"
 
@@ -103,7 +104,7 @@ def assemble(config: Config, source: Source, law: BaselineLaw | None = None) -> 
 def offline(config: Config, parts: Parts) -> None:
     """Every frame through the very steps of the live path, in a loop: same file, same bytes."""
     began_s, ends = time.monotonic(), 0
-    run = parts.run(epoch=ulid_of(0, bytes.fromhex(parts.model.sha256)), live=False)
+    run = parts.run(epoch=ulid_of(0, bytes.fromhex(parts.model.sha256)), live=False, outbox=None)
     with ExitStack() as stack:
         sinks = [stack.enter_context(closing(sink)) for open_sink in SINKS if (sink := open_sink(config, run))]
 

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from engine.small_file import read_text
 from stream.errors import UserError
-from stream.reach import check_bind, read_token
+from stream.reach import check_bind, read_secret
 
 ENV_PREFIX = "MESTREAM_"
 MAX_PIXELS = 7680 * 4320
@@ -177,6 +177,14 @@ class Config:
     lsl: str | None = _set(
         None, _text, "NAME", "events and scores on the Lab Streaming Layer (extra `lsl`)", alone="mestream"
     )
+    mqtt: str | None = _set(
+        None, _text, "URL", "events on an MQTT broker, as mqtts://USER@HOST/PREFIX (extra `mqtt`)", secret=True
+    )
+    mqtt_password: str | None = _set(
+        None, _text, "PASSWORD", "its password; others see it in `ps`: better --mqtt-password-file", secret=True
+    )
+    mqtt_password_file: Path | None = _set(None, _path, "FILE", "file that holds the broker's password alone")
+    mqtt_ca: Path | None = _set(None, _path, "FILE", "CA of the broker's certificate (PEM), if not one of the system's")
     log_format: str = _set("text", _one_of("text", "json"), "text|json", "form of what is said on stderr")
     log_level: str = _set("info", _one_of("debug", "info", "warning"), "debug|info|warning", "how much is said")
 
@@ -188,6 +196,7 @@ class Config:
 _FIELDS: dict[str, Field[Any]] = {f.name: f for f in fields(Config)}
 _SOURCES = ("camera", "source", "demo")
 _TOKENS = ("token", "token_file")
+_PASSWORDS = ("mqtt_password", "mqtt_password_file")
 _HEADINGS = ("source", "faces", "scoring", "server", "outputs", "log", "instead of watching")
 _UNDER = {
     "camera": "source",
@@ -230,16 +239,17 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Confi
         given["config"] = _read("config", named, f"{ENV_PREFIX}CONFIG=")
     settings: dict[str, Any] = {}
     for layer in (_file(given["config"]) if "config" in given else {}, _environment(environ), given):
-        for rivals in (_SOURCES, _TOKENS):
+        for rivals in (_SOURCES, _TOKENS, _PASSWORDS):
             if any(layer.get(name) for name in rivals):
                 # where a higher layer names the source, it is not in conflict with what a lower one named
                 for name in rivals:
                     settings.pop(name, None)
         settings |= layer
-    if "token_file" in settings:
-        if "token" in settings:
-            raise UserError("--token and --token-file: give one of them", code=2)
-        settings["token"] = read_token(settings["token_file"])
+    for secret, file in (_TOKENS, _PASSWORDS):
+        if file in settings:
+            if secret in settings:
+                raise UserError(f"--{_flag(secret)} and --{_flag(file)}: give one of them", code=2)
+            settings[secret] = read_secret(settings[file], f"--{_flag(file)}")
     config = Config(**settings)
     _check(config)
     return config
@@ -323,6 +333,8 @@ def _check(config: Config) -> None:
         raise UserError("--consent: nothing is recorded; add --record DIR, or leave it out", code=2)
     if config.offline and config.lsl:
         raise UserError("--offline --lsl: a stamp is a moment of now, which offline has none; leave one out", code=2)
+    if config.offline and config.mqtt:
+        raise UserError("--offline --mqtt: only what a live run stores is sent; leave one of them out", code=2)
     if bool(config.tls_cert) != bool(config.tls_key):
         raise UserError("--tls-cert and --tls-key: one needs the other", code=2)
     if not config.offline:

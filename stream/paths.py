@@ -39,7 +39,16 @@ def _reads(config: Config) -> Iterator[Named]:
     home = config.model or DEFAULT_DIRECTORY
     yield from model_files(home)
     yield "--model", home / BESIDE_WEIGHTS
-    for name in ("config", "calibration", "face_model", "tls_cert", "tls_key", "token_file"):
+    for name in (
+        "config",
+        "calibration",
+        "face_model",
+        "tls_cert",
+        "tls_key",
+        "token_file",
+        "mqtt_ca",
+        "mqtt_password_file",
+    ):
         yield f"--{name.replace('_', '-')}", getattr(config, name)
 
 

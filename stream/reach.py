@@ -9,7 +9,7 @@ from stream.errors import UserError
 
 TOKEN_LENGTH = 16
 """Characters that a token needs off loopback: fewer can be guessed by a patient stranger."""
-_TOKEN_FILE_BYTES = 4096
+_SECRET_FILE_BYTES = 4096
 
 
 def is_loopback(host: str) -> bool:
@@ -38,14 +38,14 @@ def check_bind(host: str, port: int, token: str | None) -> bool:
     return loopback
 
 
-def read_token(path: Path) -> str:
-    """The token in a file, without the white space around it. Raises UserError if there is none."""
+def read_secret(path: Path, flag: str) -> str:
+    """The token or password in a file that `flag` names, without white space around it. Raises UserError without."""
     try:
         with path.open("rb") as file:
-            token = file.read(_TOKEN_FILE_BYTES + 1).decode().strip()
+            secret = file.read(_SECRET_FILE_BYTES + 1).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
-        raise UserError(f"--token-file {path}: {reason}; give a file that holds the token alone", 2) from None
-    if not token or len(token.splitlines()) > 1 or len(token) > _TOKEN_FILE_BYTES:
-        raise UserError(f"--token-file {path}: one line with the token is expected, and nothing else", 2)
-    return token
+        raise UserError(f"{flag} {path}: {reason}; give a file that holds the secret alone", 2) from None
+    if not secret or len(secret.splitlines()) > 1 or len(secret) > _SECRET_FILE_BYTES:
+        raise UserError(f"{flag} {path}: one line with the secret is expected, and nothing else", 2)
+    return secret

@@ -18,7 +18,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidHandshake, InvalidStatus, InvalidURI
 
 from stream.errors import UserError
-from stream.reach import read_token
+from stream.reach import read_secret
 
 _DEFAULT_URL = "ws://127.0.0.1:8765/events"
 _BACKOFF_S = (0.5, 1.0, 2.0, 5.0)
@@ -181,7 +181,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         if arguments.count is not None and arguments.count < 1:
             raise UserError(f"--count {arguments.count}: give a number from 1", 2)
-        token = read_token(arguments.token_file) if arguments.token_file else arguments.token
+        token = read_secret(arguments.token_file, "--token-file") if arguments.token_file else arguments.token
         watcher = Watcher(_url_of(arguments.url), token, _Terminal(highlight=False), arguments.after, arguments.json)
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(_while_read(watcher.run(arguments.count)))

@@ -18,7 +18,19 @@ def test_the_live_program_starts_without_torch():
     assert done.stdout.strip() == "[]"
 
 
-EXTRAS = ("torch", "onnx", "onnxscript", "safetensors", "scipy", "matplotlib", "openpyxl", "xlrd", "mediapipe")
+EXTRAS = (
+    "torch",
+    "onnx",
+    "onnxscript",
+    "safetensors",
+    "scipy",
+    "matplotlib",
+    "openpyxl",
+    "xlrd",
+    "mediapipe",
+    "pylsl",
+    "paho",
+)
 
 
 def test_the_live_program_runs_without_any_extra(tmp_path):

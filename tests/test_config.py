@@ -90,6 +90,9 @@ BAD = {
     "--demo --consent signed": "nothing is recorded; add --record DIR",
     "--camera 0 --offline --events e": "leave --offline out",
     "--demo --offline --events e --lsl": "offline has none",
+    "--demo --offline --events e --mqtt mqtt://h/p": "only what a live run stores is sent",
+    "--demo --mqtt-password p --mqtt-password-file f": "--mqtt-password and --mqtt-password-file: give one of them",
+    "--demo --mqtt-password-file no-such-file": "--mqtt-password-file no-such-file: No such file or directory",
     "--demo --host 0.0.0.0": "without a token; put this new one into a file for --token-file",
     "--demo --host 192.0.2.1": "or listen on 127.0.0.1: ",
     "--demo --host 0.0.0.0 --token hunter2": "a token of less than 16 characters",
@@ -177,6 +180,16 @@ def test_the_token_is_never_shown():
     with pytest.raises(UserError) as caught:
         parse(["--demo", "--token", "  "], {})
     assert str(caught.value).startswith("--token : is empty")
+
+
+def test_the_brokers_password_comes_from_wherever_secrets_do_and_is_never_shown(tmp_path):
+    """From a file, from the environment or within the URL; the settings' repr shows neither it nor the URL."""
+    secret, flags = tmp_path / "password", ["--demo", "--mqtt", "mqtt://me:hunter2@host/lab"]
+    secret.write_text("of a file\n")
+    assert parse([*flags, "--mqtt-password-file", str(secret)], {}).mqtt_password == "of a file"
+    config = parse(flags, {"MESTREAM_MQTT_PASSWORD": "hunter3"})
+    assert config.mqtt_password == "hunter3"
+    assert "hunter" not in repr(config)
 
 
 def test_a_home_directory_is_expanded():

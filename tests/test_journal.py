@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from serving import as_sent, event
 
 from stream.errors import UserError
+from stream.protocol.log import EVERYTHING, Cursor, Entry, Missing
 from stream.protocol.ulid import is_ulid, new_ulid
-from stream.server.journal import EVERYTHING, Cursor, Entry, Journal, Missing, with_gaps
+from stream.server.journal import Journal, with_gaps
 from stream.server.retention import Retention
 
 ROOT = Path(__file__).parent.parent
@@ -202,7 +203,8 @@ FULL_DISK = """
 import json, resource, sys
 from pathlib import Path
 from serving import event
-from stream.server.journal import EVERYTHING, Journal
+from stream.protocol.log import EVERYTHING
+from stream.server.journal import Journal
 path = Path(sys.argv[1])
 journal = Journal(path)
 journal.append([event(1)])

@@ -37,7 +37,7 @@ def camera() -> Iterator[MjpegCamera]:
 
 def run_of(live: bool = True, max_faces: int = 2) -> Run:
     info = SourceInfo("camera:0", live, 640, 480, 30.0, "test", 0.01)
-    return Run(info, new_ulid(), True, ModelSpec(), "ab" * 32, "onnx", max_faces, 0.47, 9.2)
+    return Run(info, new_ulid(), True, ModelSpec(), "ab" * 32, "onnx", max_faces, 0.47, 9.2, None)
 
 
 def event(phase: Phase, onset_s: float, face: int = 1, **times: float) -> Event:

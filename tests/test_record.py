@@ -30,7 +30,7 @@ EVENT = happened(1)
 
 
 def a_run(source: SourceInfo = CAMERA, *, live: bool = True) -> Run:
-    return Run(source, new_ulid(), live, ModelSpec(), "ab" * 32, "onnx", 4, 0.47, 9.2)
+    return Run(source, new_ulid(), live, ModelSpec(), "ab" * 32, "onnx", 4, 0.47, 9.2, None)
 
 
 def a_crop(time_s: float, face: int = 1) -> FaceCrop:

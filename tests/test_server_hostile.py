@@ -16,7 +16,8 @@ import pytest
 from serving import event, http, joined, receive, seqs, serving
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from stream.server.journal import EVERYTHING, Journal
+from stream.protocol.log import EVERYTHING
+from stream.server.journal import Journal
 from stream.server.session import Limits
 from stream.types import Phase
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream.protocol.log import Cursor, Entry
 from stream.protocol.messages import MessageError, Subscribe
 from stream.server.access import FailureLimiter, Gate, RefusedError
 from stream.server.event_log import Tail
-from stream.server.journal import Cursor, Entry
 from stream.server.session import Inbound, Limits, Outbox
 
 SUBSCRIBE = '{"type":"subscribe","topics":["events","status"]}'

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
+from msgspec.structs import replace
+
 from engine.model import Model
 from engine.scorer import Scorer
 from stream.config import Config
@@ -27,6 +29,7 @@ from stream.protocol import messages
 from stream.server.listen import ServerConfig
 from stream.server.service import EventServer
 from stream.sinks import Item, OpenSink, Run, Sink
+from stream.sinks.outbox import Outbox
 from stream.sources import Source
 from stream.types import Event, FaceCrop, Frame, Hop
 from stream.workers import Channel, Worker, one_line
@@ -54,7 +57,7 @@ class Parts:
     cpu_scorer: Callable[[], Scorer[int]]
     """Makes what takes over when a GPU fails."""
 
-    def run(self, epoch: str, live: bool) -> Run:
+    def run(self, epoch: str, live: bool, outbox: Outbox | None) -> Run:
         """What the outputs know of this run."""
         model, policy = self.model, self.scores.policy
         return Run(
@@ -67,6 +70,7 @@ class Parts:
             max_faces=self.faces.effort.max_faces,
             threshold=policy.tracker.threshold,
             false_alarms_per_hour=None if policy.point is None else policy.point.false_alarms_per_hour,
+            outbox=outbox,
         )
 
     def summarise(self, elapsed_s: float, ends: int) -> None:
@@ -112,7 +116,7 @@ class LivePipeline:
         self.server.start()
         workers = [Worker("face", self._watch, lambda: None), Worker("score", self._score, self._wind_up)]
         try:
-            run = self.parts.run(self.server.epoch, live=True)
+            run = self.parts.run(self.server.epoch, live=True, outbox=self.server.outbox)
             for open_sink in self._open_sinks:
                 if sink := open_sink(self._config, run):
                     self._sinks.append(sink)
@@ -128,9 +132,9 @@ class LivePipeline:
                 worker.join(max(0.0, give_up_s - time.monotonic()))
         finally:
             self._wind_up()
-            self.server.stop()
             for sink in self._sinks:
-                sink.close()
+                sink.close()  # before the journal closes, which some of them read
+            self.server.stop()
         for worker in workers:
             worker.check()
         self.parts.summarise(time.monotonic() - began_s, self._ends)
@@ -233,16 +237,16 @@ class LivePipeline:
             dropped |= sink.dropped
         troubles = [sink.trouble for sink in self._sinks if sink.trouble]
         degraded = [*self._judge_load(), *self._degraded.values(), *troubles, *self.parts.faces.given_up]
-        self.server.publish_status(
-            self.telemetry.status(
-                dropped=dropped,
-                degraded=degraded,
-                runtime=scores.runtime,
-                threshold=round(scores.policy.tracker.threshold, 4),
-                false_alarms_per_hour=None if point is None else point.false_alarms_per_hour,
-                operating_point=_measured(point),
-            )
+        status = self.telemetry.status(
+            dropped=dropped,
+            degraded=degraded,
+            runtime=scores.runtime,
+            threshold=round(scores.policy.tracker.threshold, 4),
+            false_alarms_per_hour=None if point is None else point.false_alarms_per_hour,
+            operating_point=_measured(point),
         )
+        self.server.publish_status(status)
+        self._put(replace(status, degraded=[*degraded, *self.server.degraded]))
 
     def _judge_load(self) -> list[str]:
         """Give up what the last second demands; say what is given up."""

@@ -9,11 +9,11 @@ from typing import Any
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from stream.protocol.log import Cursor, Entry, message_of
 from stream.server.access import Network, RefusedError, client_address, trusts
 from stream.server.door import Door
-from stream.server.event_log import EventLog, message_of
+from stream.server.event_log import EventLog
 from stream.server.http_routes import Upgrade
-from stream.server.journal import Cursor, Entry
 from stream.server.session import Outbox
 
 _log = logging.getLogger("stream.server")

@@ -5,8 +5,8 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
-from stream.protocol.messages import Gap, encode
-from stream.server.journal import Cursor, Entry, Journal, Missing
+from stream.protocol.log import Cursor, Entry, Missing
+from stream.server.journal import Journal
 
 
 class Tail:
@@ -86,10 +86,3 @@ class EventLog:
     def close(self) -> None:
         """Let the reading thread go."""
         self._disk.shutdown(wait=False, cancel_futures=True)
-
-
-def message_of(item: Entry | Missing) -> str:
-    """What is sent for it: the event as journalled, or a gap message."""
-    if isinstance(item, Entry):
-        return item.body
-    return encode(Gap(item.epoch, item.first, item.last))

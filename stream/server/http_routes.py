@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
+from stream.protocol.log import EVERYTHING, Cursor, Entry, Missing, message_of
 from stream.protocol.schema import asyncapi_document
 from stream.protocol.ulid import is_ulid
 from stream.server import access
 from stream.server.answers import Answer, QueryError, StaticFiles, json_answer, text_answer
-from stream.server.event_log import EventLog, message_of
-from stream.server.journal import EVERYTHING, Cursor, Entry, Missing
+from stream.server.event_log import EventLog
 from stream.server.metrics import Metrics
 from stream.server.reviews import Reviews, session_path
 from stream.server.tickets import Tickets

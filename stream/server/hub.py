@@ -19,6 +19,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from stream.protocol.log import Entry
 from stream.protocol.messages import VERSION, ErrorMessage, Hello, MessageError, Spotter, Status, Subscribe, encode
 from stream.server.access import Gate, RefusedError
 from stream.server.answers import SECURITY_HEADERS, Answer, text_answer
@@ -26,7 +27,6 @@ from stream.server.client import Client, Connection, receive
 from stream.server.door import Door
 from stream.server.event_log import EventLog
 from stream.server.http_routes import HttpRequest, Routes, Upgrade
-from stream.server.journal import Entry
 from stream.server.listen import ServerConfig
 from stream.server.metrics import Metrics
 from stream.server.session import Inbound, Outbox

@@ -15,11 +15,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import dropwhile
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from platformdirs import user_state_path
 
 from stream.errors import UserError
+from stream.protocol.log import EVERYTHING, Cursor, Entry, Missing
 from stream.protocol.messages import encode, event_message
 from stream.protocol.ulid import new_ulid
 from stream.server import journal_file
@@ -29,36 +30,6 @@ from stream.types import Event
 
 _log = logging.getLogger("stream.server")
 _T = TypeVar("_T")
-
-
-class Cursor(NamedTuple):
-    """A place in the log: everything up to and including `seq` of `epoch` is known.
-
-    Which of two epochs came first is known to the journal alone, so cursors of different epochs can't be compared.
-    """
-
-    epoch: str
-    seq: int
-
-
-EVERYTHING = Cursor("", 0)
-"""Before the oldest event there is."""
-
-
-class Entry(NamedTuple):
-    """One journalled event; `body` is the JSON text as it is sent, now and on every replay."""
-
-    epoch: str
-    seq: int
-    body: str
-
-
-class Missing(NamedTuple):
-    """Events `first` to `last` of `epoch` can't be had; `last` is None if it is not known how many those are."""
-
-    epoch: str
-    first: int
-    last: int | None
 
 
 def default_path() -> Path | None:
@@ -115,6 +86,7 @@ class Journal:
         self.rescued: str | None = None
         self._n = 0
         self._waiting: deque[tuple[Entry, float]] = deque(maxlen=waiting_max)
+        self._listeners: list[Callable[[], None]] = []
         self._lock = threading.RLock()
         self._db: sqlite3.Connection | None = None
         try:
@@ -144,9 +116,16 @@ class Journal:
                     self._open()
             except (sqlite3.Error, OSError, UserError) as error:
                 self._degrade(error)
-            if self._on_disk(self._store):
-                self._waiting.clear()
-                self.degraded = None
+            if not self._on_disk(self._store):
+                return
+            self._waiting.clear()
+            self.degraded = None
+        for stored in self._listeners:
+            stored()
+
+    def listen(self, stored: Callable[[], None]) -> None:
+        """Call `stored` in the thread that stores whenever there is more to read. It neither waits nor raises."""
+        self._listeners.append(stored)
 
     def read_after(self, cursor: Cursor, limit: int) -> tuple[list[Entry | Missing], Cursor]:
         """Up to `limit` stored events behind `cursor`, in the order they were stored, what is missing named.

@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from stream.server.journal import Entry, Journal
+from stream.protocol.log import Entry
+from stream.server.journal import Journal
 from stream.types import Event
 
 _log = logging.getLogger("stream.server")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stream.errors import UserError
 from stream.protocol.messages import Model, Spotter
-from stream.reach import read_token
+from stream.reach import read_secret
 from stream.server.listen import ServerConfig
 from stream.server.reviews import Reviews
 from stream.server.service import EventServer
@@ -29,7 +29,8 @@ def main(argv: Sequence[str], stop: threading.Event) -> int:
     """Serve sessions until `stop` is set; return 0. Raises UserError: no session, port taken, no token off loopback."""
     arguments = _parser().parse_args(argv)
     shelf = Shelf(arguments.folder)
-    token = read_token(arguments.token_file) if arguments.token_file else os.environ.get("MESTREAM_TOKEN")
+    file = arguments.token_file
+    token = read_secret(file, "--token-file") if file else os.environ.get("MESTREAM_TOKEN")
     with tempfile.TemporaryDirectory(prefix="mestream-") as scratch:
         server = EventServer(
             ServerConfig(

@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from stream.protocol.log import Entry
 from stream.protocol.messages import Preview, Scores, Spotter, Status, encode
 from stream.reach import check_bind
 from stream.server import listen
@@ -21,7 +22,7 @@ from stream.server.answers import StaticFiles
 from stream.server.event_log import EventLog, Tail
 from stream.server.http_routes import Routes
 from stream.server.hub import Hub
-from stream.server.journal import Entry, Journal, default_path
+from stream.server.journal import Journal, default_path
 from stream.server.journal_writer import JournalWriter
 from stream.server.listen import ServerConfig
 from stream.server.metrics import Metrics
@@ -109,6 +110,11 @@ class EventServer:
     def epoch(self) -> str:
         """ULID of this run."""
         return self._hub.log.tail.epoch
+
+    @property
+    def outbox(self) -> Journal:
+        """The stored events, for outputs that send them on."""
+        return self._writer.journal
 
     @property
     def degraded(self) -> list[str]:

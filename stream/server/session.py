@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from stream.protocol.log import Cursor
 from stream.protocol.messages import TOPICS, Auth, MessageError, Subscribe, parse_client
 from stream.server.access import Gate, RefusedError
 from stream.server.event_log import Tail
-from stream.server.journal import Cursor
 
 
 @dataclass(frozen=True, slots=True)

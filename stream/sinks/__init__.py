@@ -2,7 +2,8 @@
 
 A sink never waits and never raises: an output that fails says so in `trouble`, and spotting goes on. Only offline a
 reader of the output who goes away ends the run: with BrokenPipeError, since nobody wants the rest. Live, frames and
-their crops come from the face thread, events and trace points from the scoring thread.
+their crops come from the face thread, events and trace points from the scoring thread, the status once a second from
+the main thread.
 """
 
 from collections.abc import Callable
@@ -11,10 +12,12 @@ from typing import Protocol
 
 from engine.spec import ModelSpec
 from stream.config import Config
+from stream.protocol.messages import Status
+from stream.sinks.outbox import Outbox
 from stream.sources.info import SourceInfo
 from stream.types import Event, FaceCrop, Frame, TracePoint
 
-Item = Frame | FaceCrop | TracePoint | Event
+Item = Frame | FaceCrop | TracePoint | Event | Status
 """What outputs are given. The crops of a frame follow the frame."""
 
 
@@ -24,7 +27,7 @@ class Run:
 
     `epoch`: ULID of the run. `live`: events come while they happen, not offline. `runtime`: what runs the network.
     `threshold`: what a score must pass before a face's baseline moves it. `false_alarms_per_hour`: the rate that the
-    threshold stands for, None if it was not measured.
+    threshold stands for, None if it was not measured. `outbox`: the stored events, None if nothing is stored.
     """
 
     source: SourceInfo
@@ -36,6 +39,7 @@ class Run:
     max_faces: int
     threshold: float
     false_alarms_per_hour: float | None
+    outbox: Outbox | None
 
 
 class Sink(Protocol):

@@ -1,0 +1,63 @@
+"""What is stored, for an output that must lose nothing, and how far that output has come."""
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from stream.private import open_private
+from stream.protocol.log import EVERYTHING, Cursor, Entry, Missing
+from stream.protocol.ulid import is_ulid
+
+log = logging.getLogger("stream")
+
+
+class Outbox(Protocol):
+    """The stored events of this run and of those before it. Any thread may call these methods.
+
+    `path`: the file that holds them, None if there is none, so that nothing can be read.
+    """
+
+    path: Path | None
+
+    def read_after(self, cursor: Cursor, limit: int) -> tuple[list[Entry | Missing], Cursor]:
+        """Up to `limit` events behind `cursor`, oldest first, what is missing named; and how far that brings one."""
+
+    def listen(self, stored: Callable[[], None]) -> None:
+        """Call `stored` in the thread that stores whenever there is more to read. It neither waits nor raises."""
+
+
+class Bookmark:
+    """How far an output has come, in a private file of one line.
+
+    A new bookmark lies at `start`. One that can't be read lies before everything: twice is better than never.
+    `trouble` says why the file can't be written; the output goes on all the same.
+    """
+
+    def __init__(self, path: Path, start: Cursor) -> None:
+        self.path = path
+        self.trouble: str | None = None
+        try:
+            epoch, _, seq = path.read_text(encoding="ascii").strip().partition(":")
+            sound = is_ulid(epoch) and seq.isdigit()
+            self.cursor = Cursor(epoch, int(seq)) if sound else EVERYTHING
+        except FileNotFoundError:
+            self.move(start)
+        except (OSError, UnicodeDecodeError):
+            self.cursor = EVERYTHING
+        if self.cursor == EVERYTHING:
+            log.warning("%s: can't be read; all stored events are sent again", path)
+
+    def move(self, cursor: Cursor) -> None:
+        """Everything up to `cursor` has arrived."""
+        self.cursor = cursor
+        new = self.path.with_name(f"{self.path.name}.new")
+        try:
+            new.unlink(missing_ok=True)
+            with open_private(new, "xb") as file:
+                file.write(f"{cursor.epoch}:{cursor.seq}\n".encode())
+            os.replace(new, self.path)
+            self.trouble = None
+        except OSError as error:
+            self.trouble = f"{self.path}: can't be written ({error.strerror}); a restart sends events again"
