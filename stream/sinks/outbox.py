@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from stream.private import open_private
+from stream.files.private import open_private
 from stream.protocol.log import EVERYTHING, Cursor, Entry, Missing
 from stream.protocol.ulid import is_ulid
 
