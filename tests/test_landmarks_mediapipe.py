@@ -61,7 +61,7 @@ def test_faces_come_out_of_it_too(reference):
 
 def test_without_the_extra_one_line_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "mediapipe", None)
-    with pytest.raises(UserError, match=r"mestream\[mediapipe\]") as error:
+    with pytest.raises(UserError, match=r"\[mediapipe\]") as error:
         open_landmarker("mediapipe", Path("any.task"), 1)
     assert error.value.code == 2
     assert "\n" not in str(error.value)
