@@ -28,7 +28,8 @@ class LandmarkSource(Protocol):
     """Finds faces and their landmarks: `stream.faces.landmarks.Landmarker` or MediaPipe's own."""
 
     def detect(self, image: Image, wanted: int = 1) -> list[Roi]:
-        """Returns the places of the faces, best first. It looks more closely if it finds fewer than `wanted` at once.
+        """Returns the places of the faces, best first. It looks more closely if it finds fewer than
+        `wanted` at once.
         """
 
     def track(self, image: Image, roi: Roi) -> tuple[Points, float]:

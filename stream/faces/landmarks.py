@@ -60,7 +60,8 @@ class Roi:
 
 
 def roi_of(points: Points) -> Roi:
-    """Returns the square in which to look for the face at `points`: upright by the eyes, 1.5 x the box of the points.
+    """Returns the square in which to look for the face at `points`: upright by the eyes, 1.5 x the box of
+    the points.
     """
     right, left = points[OUTER_EYE_CORNERS[0], :2], points[OUTER_EYE_CORNERS[1], :2]
     roll = math.atan2(float(left[1] - right[1]), float(left[0] - right[0]))
@@ -211,7 +212,8 @@ def _starts(length: float, part: float) -> list[float]:
 
 
 def _suppress(found: list[tuple[float, NDArray[np.float64]]]) -> list[NDArray[np.float64]]:
-    """Non-maximum suppression that averages overlapping boxes by score, as BlazeFace does against jitter. Best first.
+    """Non-maximum suppression that averages overlapping boxes by score, as BlazeFace does against jitter.
+    Best first.
     """
     if not found:
         return []

@@ -65,7 +65,8 @@ class MediapipeLandmarker:
         return [roi_of(points) for points in self.find(image)]
 
     def track(self, image: Image, roi: Roi) -> tuple[Points, float]:
-        """Returns the landmarks of the face nearest to `roi` and 1.0, or 0.0 if no centre is within half of its side.
+        """Returns the landmarks of the face nearest to `roi` and 1.0, or 0.0 if no centre is within half of
+        its side.
         """
         best: tuple[float, Points] = roi.side / 2, np.zeros((POINTS, 3), np.float32)
         presence = 0.0
@@ -82,6 +83,6 @@ class MediapipeLandmarker:
         picture = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=rgb)
         faces = self._landmarker.detect(picture).face_landmarks
         scale = np.array([width, height, width], np.float32)
-        # MediaPipe counts from the corner of the image's first pixel, in shares of the image; ours is that pixel's centre
+        # MediaPipe gives shares of the image, from the corner of its first pixel; our origin is that pixel's centre
         corner = np.array([0.5, 0.5, 0], np.float32)
         return [np.array([[p.x, p.y, p.z] for p in face], np.float32) * scale - corner for face in faces]

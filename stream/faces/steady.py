@@ -119,7 +119,8 @@ class Steady:
 
 
 def corrected(matrix: Matrix, correction: NDArray[np.float64]) -> Matrix:
-    """Returns `matrix` followed by the small similarity `correction` (dx, dy, scale, turn; px) about the crop's centre.
+    """Returns `matrix` followed by the small similarity `correction` (dx, dy, scale, turn; px) about the
+    crop's centre.
     """
     dx, dy, scale, turn = correction
     a = np.exp(complex(scale, turn) / _ARM_PX)
