@@ -65,7 +65,7 @@ class MediaClock:
 
 
 SLOW_MOTION_FPS = 100.0
-"""A tag below this names the requested rate. In the dark a phone takes fewer frames, in real time."""
+"""A lower tag is not slow motion: it names the requested rate. In the dark a phone takes fewer frames, in real time."""
 CAPTURE_TAG = "capture.fps"
 """The end of the tag's name: `com.android.capture.fps`, or another maker's tag that ends like this."""
 
