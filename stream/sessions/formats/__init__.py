@@ -25,7 +25,7 @@ WRITERS: dict[str, Writer] = {
 
 
 def reader(path: Path) -> Reader:
-    """What reads this file: by its ending, and tables by their header."""
+    """Returns the reader of this file, chosen by its ending and for tables by their header."""
     if path.suffix.lower() == ".eaf":
         return elan.rows
     return table.rows if table.is_ours(path) else boris.rows
