@@ -123,7 +123,7 @@ def take(tracker: IntervalTracker, config: TrackerConfig, step: Step) -> list[Tr
 
 
 def replay(steps: Iterable[Step], config: TrackerConfig) -> Iterator[tuple[Step, TrackerEvent]]:
-    """Returns the events of a face's recorded steps with these settings."""
+    """Yields each recorded step of a face with every event that it causes under these settings."""
     tracker = IntervalTracker(config)
     return ((step, event) for step in steps for event in take(tracker, config, step))
 
