@@ -118,8 +118,8 @@ class Session:
 
     @property
     def state(self) -> State:
-        """Whether the session is complete. A video that was about to begin when the program was killed does not count
-        as missing.
+        """The state of the session. A video that was about to begin when the program was killed does not count as
+        missing.
         """
         inside = self.folder.resolve()
         expected = [v.path for v in self.about.videos if self.about.complete or v.path.parent != inside]

@@ -134,7 +134,7 @@ class MqttOutput:
         return self._trouble or self._bookmark.trouble
 
     def put(self, item: Item) -> None:
-        """Remember the newest status and which faces move. Events come from the outbox once they are stored."""
+        """Remember the newest status and which movements go on. Events come from the outbox once they are stored."""
         if isinstance(item, Event):
             self._published += 1
             over = item.phase in (Phase.END, Phase.RETRACT)

@@ -1,7 +1,7 @@
 """File formats of other programs: one file each, listed here.
 
-A writer takes the videos of a session and the path that the user named; it returns what to write where. A reader
-returns the rows of one file, and raises ValueError or KeyError where the file is not of its kind.
+A writer takes the videos of a session and the path that the user named, and returns the content of each file. A
+reader returns the rows of one file, and raises ValueError or KeyError if the file is not of its kind.
 """
 
 from collections.abc import Callable, Sequence
