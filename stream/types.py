@@ -165,7 +165,7 @@ class TracePoint:
 
 
 class Phase(StrEnum):
-    """What an event says about its interval. `end` is final; `retract` withdraws a `start`."""
+    """What an event says of its interval. `end` is final; `retract` takes a `start` back."""
 
     START = "start"
     UPDATE = "update"
