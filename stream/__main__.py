@@ -1,4 +1,4 @@
-"""`mestream`: command line -> Config -> run. Whatever goes wrong is one line on stderr and an exit code."""
+"""The `mestream` command: command line -> Config -> run. Every error is one line on stderr and an exit code."""
 
 import importlib
 import json
@@ -27,18 +27,18 @@ TOOLS = {
     "evaluate": "engine.evaluate",
     "build": "engine.build",
 }
-"""Commands that are programs of their own. They are imported by name: the live program runs without them."""
+"""Commands that are separate programs. They are imported by name, because the live program runs without them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code: 0 done, 1 failed at run time, 2 wrong usage."""
+    """Run one command. Returns its exit code: 0 done, 1 failed at run time, 2 wrong usage."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     _speak(Config())
     try:
         try:
             return _run(arguments)
         finally:
-            sys.stdout.flush()  # what fails at exit is a traceback
+            sys.stdout.flush()  # a failure at exit would print a traceback
     except UserError as error:
         log.error("%s", " ".join(str(error).split()))
         log.debug("where it happened", exc_info=error)
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except BrokenPipeError:
         _forget_output()
-        return 0  # whoever read the output has seen enough
+        return 0  # the reader of the output has closed it
     except ModuleNotFoundError as error:
         log.error("%s", not_installed(error) or _mistake(error))
         log.debug("where it happened", exc_info=error)
@@ -68,7 +68,9 @@ def _mistake(error: Exception) -> str:
 
 
 def _forget_output() -> None:
-    """What standard output still holds can't be written; Python would try again at exit and complain."""
+    """Discard what standard output still holds, since it can't be written. Python would try again at exit
+    and complain.
+    """
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -119,7 +121,9 @@ def _watch(config: Config) -> int:
 
 
 def _stop_at_signals() -> threading.Event:
-    """An event that Ctrl-C, SIGTERM or a closed terminal sets; a second signal of the kind ends the program at once."""
+    """Returns an event that Ctrl-C, SIGTERM or a closed terminal sets. A second signal of the same kind ends the
+    program at once.
+    """
     stop = threading.Event()
 
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
@@ -151,7 +155,7 @@ class _Json(logging.Formatter):
 
 
 def _speak(config: Config) -> None:
-    """Everything that is said goes to stderr through logging, one line each."""
+    """Send all messages to stderr through logging, one line each."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if config.log_format == "json" else _Text())
     log.handlers[:] = [handler]

@@ -1,9 +1,9 @@
-"""The whole way of a frame:
+"""The whole path of a frame:
 
     read -> faces -> crops on the time grid -> hop -> score -> intervals -> decisions -> events -> journal -> clients
 
 Offline one loop does all of it. Live there are four kinds of threads: capture (inside the source), face, scoring, and
-the server's own; see `stream.live.pipeline` and docs/pipeline.md.
+the server's own. See `stream.live.pipeline` and docs/pipeline.md.
 """
 
 import logging
@@ -45,7 +45,7 @@ DEMO = Path(__file__).parent / "demo" / "demo.mp4"
 
 
 def run(config: Config, stop: threading.Event) -> int:
-    """Watch until the source ends or `stop` is set; return the exit code. UserError says what failed."""
+    """Watch until the source ends or `stop` is set. Returns the exit code. Raises UserError if something fails."""
     try:
         with closing(open_named_source(config, stop)) as source:
             parts = assemble(config, source)
@@ -59,7 +59,7 @@ def run(config: Config, stop: threading.Event) -> int:
 
 
 def open_named_source(config: Config, stop: threading.Event) -> Source:
-    """Open what --camera, --source or --demo names."""
+    """Open the source that --camera, --source or --demo names."""
     if config.demo and not DEMO.exists():
         raise UserError("--demo: this installation has no demo clip; use --source FILE, or install the project again")
     spec: str | int = str(DEMO) if config.demo else config.source or ""
@@ -81,7 +81,7 @@ def open_named_source(config: Config, stop: threading.Event) -> Source:
 
 
 def assemble(config: Config, source: Source, law: BaselineLaw | None = None) -> Parts:
-    """Load the networks and put the two stages together. `law`: of the faces' baselines, if not the model's."""
+    """Load the networks and build the two stages. `law`: law of the faces' baselines, if not the model's."""
     model = load_model(config.model)
     landmarker = open_landmarker(config.landmarks, locate(config.face_model), config.max_faces)
 
@@ -102,7 +102,7 @@ def assemble(config: Config, source: Source, law: BaselineLaw | None = None) -> 
 
 
 def offline(config: Config, parts: Parts) -> None:
-    """Every frame through the very steps of the live path, in a loop: same file, same bytes."""
+    """Run every frame through the steps of the live path, in a loop. The same file gives the same bytes."""
     began_s, ends = time.monotonic(), 0
     run = parts.run(epoch=ulid_of(0, bytes.fromhex(parts.model.sha256)), live=False, outbox=None)
     with ExitStack() as stack:
@@ -122,15 +122,15 @@ def offline(config: Config, parts: Parts) -> None:
 
 
 def _check(sinks: Sequence[Sink]) -> None:
-    """Offline an output that fails ends the run."""
+    """End an offline run if an output fails."""
     if troubles := [sink.trouble for sink in sinks if sink.trouble]:
         raise UserError(troubles[0])
 
 
 def offline_steps(parts: Parts, see: Callable[..., None] = lambda *items: None) -> Iterator[Scored]:
-    """What a source's frames come to, until its end; when it fails, what is open is closed first.
+    """Yields the results of a source's frames until its end. If the source fails, open intervals are closed first.
 
-    `see`: called with each frame and its crops before what follows from them.
+    `see`: called with each frame and its crops before their results.
     """
     failure: Exception | None = None
     try:
@@ -149,5 +149,5 @@ def offline_steps(parts: Parts, see: Callable[..., None] = lambda *items: None) 
 
 
 def offline_events(parts: Parts) -> Iterator[Event]:
-    """The events of a source until its end."""
+    """Yields the events of a source until its end."""
     return (event for scored in offline_steps(parts) for event in scored.events)

@@ -1,7 +1,8 @@
-"""What the user asked for: flags over environment (MESTREAM_*) over a TOML file (--config) over defaults.
+"""The user's settings: flags over environment (MESTREAM_*) over a TOML file (--config) over defaults.
 
-Every setting is one field of `Config`; its flag, its variable and its key in the file follow from the field, so they
-cannot drift apart. Nothing here opens anything but the token's file: a Config is well-formed, not yet possible.
+Every setting is one field of `Config`. Its flag, its variable and its key in the file are derived from the field, so
+they always agree. This module opens nothing but the token's file. A Config is well-formed, but may still be impossible
+to run.
 """
 # ruff: noqa: RUF009 -- `_set` returns dataclasses.field(), which the rule cannot see
 
@@ -76,7 +77,7 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 def _origins(value: str) -> tuple[str, ...]:
     origins = tuple(part.strip().rstrip("/").lower() for part in value.split(","))
     for origin in origins:
-        parts = urlsplit(origin)  # as a browser sends it: scheme, host and port, nothing else
+        parts = urlsplit(origin)  # as a browser sends it: scheme, host and port only
         if parts.scheme not in ("http", "https") or not parts.hostname or origin != f"{parts.scheme}://{parts.netloc}":
             raise ValueError("is not an origin such as https://lab.example or http://localhost:3000")
         if "@" in parts.netloc:
@@ -116,7 +117,7 @@ def _set(default: Any, parse: Callable[[str], Any], metavar: str | None, text: s
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Settings of one run; see `mestream --help`. Secrets stay out of its repr."""
+    """The settings of one run; see `mestream --help`. Its repr shows no secrets."""
 
     config: Path | None = _set(None, _path, "FILE.toml", "settings from a file", command=True)
     camera: str | None = _set(None, _text, "CAMERA", "camera by index, name or /dev/v4l/by-id path")
@@ -208,7 +209,7 @@ _UNDER = {
     "record": "outputs",
     "log_format": "log",
 }
-"""Headings of --help: from this setting on, up to the next one named here, settings stand under this heading."""
+"""Headings of --help. Each heading covers the settings from this one up to the next one named here."""
 _EXAMPLES = """\
 examples:
   mestream --demo                                    no camera needed; then open http://127.0.0.1:8765/
@@ -230,7 +231,7 @@ other commands, each with its own --help:
 
 
 def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Config:
-    """Settings from the command line, `environ` and the file that either of them names.
+    """Returns the settings from the command line, `environ` and the file that either of them names.
 
     Raises UserError(code=2) with one line if anything is wrong with them.
     """
@@ -241,7 +242,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Confi
     for layer in (_file(given["config"]) if "config" in given else {}, _environment(environ), given):
         for rivals in (_SOURCES, _TOKENS, _PASSWORDS):
             if any(layer.get(name) for name in rivals):
-                # where a higher layer names the source, it is not in conflict with what a lower one named
+                # a source named in a higher layer replaces one named in a lower layer, without a conflict
                 for name in rivals:
                     settings.pop(name, None)
         settings |= layer
@@ -256,7 +257,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Confi
 
 
 def _read(name: str, value: str, said: str) -> Any:
-    """One value, by its field's parser; `said` is how the user wrote it, without the value."""
+    """Parse one value with its field's parser. `said` is how the user wrote it, without the value."""
     setting = _FIELDS[name]
     try:
         return setting.metadata["parse"](value)
@@ -314,7 +315,7 @@ def _flag(name: str) -> str:
 
 
 def _check(config: Config) -> None:
-    """What no single setting can say of itself."""
+    """Check the rules that involve more than one setting."""
     named = [f"--{name}" for name in _SOURCES if getattr(config, name)]
     if not (config.list_cameras or config.doctor):
         if not named:

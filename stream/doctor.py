@@ -1,4 +1,4 @@
-"""`--doctor` and `--list-cameras`: what is there, what would run where, and what is in the way."""
+"""`--doctor` and `--list-cameras`: show what is there, what would run where, and what is missing."""
 
 import json
 import os
@@ -33,7 +33,7 @@ MEASURE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One row: `ok` False means trouble; `needed`: with this trouble the main job can't be done."""
+    """One row of the report. `ok` False means trouble. `needed`: with this trouble the main job can't be done."""
 
     what: str
     ok: bool
@@ -53,7 +53,7 @@ def list_cameras() -> int:
 
 
 def diagnose(config: Config) -> int:
-    """Print a table of findings (JSON with --log-format json); 0 when the main job can be done."""
+    """Print a table of findings (JSON with --log-format json). Returns 0 if the main job can be done."""
     findings = [finding for check in CHECKS for finding in check(config)]
     if config.log_format == "json":
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
@@ -136,7 +136,7 @@ def _cameras(config: Config) -> Iterator[Finding]:
 
 
 def _rate(config: Config) -> Finding:
-    """Frame rate of the source that was named, measured."""
+    """Measure the frame rate of the named source."""
     from stream.app import open_named_source
 
     meter, stop = RateMeter(), threading.Event()

@@ -1,4 +1,4 @@
-"""What a run would write, held against what it would read and what is there already, before anything is opened."""
+"""Checks, before anything is opened, that a run will not overwrite its inputs or existing files."""
 
 import json
 import re
@@ -18,7 +18,9 @@ _FIRST_LINE_BYTES = 1 << 16
 
 
 def check_outputs(config: Config) -> None:
-    """Raises UserError(code=2) when a run with `config` would overwrite an input, or a file that nobody gave up."""
+    """Raises UserError(code=2) if a run with `config` would overwrite an input, or an existing file without
+    permission.
+    """
     if why := clash(_writes(config), _reads(config)):
         raise UserError(why, code=2)
     if config.events is not None:
@@ -29,7 +31,7 @@ def _writes(config: Config) -> Iterator[Named]:
     yield "--events", config.events
     yield "--record", config.record
     if not config.offline and (kept := config.journal or journal.default_path()):
-        for ending in ("", "-wal", "-shm"):  # SQLite's own beside it
+        for ending in ("", "-wal", "-shm"):  # SQLite's side files
             yield "--journal", kept.with_name(kept.name + ending)
 
 
@@ -53,7 +55,7 @@ def _reads(config: Config) -> Iterator[Named]:
 
 
 def source_path(source: str | None) -> Path | None:
-    """The file or folder that --source names, if it can be one."""
+    """Returns the file or folder that --source names, if it can be one."""
     if source is None or re.match(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*://", source, re.IGNORECASE):
         return None
     return Path(unquote(urlsplit(source).path) if source.casefold().startswith("file://") else source)

@@ -1,4 +1,4 @@
-"""Who can reach the event service: where it listens, and which token it needs there. Settings and server ask here."""
+"""Who can reach the event service: where it listens, and which token that requires. Settings and server both use it."""
 
 import ipaddress
 import secrets
@@ -8,18 +8,18 @@ from pathlib import Path
 from stream.errors import UserError
 
 TOKEN_LENGTH = 16
-"""Characters that a token needs off loopback: fewer can be guessed by a patient stranger."""
+"""The least length of a token off loopback. A patient stranger can guess a shorter one."""
 _SECRET_FILE_BYTES = 4096
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens on `host`. Raises OSError for a name that is unknown."""
+    """Whether only this machine can reach a service on `host`. Raises OSError for an unknown name."""
     found = socket.getaddrinfo(host or None, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     return all(ipaddress.ip_address(str(info[4][0]).split("%")[0]).is_loopback for info in found)
 
 
 def check_bind(host: str, port: int, token: str | None) -> bool:
-    """Whether `host` is on loopback. Raises UserError for what cannot, or without a good token must not, be bound."""
+    """Whether `host` is on loopback. Raises UserError if it can't be bound, or must not be without a good token."""
     if not 0 <= port <= 65535:
         raise UserError(f"--port {port}: a port is a number from 0 to 65535", 2)
     try:
@@ -39,7 +39,9 @@ def check_bind(host: str, port: int, token: str | None) -> bool:
 
 
 def read_secret(path: Path, flag: str) -> str:
-    """The token or password in a file that `flag` names, without white space around it. Raises UserError without."""
+    """Returns the token or password in the file that `flag` names, without surrounding white space. Raises UserError
+    without one.
+    """
     try:
         with path.open("rb") as file:
             secret = file.read(_SECRET_FILE_BYTES + 1).decode().strip()

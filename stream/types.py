@@ -1,4 +1,4 @@
-"""What travels between the rooms. Frozen, and checked at birth, so that a wrong shape fails where it was made."""
+"""The data that passes between the rooms. It is frozen and checked when made, so a wrong shape fails at its origin."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from engine.spec import KINDS, REGIONS
 
 CROP_PX = 128
-"""Side of an aligned face crop, in px. The outer eye corners are CROP_PX / 2 apart, so the face is ~3/4 of it wide."""
+"""Side of an aligned face crop, px. The outer eye corners are CROP_PX / 2 apart, so the face fills about 3/4 of its
+width."""
 
 
 Watch = Literal["watching", "calibrating", "cannot_spot"]
-"""What is done with a face."""
+"""What the program does with a face."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,9 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class SourceGap:
-    """From `time_s` on the source gave nothing for a while (reconnecting, clock jump, frozen); it may go on later.
+    """The source gave nothing from `time_s` on (reconnecting, clock jump, frozen). It may go on later.
 
-    What was open is closed, nothing is bridged. `reason` is a word for the status message.
+    Open intervals are closed, and nothing is bridged. `reason` is a word for the status message.
     """
 
     time_s: float
@@ -46,8 +47,8 @@ class SourceGap:
 class Quality:
     """How well a face can be seen in one frame.
 
-    `face_px`: width of the face in the source image, px. `yaw_deg`, `pitch_deg`: head pose, 0 is frontal.
-    `blur`: 0 (sharp) to 1 (nothing left). `light`: mean grey level of the crop, 0 to 255.
+    `face_px`: width of the face in the source image, px. `yaw_deg`, `pitch_deg`: head pose, 0 is frontal. `blur`: 0
+    (sharp) to 1 (fully blurred). `light`: mean grey level of the crop, 0 to 255.
     """
 
     face_px: float
@@ -81,9 +82,9 @@ class FaceCrop:
 
 @dataclass(frozen=True, slots=True)
 class FaceGap:
-    """From `time_s` on nothing is known of this face. `reason`: lost, turned_away, too_small, source_gap, ...
+    """Nothing is known about this face from `time_s` on. `reason`: lost, turned_away, too_small, source_gap, ...
 
-    `final`: the number will not come back (lost for longer than the tracker remembers).
+    `final`: the number will not return, because the face was lost for longer than the tracker remembers.
     """
 
     face_id: int
@@ -94,7 +95,7 @@ class FaceGap:
 
 @dataclass(frozen=True, slots=True)
 class FaceHop:
-    """What is new of one face: `crops` uint8[n, S, S], the last at grid index `newest`; then the gap, if any.
+    """The new data of one face: `crops` uint8[n, S, S], the last at grid index `newest`; then the gap, if any.
 
     `first`: grid index of the face's first crop since its last gap.
     """
@@ -109,7 +110,7 @@ class FaceHop:
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """What is scored as one batch. `captured_s`: monotonic time at which its newest frame was captured."""
+    """The faces that are scored as one batch. `captured_s`: monotonic time at which the newest frame was captured."""
 
     faces: tuple[FaceHop, ...]
     captured_s: float
@@ -118,7 +119,7 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class FaceState:
-    """What is done with a face, for the status message."""
+    """What the program does with a face, for the status message."""
 
     face_id: int
     state: Watch
@@ -129,8 +130,9 @@ class FaceState:
 class ScoredInterval:
     """One proposal of the network in stream time, before any decision.
 
-    Seconds on the source's clock, onset_s <= apex_s <= offset_s. `score`: probability of a micro-expression.
-    `kinds`: probability per entry of KINDS (what else it could be). `regions`: share per entry of REGIONS, sums to 1.
+    Times are seconds on the source's clock, onset_s <= apex_s <= offset_s. `score`: probability of a micro-expression.
+    `kinds`: probability per entry of KINDS (what else it could be). `regions`: share per entry of REGIONS; the sum is
+    1.
     """
 
     onset_s: float
@@ -149,10 +151,10 @@ class ScoredInterval:
 
 @dataclass(frozen=True, slots=True)
 class TracePoint:
-    """One point of a face's score trace: what has settled at `time_s` on the source's clock.
+    """One point of a face's score trace: the settled result at `time_s` on the source's clock.
 
-    `score`: that of the best interval there, 0 without one. `level`: that of the best candidate there, however small.
-    `threshold`: what a score had to pass on this face at that moment.
+    `score`: that of the best interval at that time, 0 without one. `level`: that of the best candidate, however small.
+    `threshold`: what a score had to reach on this face then.
     """
 
     face_id: int
@@ -173,10 +175,10 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TrackerEvent:
-    """What the tracker decides, in stream time. `key` numbers the intervals of one tracker from 0.
+    """A decision of the tracker, in stream time. `key` numbers the intervals of one tracker from 0.
 
-    `suppressed` is the reason of a `retract` (an entry of KINDS, or `faded`, `gap`, ...), else None.
-    A `start` may lack apex and offset.
+    `suppressed` is the reason of a `retract` (an entry of KINDS, or `faded`, `gap`, ...), otherwise None. A `start` may
+    lack apex and offset.
     """
 
     phase: Phase
@@ -190,10 +192,10 @@ class TrackerEvent:
 
 
 class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A tracker's event with all that only the edge of the program knows: face, source, wall clock, latency, quality.
+    """A tracker's event with what only the edge of the program knows: face, source, wall clock, latency, quality.
 
-    This is the one place where the fields of an event are written down. The message that is sent
-    (`messages.EventMessage`) adds only the `epoch` and the `seq` that the journal gives.
+    The fields of an event are defined only here. The message that is sent (`messages.EventMessage`) adds only the
+    `epoch` and the `seq` from the journal.
     """
 
     phase: Annotated[Phase, Meta(description="`end` is final; `retract` takes a `start` back")]

@@ -1,4 +1,6 @@
-"""`mestream watch ws://...`: events of a running stream in a terminal. Reconnects, and resumes where it was."""
+"""`mestream watch ws://...`: shows the events of a running stream in a terminal. It reconnects and resumes where it
+was.
+"""
 
 import argparse
 import asyncio
@@ -27,7 +29,7 @@ _SIGNS = {"start": "◇ begun", "update": "  changed", "end": "◆ settled", "re
 
 
 class Watcher:
-    """Follows one server; `after` is where it will resume."""
+    """Follows one server. `after` is where it will resume."""
 
     def __init__(self, url: str, token: str | None, console: Console, after: str | None, as_json: bool = False) -> None:
         self._url = url
@@ -37,10 +39,10 @@ class Watcher:
         self.after = after
 
     async def run(self, count: int | None = None) -> None:
-        """Show events until `count` of them came (None: for ever).
+        """Show events until `count` of them have come (None: for ever).
 
-        Raises UserError if the server refuses for good; a server that is away is waited for. Raises OSError if standard
-        output takes no more.
+        Raises UserError if the server refuses for good; it waits for a server that is away. Raises OSError if standard
+        output fails.
         """
         async with contextlib.aclosing(self._messages()) as messages:
             async for message in messages:
@@ -50,7 +52,7 @@ class Watcher:
                     return
 
     async def _messages(self) -> AsyncGenerator[dict[str, Any], None]:
-        """Whatever the server sends, without end: a lost connection is made again, and resumes."""
+        """Yields the server's messages without end. After a lost connection it reconnects and resumes."""
         failures = 0
         while True:
             try:
@@ -83,7 +85,7 @@ class Watcher:
         if message.get("type") == "event":
             self.after = f"{message['epoch']}:{message['seq']}"
         elif message.get("type") == "hello" and self.after is None:
-            # a server that restarts before its first event must be asked for all of that run's events
+            # if a server restarts before its first event, all events of that run must be requested
             self.after = f"{message['epoch']}:{message['seq_newest']}"
         if self._as_json:
             self._console.file.write(json.dumps(message) + "\n")
@@ -103,18 +105,20 @@ class Watcher:
 
 
 class _Terminal(Console):
-    """A console that leaves it to its caller what a reader's going means; rich would end the program with code 1."""
+    """A console that lets its caller handle a closed output. By default rich ends the program with code 1."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
 
 
 async def _while_read(watching: Coroutine[Any, Any, None]) -> None:
-    """Await `watching`, but only as long as somebody reads standard output, if that is a pipe."""
+    """Await `watching`, but only while somebody reads standard output, if that is a pipe."""
     task = asyncio.ensure_future(watching)
-    with contextlib.suppress(OSError, ValueError, NotImplementedError):  # no descriptor, or no way to watch one
+    with contextlib.suppress(
+        OSError, ValueError, NotImplementedError
+    ):  # there is no descriptor, or it can't be watched
         if stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode):
-            # the end that writes becomes "readable" when the other end is closed
+            # the writing end becomes "readable" when the other end is closed
             asyncio.get_running_loop().add_reader(sys.stdout.fileno(), task.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await task
@@ -145,7 +149,7 @@ def _reason(error: Exception) -> str:
 
 
 def _url_of(text: str) -> str:
-    """The events URL of what the user gave: host:port, http(s)://... and ws(s)://... all do. Raises UserError."""
+    """Returns the events URL for what the user gave: host:port, http(s)://... or ws(s)://... Raises UserError."""
     if "://" not in text:
         text = f"ws://{text}"
     try:
@@ -176,7 +180,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Watch until Ctrl-C or until nobody reads on. Returns the exit code: 0 done, 1 refused, 2 usage."""
+    """Watch until Ctrl-C or until the output is closed. Returns the exit code: 0 done, 1 refused, 2 usage."""
     arguments = _parser().parse_args(argv)
     try:
         if arguments.count is not None and arguments.count < 1:

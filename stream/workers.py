@@ -1,4 +1,4 @@
-"""Threads and what lies between them: bounded, waking each other, never polling."""
+"""Threads and the channels between them: bounded, waking each other, never polling."""
 
 import threading
 from collections import deque
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Channel(Generic[T]):
-    """A bounded queue that can be closed: nobody waits for ever on one whose other end has died."""
+    """A bounded queue that can be closed, so that nobody waits for ever if the other end has died."""
 
     def __init__(self, capacity: int) -> None:
         self._items: deque[T] = deque()
@@ -23,18 +23,18 @@ class Channel(Generic[T]):
         return len(self._items)
 
     def put(self, item: T) -> bool:
-        """Wait for room; False if the channel is or gets closed: the item was not taken."""
+        """Wait for room. Returns False if the channel is closed, before or meanwhile; the item was then not taken."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or len(self._items) < self._capacity)
             return self._add(item)
 
     def offer(self, item: T) -> bool:
-        """Put without waiting; False if there is no room."""
+        """Put without waiting. Returns False if there is no room."""
         with self._changed:
             return len(self._items) < self._capacity and self._add(item)
 
     def get(self) -> T | None:
-        """Wait for an item; None once the channel is closed and everything put before has been taken."""
+        """Wait for an item. Returns None once the channel is closed and all earlier items have been taken."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or bool(self._items))
             item = self._items.popleft() if self._items else None
@@ -42,7 +42,7 @@ class Channel(Generic[T]):
             return item
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Close the channel. No more items will come."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -55,9 +55,9 @@ class Channel(Generic[T]):
 
 
 class Worker(threading.Thread):
-    """Runs `work` once in a thread of its own and keeps the error that ended it; `ended` is called either way.
+    """Runs `work` once in its own thread and keeps the error that ended it. `ended` is called either way.
 
-    A daemon, so that a thread stuck in a driver cannot keep the program from ending.
+    It is a daemon thread, so a thread stuck in a driver can't keep the program from ending.
     """
 
     def __init__(self, name: str, work: Callable[[], None], ended: Callable[[], None]) -> None:
@@ -70,13 +70,13 @@ class Worker(threading.Thread):
         """Thread body; see `threading.Thread`."""
         try:
             self._work()
-        except BaseException as error:  # whatever it is, the main thread has to learn of it
+        except BaseException as error:  # the main thread must learn of any error
             self.error = error
         finally:
             self._ended()
 
     def check(self) -> None:
-        """Raise what ended the worker, if it was an error, as one line."""
+        """Raise the error that ended the worker, if any, as one line."""
         if self.error is None or isinstance(self.error, UserError):
             if self.error is not None:
                 raise self.error
@@ -85,5 +85,5 @@ class Worker(threading.Thread):
 
 
 def one_line(error: BaseException) -> str:
-    """Kind and text of an error, without line breaks."""
+    """Returns kind and text of an error, without line breaks."""
     return " ".join(f"{type(error).__name__}: {error}".split())

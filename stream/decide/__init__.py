@@ -1,1 +1,1 @@
-"""Scores in, intervals and decisions out. Knows no clock, thread or socket."""
+"""Turns scores into intervals and decisions. It uses no clock, thread or socket."""

@@ -1,12 +1,12 @@
 """A person's baseline: how high this face scores at this camera while nothing happens, and the threshold that follows.
 
-Landmark jitter, compression, flicker and habitual motion lift the network's scores between micro-expressions, and lift
-its false alarms with them. `Baseline` follows that level as a drifting median of the log-odds of the hop scores; where
-it lies above what is usual, the face's threshold rises, by as much as `BaselineLaw` says holds the false-alarm rate (it
-is fitted by `mestream calibrate threshold`). Pure and causal: knows no clock, and its memory does not grow.
+Landmark jitter, compression, flicker and habitual motion raise the network's scores between micro-expressions, and with
+them its false alarms. `Baseline` tracks that level as a drifting median of the log-odds of the hop scores. If the level
+is higher than usual, the face's threshold rises. `BaselineLaw` sets by how much, so that the false-alarm rate holds
+(`mestream calibrate threshold` fits it). Pure and causal: it uses no clock, and its memory does not grow.
 
-An ME is not learnt away, for two reasons. What is going on is held back and dropped when it has passed; only what lasts
-longer than an ME can is let in. And a median does not move for what fills less than half of the time.
+The baseline does not learn MEs, for two reasons. High scores are held back and dropped once they have passed; only
+those that last longer than an ME enter. And a median does not move for anything that fills less than half of the time.
 """
 
 import math
@@ -19,28 +19,31 @@ import numpy as np
 from stream.decide.odds import HIGHEST, LOWEST, log_odds, probability
 
 CALIBRATING_S = 10.0
-"""So much of a face must have been seen before its baseline is one that may be kept."""
+"""A baseline may be stored once it has seen this much of a face."""
 DECIDES_S = 5.0
-"""From so much on it moves the threshold; until then the threshold is everybody's. Chosen on films of lively people
-(docs/calibration.md): nearly all alarms that were left on lively faces came while it waited for its ten seconds."""
+"""From this time on the baseline moves the threshold; before, the default threshold applies. Chosen on films of lively
+people (docs/calibration.md): nearly all remaining alarms on lively faces came while the baseline waited for its ten
+seconds."""
 MEMORY_S = 60.0
-"""Time constant with which the past is forgotten."""
+"""Time constant of forgetting."""
 ONGOING_S = 1.2
-"""An ME (at most 0.8 s), and what of it the score's neighbouring candidates still see. What lasts longer is no ME."""
+"""The length of an ME (at most 0.8 s) plus the time in which neighbouring candidates still see it. What lasts longer is
+no ME."""
 LIGHT_RATIO, SIZE_RATIO, RATE_RATIO = 1.35, 1.5, 1.35
-"""A mean grey level, face width or frame rate that differs by more than this factor is another light or camera."""
+"""The light or the camera has changed if the mean grey level, face width or frame rate differs by more than this
+factor."""
 CHANGED_S = 1.0
-"""... when it stays so: a flash, or a hand before the face, is none."""
+"""The change counts after this time. A flash, or a hand before the face, does not."""
 STEADY_S = 5.0
-"""Time constant with which the conditions themselves are followed: a sunset is no change, a lamp is one."""
+"""Time constant with which the conditions are tracked: a sunset is no change, but a lamp is one."""
 
 BINS = 144
-"""Log-odds are kept in a histogram of so many bins: 1/8 wide."""
+"""The number of bins in the histogram of log-odds, each 1/8 wide."""
 _CENTRES = LOWEST + (np.arange(BINS) + 0.5) * (HIGHEST - LOWEST) / BINS
 
 
 class State(StrEnum):
-    """What a face's baseline is doing."""
+    """What a face's baseline is doing now."""
 
     CALIBRATING = "calibrating"
     WATCHING = "watching"
@@ -48,10 +51,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BaselineLaw:
-    """What a face's level does to its threshold; all in log-odds.
+    """How a face's level changes its threshold. All values are log-odds.
 
-    shift = `gain` * (level - `usual`), within [`lowest`, `highest`]. `usual`: the median level of the tuning people.
-    `ongoing`: a hop score from here on means that something is going on. With `gain` 0 the threshold is everybody's.
+    shift = `gain` * (level - `usual`), within [`lowest`, `highest`]. `usual`: the median level of the people it was
+    fitted on. `ongoing`: from this hop score on, something is going on. With `gain` 0 the default threshold applies.
     """
 
     gain: float = 0.0
@@ -66,27 +69,27 @@ class BaselineLaw:
             raise ValueError(f"baseline law {numbers}: gain must be >= 0 and lowest <= 0 <= highest, all finite")
 
     def shift(self, level: float) -> float:
-        """What is added to the log-odds of the threshold at this level."""
+        """Returns what is added to the log-odds of the threshold at this level."""
         return min(max(self.gain * (level - self.usual), self.lowest), self.highest)
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What a baseline holds for: mean grey level of the crop, width of the face in px, frames per second (if known)."""
+    """The conditions of a baseline: mean grey level of the crop, face width in px, frames per second (if known)."""
 
     light: float
     face_px: float
     fps: float | None = None
 
     def differs(self, other: "Conditions") -> bool:
-        """Whether this is another light or camera. Grey levels get 10 added: two blacks are one."""
+        """Whether this is another light or camera. Grey levels get 10 added, so that two black images are alike."""
         pairs = [(self.light + 10, other.light + 10, LIGHT_RATIO), (self.face_px, other.face_px, SIZE_RATIO)]
         if self.fps is not None and other.fps is not None:
             pairs.append((self.fps, other.fps, RATE_RATIO))
         return any(max(a, b) > ratio * max(min(a, b), 1e-6) for a, b, ratio in pairs)
 
     def towards(self, other: "Conditions", share: float) -> "Conditions":
-        """These, moved by `share` of the way to `other`."""
+        """Returns these conditions, moved by `share` of the way to `other`."""
 
         def mixed(a: float, b: float) -> float:
             return a + share * (b - a)
@@ -97,7 +100,7 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class KnownBaseline:
-    """A baseline measured before: log-odds of level and spread, seconds that it rests on, and under what conditions."""
+    """A baseline measured earlier: log-odds of level and spread, how many seconds it rests on, and its conditions."""
 
     level: float
     spread: float
@@ -110,7 +113,7 @@ class KnownBaseline:
 
 
 class Baseline:
-    """Follows one face's noise floor, hop by hop."""
+    """Tracks one face's noise floor, hop by hop."""
 
     def __init__(self, law: BaselineLaw, known: KnownBaseline | None = None) -> None:
         self.law = law
@@ -119,18 +122,18 @@ class Baseline:
 
     def _restart(self) -> None:
         self._weights = np.zeros(BINS)
-        self._held: deque[tuple[float, float]] = deque()  # (seconds it stands for, log-odds), oldest first
+        self._held: deque[tuple[float, float]] = deque()  # (seconds that it covers, log-odds), oldest first
         self._held_s = 0.0
         self._last_s: float | None = None
         self._conditions: Conditions | None = None
         self._changed_s = 0.0
         self.seconds = 0.0
-        """Of the face that the baseline has taken in since it began or restarted."""
+        """How much of the face the baseline has taken in since it began or restarted."""
         if self._known is not None:
             self._preload(self._known)
 
     def _preload(self, known: KnownBaseline) -> None:
-        """As if the known level had just been seen: a logistic distribution with its median and its spread."""
+        """Start as if the known level had just been seen: a logistic distribution with its median and spread."""
         scale = max(known.spread, 0.05) / math.log(3)
         below = 1 / (1 + np.exp(-(np.linspace(LOWEST, HIGHEST, BINS + 1) - known.level) / scale))
         self._weights = np.diff(below) / (below[-1] - below[0]) * min(known.seconds, MEMORY_S)
@@ -138,41 +141,41 @@ class Baseline:
 
     @property
     def state(self) -> State:
-        """CALIBRATING until enough has been seen."""
+        """The state, which is CALIBRATING until enough has been seen."""
         return State.WATCHING if self.seconds >= CALIBRATING_S - 1e-9 else State.CALIBRATING
 
     @property
     def conditions(self) -> Conditions | None:
-        """What the baseline holds for; None before the first hop."""
+        """The conditions that the baseline is for, or None before the first hop."""
         return self._conditions
 
     @property
     def level(self) -> float | None:
-        """Median log-odds of the hop scores; None before there are any."""
+        """Median log-odds of the hop scores, or None before there are any."""
         return self._quantile(0.5)
 
     @property
     def spread(self) -> float | None:
-        """Half the distance between the quartiles: the MAD, where the distribution is symmetric."""
+        """Half the distance between the quartiles, which equals the MAD of a symmetric distribution."""
         low, high = self._quantile(0.25), self._quantile(0.75)
         return None if low is None or high is None else (high - low) / 2
 
     @property
     def shift(self) -> float:
-        """What is now to be added to the log-odds of the threshold; 0 before DECIDES_S."""
+        """What is added to the log-odds of the threshold now; 0 before DECIDES_S."""
         if self.seconds < DECIDES_S - 1e-9 or (level := self.level) is None:
             return 0.0
         return self.law.shift(level)
 
     def threshold(self, everybody: float) -> float:
-        """This face's threshold where everybody's is `everybody` (a probability)."""
+        """Returns this face's threshold if the default one is `everybody` (a probability)."""
         return probability(log_odds(everybody) + self.shift) if self.shift else everybody
 
     def update(self, now_s: float, score: float, conditions: Conditions) -> State:
-        """Take in one hop: the score (probability) of what has just settled. Returns the state.
+        """Take in one hop: the score (probability) of the newest settled time. Returns the state.
 
-        Time that goes backwards, or stands still for longer than an ME, parts two stretches of one face: what lies
-        between is unknown and counts for nothing.
+        If time goes backwards, or a pause is longer than an ME, a new stretch of the face begins. The time between is
+        unknown and does not count.
         """
         elapsed_s = 0.0 if self._last_s is None else now_s - self._last_s
         if not 0 < elapsed_s <= ONGOING_S:
@@ -180,7 +183,7 @@ class Baseline:
             elapsed_s = 0.0
         self._last_s = now_s
         if self._is_elsewhere(conditions, elapsed_s):
-            self._known = None  # it was of the old light or camera
+            self._known = None  # it belongs to the old light or camera
             self._restart()
             self._last_s, self._conditions = now_s, conditions
             return self.state
@@ -220,7 +223,7 @@ class Baseline:
         return self._changed_s >= CHANGED_S
 
     def _quantile(self, share: float) -> float | None:
-        """Of the weighted histogram, linear within a bin."""
+        """Returns a quantile of the weighted histogram, linear within a bin."""
         total = float(self._weights.sum())
         if total <= 0:
             return None

@@ -1,9 +1,9 @@
-"""One face's scores -> its intervals: the only loop from heads to decisions.
+"""Turns one face's scores into intervals. This is the only loop from heads to decisions:
 
     heads -> proposals -> intervals in stream time -> baseline (this face's threshold) -> tracker -> events
 
-Live and offline runs, evaluation, the judge of a training run, the fits of `calibration` and the benchmarks all call
-it. It knows no clock, thread or queue.
+Live and offline runs, evaluation, training runs, the fits of `calibration` and the benchmarks all call it. It uses no
+clock, thread or queue.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,12 +20,12 @@ from stream.decide.tracker_config import TrackerConfig
 from stream.types import ScoredInterval, TrackerEvent
 
 EVER = -(2**31)
-"""As `first` of a step: the face has no gap to look back to, so nothing is cut off there."""
+"""As `first` of a step: the face has no earlier gap, so nothing is cut off there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a tracker is given at `now_s`: intervals, or the `reason` of a cut.
+    """What a tracker gets at `now_s`: intervals, or the `reason` of a cut.
 
     `shift`: what the face's baseline adds to the log-odds of the threshold at that moment.
     """
@@ -38,10 +38,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What has just settled, `latency_s` before the newest crop, at `time_s` on the source's clock.
+    """The result for the time that has just settled: `time_s` on the source's clock, `latency_s` before the newest
+    crop.
 
-    `score`: that of the best interval there, 0 without one. `level`: that of the best candidate there, however small.
-    `threshold`: what a score must pass on this face at this moment.
+    `score`: that of the best interval at that time, 0 without one. `level`: that of the best candidate, however small.
+    `threshold`: what a score must reach on this face now.
     """
 
     time_s: float
@@ -52,7 +53,9 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """The outcome of one step. `settled` is None at a cut, and until as much has been seen as the latency takes."""
+    """The result of one step. `settled` is None at a cut, and until the decider has seen as much as the
+    latency takes.
+    """
 
     step: Step
     events: tuple[TrackerEvent, ...]
@@ -60,9 +63,9 @@ class Decided:
 
 
 class Decider:
-    """Decides for one face. Without a `baseline` its threshold is everybody's.
+    """Decides for one face. Without a `baseline` it uses the default threshold.
 
-    `floor`: candidates below this score are no proposals; the scorer knows it (`Scorer.floor`).
+    `floor`: candidates below this score are not proposed; the scorer has the value (`Scorer.floor`).
     """
 
     def __init__(
@@ -80,8 +83,8 @@ class Decider:
     ) -> Decided:
         """Take the heads float32[P, HEAD_FIELDS] of the clip whose last crop has grid index `newest`.
 
-        `first`: grid index of the face's first crop since its last gap; what an interval shows before it is cut off.
-        `conditions`: what the baseline holds for; only needed with a baseline.
+        `first`: grid index of the face's first crop since its last gap; intervals are cut off before it. `conditions`:
+        those of the baseline; only needed with a baseline.
         """
         spec, latency_s = self._spec, self.config.latency_s
         now_s, settled_s = newest / spec.fps, newest / spec.fps - latency_s
@@ -99,7 +102,7 @@ class Decider:
         return self._take(Step(now_s, intervals, shift=self._shift), settled)
 
     def cut(self, now_s: float, reason: str) -> Decided:
-        """Close what is open: nothing is known of the face from `now_s` on."""
+        """Close what is open, because nothing is known about the face from `now_s` on."""
         return self._take(Step(now_s, reason=reason, shift=self._shift))
 
     @property
@@ -112,7 +115,7 @@ class Decider:
 
 
 def take(tracker: IntervalTracker, config: TrackerConfig, step: Step) -> list[TrackerEvent]:
-    """Give a tracker one step, its thresholds moved from those of `config` by the step's shift."""
+    """Give a tracker one step. The step's shift moves the thresholds of `config`."""
     tracker.config = config.shifted(step.shift)
     if step.reason is None:
         return tracker.update(list(step.intervals), step.now_s)
@@ -120,15 +123,15 @@ def take(tracker: IntervalTracker, config: TrackerConfig, step: Step) -> list[Tr
 
 
 def replay(steps: Iterable[Step], config: TrackerConfig) -> Iterator[tuple[Step, TrackerEvent]]:
-    """What a face's steps, written down in an earlier run, come to with these settings."""
+    """Yields each recorded step of a face with every event that it causes under these settings."""
     tracker = IntervalTracker(config)
     return ((step, event) for step in steps for event in take(tracker, config, step))
 
 
 def in_stream_time(proposal: Proposal, first: int, newest: int, fps: int) -> ScoredInterval:
-    """A proposal relative to grid index `newest` -> seconds on the source's clock, not reaching back over a gap.
+    """Converts a proposal relative to grid index `newest` to seconds on the source's clock, cut off at the last gap.
 
-    `first`: the first grid index since the gap; the apex lies behind it.
+    `first`: the first grid index since the gap; the apex is after it.
     """
     frames = (proposal.start_frame, proposal.apex_frame, proposal.end_frame)
     onset_s, apex_s, offset_s = (max(first, newest + frame) / fps for frame in frames)
@@ -136,5 +139,7 @@ def in_stream_time(proposal: Proposal, first: int, newest: int, fps: int) -> Sco
 
 
 def score_at(intervals: Iterable[ScoredInterval], moment_s: float) -> float:
-    """The highest score of an interval that covers `moment_s`; 0 if none does: one point of the score trace."""
+    """Returns one point of the score trace: the highest score of an interval that covers `moment_s`, or 0
+    if none does.
+    """
     return max((i.score for i in intervals if i.onset_s <= moment_s <= i.offset_s), default=0.0)

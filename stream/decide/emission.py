@@ -1,8 +1,10 @@
-"""What only the edge of the program knows of an event: its id, the wall clock, how late it is.
+"""Adds to events what only the edge of the program knows: the id, the wall clock and the delay.
 
-Live, these come from the clocks. Offline they follow from the media alone, so that the same file gives the same bytes:
-`time` is 1970-01-01T00:00:00Z plus the media time of the newest frame, `latency_ms` is 0 (nothing waits for anything
-offline), and the id is a ULID of the onset's media time whose random part is a hash of source, face and interval.
+Live, these come from the clocks. Offline they follow from the media alone, so the same file gives the same bytes:
+
+- `time` is 1970-01-01T00:00:00Z plus the media time of the newest frame;
+- `latency_ms` is 0, since nothing waits offline;
+- the id is a ULID of the onset's media time; its random part is a hash of source, face and interval.
 """
 
 import hashlib
@@ -16,7 +18,7 @@ from stream.types import Event, Quality, TrackerEvent
 
 
 class LiveEdge:
-    """Wall clock, monotonic clock and random ids."""
+    """The edge of a live run: wall clock, monotonic clock and random ids."""
 
     def __init__(
         self, wall_s: Callable[[], float] = time.time, monotonic_s: Callable[[], float] = time.monotonic
@@ -26,32 +28,32 @@ class LiveEdge:
         self._last_id = ""
 
     def time(self, now_s: float) -> str:
-        """ISO 8601 UTC, now."""
+        """Returns the current time as ISO 8601 UTC."""
         return _iso(self._wall_s())
 
     def latency_ms(self, captured_s: float) -> float:
-        """Since `captured_s` on the monotonic clock."""
+        """Returns the milliseconds since `captured_s` on the monotonic clock."""
         return max(0.0, 1000 * (self._monotonic_s() - captured_s))
 
     def new_id(self, source: str, face: int, decided: TrackerEvent) -> str:
-        """A ULID that sorts behind the one before."""
+        """Returns a ULID that sorts after the one before."""
         self._last_id = new_ulid(after=self._last_id)
         return self._last_id
 
 
 class OfflineEdge:
-    """Media time alone."""
+    """The edge of an offline run, which uses media time alone."""
 
     def time(self, now_s: float) -> str:
-        """ISO 8601 UTC of `now_s` seconds after 1970 began."""
+        """Returns the ISO 8601 UTC time `now_s` seconds after the start of 1970."""
         return _iso(now_s)
 
     def latency_ms(self, captured_s: float) -> float:
-        """Nothing is late."""
+        """Returns 0, since nothing is late offline."""
         return 0.0
 
     def new_id(self, source: str, face: int, decided: TrackerEvent) -> str:
-        """A ULID that depends on nothing but its arguments."""
+        """Returns a ULID that depends on the arguments alone."""
         onset_ms = max(0, round(decided.onset_s * 1000))
         return ulid_of(onset_ms, hashlib.blake2b(f"{source}\n{face}\n{decided.key}".encode(), digest_size=10).digest())
 
@@ -60,7 +62,7 @@ Edge = LiveEdge | OfflineEdge
 
 
 class Emitter:
-    """Makes events of one source's decisions; every event of an interval carries the interval's one id."""
+    """Makes events from one source's decisions. All events of an interval carry the same id."""
 
     def __init__(self, source: str, edge: Edge) -> None:
         self._source = source
@@ -77,7 +79,8 @@ class Emitter:
         fps: float | None,
         probability: float | None = None,
     ) -> Event:
-        """`now_s`: source time of the newest frame; `captured_s`: when it was captured, monotonic clock.
+        """Returns the event. `now_s`: source time of the newest frame. `captured_s`: when it was captured, monotonic
+        clock.
 
         `probability`: how often an interval of this score is right, if that was measured.
         """

@@ -1,4 +1,4 @@
-"""Arithmetic of scored intervals: overlap, IoU, mean, what is left of one beside others. Times in seconds; pure."""
+"""Arithmetic of scored intervals: overlap, IoU, mean, clipping. Times are seconds. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -8,7 +8,7 @@ from stream.types import ScoredInterval
 
 
 def mean(votes: list[ScoredInterval]) -> ScoredInterval:
-    """Times and regions averaged by score; score and kinds are those of the best vote, since nothing averages them."""
+    """Returns the mean interval: times and regions are averaged by score. Score and kinds come from the best vote."""
     weights = [max(v.score, 1e-6) for v in votes]
     total = sum(weights)
 
@@ -16,7 +16,7 @@ def mean(votes: list[ScoredInterval]) -> ScoredInterval:
         return sum(w * x for w, x in zip(weights, values, strict=True)) / total
 
     onset_s, offset_s = weighted(v.onset_s for v in votes), weighted(v.offset_s for v in votes)
-    offset_s = max(onset_s, offset_s)  # rounding can cross them when an interval is a point
+    offset_s = max(onset_s, offset_s)  # rounding can swap them if the interval is a point
     apex_s = min(max(weighted(v.apex_s for v in votes), onset_s), offset_s)
     regions = tuple(weighted(v.regions[r] for v in votes) for r in range(len(REGIONS)))
     best = max(votes, key=lambda v: v.score)
@@ -24,7 +24,9 @@ def mean(votes: list[ScoredInterval]) -> ScoredInterval:
 
 
 def clipped(where: ScoredInterval, taken: list[ScoredInterval]) -> ScoredInterval:
-    """`where` without what earlier intervals took of either end; no length when nothing is left."""
+    """Returns `where` without the parts at its ends that earlier intervals cover. Its length is 0 if
+    nothing is left.
+    """
     onset_s, offset_s = where.onset_s, where.offset_s
     for other in taken:
         if overlap_s(where, other) > 0:
@@ -37,23 +39,23 @@ def clipped(where: ScoredInterval, taken: list[ScoredInterval]) -> ScoredInterva
 
 
 def length_s(a: ScoredInterval) -> float:
-    """From onset to offset, s."""
+    """Returns the time from onset to offset, s."""
     return a.offset_s - a.onset_s
 
 
 def overlap_s(a: ScoredInterval, b: ScoredInterval) -> float:
-    """How long both last, s; negative: how far they are apart."""
+    """Returns how long both intervals overlap, s. A negative value is the distance between them."""
     return min(a.offset_s, b.offset_s) - max(a.onset_s, b.onset_s)
 
 
 def share(a: ScoredInterval, b: ScoredInterval) -> float:
-    """Overlap over the shorter of the two; 0 for intervals without length."""
+    """Returns the overlap over the shorter of the two; 0 for intervals without length."""
     shorter_s = min(length_s(a), length_s(b))
     return overlap_s(a, b) / shorter_s if shorter_s > 0 else 0.0
 
 
 def iou(a: ScoredInterval, b: ScoredInterval) -> float:
-    """Intersection over union of two intervals in seconds; 0 when they do not overlap or have no length."""
+    """Returns the intersection over union of two intervals in seconds; 0 if they do not overlap or have no length."""
     shared_s = overlap_s(a, b)
     union_s = length_s(a) + length_s(b) - shared_s
     return shared_s / union_s if shared_s > 0 and union_s > 0 else 0.0

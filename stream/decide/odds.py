@@ -1,9 +1,9 @@
-"""Probabilities as log-odds: the scale on which evidence adds up, and on which thresholds move."""
+"""Probabilities as log-odds: the scale on which evidence adds up and thresholds move."""
 
 import math
 
 LOWEST, HIGHEST = -9.0, 9.0
-"""Nothing is held to be surer than that: odds of 8000 to 1."""
+"""The limits of certainty: odds of 8000 to 1."""
 
 
 def log_odds(probability: float) -> float:
@@ -14,4 +14,4 @@ def log_odds(probability: float) -> float:
 
 def probability(odds: float) -> float:
     """The inverse of `log_odds`, for any finite odds."""
-    return 1 / (1 + math.exp(min(-odds, 700.0)))  # beyond that exp overflows
+    return 1 / (1 + math.exp(min(-odds, 700.0)))  # exp overflows for larger values

@@ -1,6 +1,6 @@
-"""Calibration's files as `stream` reads them: JSON, refused in one line when they do not fit.
+"""Reads the JSON files of `calibration` for `stream`. A file that does not fit gets one error line.
 
-Two kinds, each with `kind`, `version` and `model_sha256`:
+There are two kinds, each with `kind`, `version` and `model_sha256`:
 
 - `operating_point`: `threshold`, `false_alarms_per_hour`, `upper_bound`, `hours`; `table`, the same at other
   thresholds; `probability`, a map from log-odds of scores to log-odds of being right; `baseline`, a `BaselineLaw`.
@@ -28,7 +28,7 @@ REMEDY = "run mestream calibrate"
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """A threshold, and what was measured at it: false alarms per hour, the rate's upper confidence bound, the hours."""
+    """A threshold and its measurement: false alarms per hour, their upper confidence bound, and the measured hours."""
 
     threshold: float
     false_alarms_per_hour: float
@@ -44,7 +44,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True, slots=True)
 class ProbabilityMap:
-    """How often an interval of a score is right: straight lines between knots, in log-odds, rising."""
+    """Maps a score to how often such an interval is right: rising straight lines between knots, in log-odds."""
 
     scores: tuple[float, ...]
     rights: tuple[float, ...]
@@ -58,21 +58,22 @@ class ProbabilityMap:
             raise ValueError("a probability map holds a number that is not finite")
 
     def right(self, odds: float | NDArray[np.float64]) -> NDArray[np.float64]:
-        """Log-odds of scores -> log-odds of being right. Between two knots never beyond either: rounding makes no map
-        fall."""
+        """Maps log-odds of scores to log-odds of being right. A value between two knots never exceeds either one, so
+        rounding can't make the map fall.
+        """
         after = np.searchsorted(self.scores, odds, side="right")
         rights = np.asarray(self.rights)
         lower, upper = rights[np.maximum(after - 1, 0)], rights[np.minimum(after, len(rights) - 1)]
         return np.clip(np.interp(odds, self.scores, self.rights), lower, upper)
 
     def __call__(self, odds: float) -> float:
-        """Log-odds of a score -> probability."""
+        """Returns the probability for the log-odds of a score."""
         return probability(float(self.right(odds)))
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What an `operating_point` file says. `table`: points in falling order of threshold."""
+    """The content of an `operating_point` file. `table`: points in falling order of threshold."""
 
     point: OperatingPoint
     table: tuple[OperatingPoint, ...] = ()
@@ -80,9 +81,9 @@ class Fitted:
     baseline: BaselineLaw | None = None
 
     def at(self, threshold: float) -> OperatingPoint | None:
-        """What is known of another threshold: the rate of the nearest one in the table that is not higher.
+        """Returns what is known about another threshold: the rate of the nearest one in the table that is not higher.
 
-        None below the table: nothing was measured there.
+        Returns None below the table, because nothing was measured there.
         """
         lower = [p for p in (self.point, *self.table) if p.threshold <= threshold + 1e-9]
         near = max(lower, key=lambda p: p.threshold, default=None)
@@ -91,14 +92,14 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True)
 class StoredBaseline:
-    """What a `baseline` file says. `source`: name of the camera or file that it was measured at."""
+    """The content of a `baseline` file. `source`: name of the camera or file at which it was measured."""
 
     source: str
     known: KnownBaseline
 
 
 def load(path: Path, model_sha256: str) -> Fitted | StoredBaseline:
-    """Read a file of either kind. UserError(code=2) when it is none, of another version, or of other weights."""
+    """Read a file of either kind. Raises UserError(code=2) for a wrong kind, another version or other weights."""
     said = _read(path)
     kind, version, of = (said.get(key) for key in ("kind", "version", "model_sha256"))
     if kind not in KINDS:
@@ -118,7 +119,7 @@ def load(path: Path, model_sha256: str) -> Fitted | StoredBaseline:
 
 
 def fitted_fields(fitted: Fitted) -> dict[str, Any]:
-    """The fields of an `operating_point` file that `load` reads, kind, version and weights aside."""
+    """Returns the fields of an `operating_point` file that `load` reads, without kind, version and weights."""
     return {
         **asdict(fitted.point),
         "table": [asdict(p) for p in fitted.table],

@@ -1,7 +1,7 @@
-"""From which score on an interval is reported: --threshold, else --calibration, else what was measured for the weights.
+"""Chooses the threshold: --threshold, else --calibration, else what was measured for the weights.
 
---threshold is taken at its word: the same for every face, whatever its baseline. Without it the threshold is that of
-the operating point, moved for each face by its baseline (`stream.decide.baseline`).
+--threshold applies unchanged to every face, whatever its baseline. Without it the threshold is that of the operating
+point, and each face's baseline moves it (`stream.decide.baseline`).
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ BESIDE_WEIGHTS = "operating_point.json"
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How the tracker decides, and how often it is wrong at that, if that was measured.
+    """How the tracker decides, and how often it is wrong, if that was measured.
 
-    `law`: what a face's baseline does to its threshold; None: nothing. `known`: a baseline to begin with.
+    `law`: how a face's baseline moves its threshold; None if it does not. `known`: a baseline to start from.
     """
 
     tracker: TrackerConfig
@@ -30,12 +30,14 @@ class Policy:
     known: KnownBaseline | None = None
 
     def new_baseline(self) -> Baseline | None:
-        """The baseline of a new face; None where it would change nothing."""
+        """Returns the baseline of a new face, or None if it would change nothing."""
         return None if self.law is None or self.law.gain == 0 else Baseline(self.law, self.known)
 
 
 def policy_of(config: Config, model: Model, source: str) -> Policy:
-    """`source`: name of what is watched. Raises UserError(code=2) when a calibration file can't be used here."""
+    """Returns the policy for a run. `source`: name of the watched source. Raises UserError(code=2) if a calibration
+    file can't be used.
+    """
     path = model.directory / BESIDE_WEIGHTS
     shipped = load(path, model.sha256) if path.exists() else None
     given = load(config.calibration, model.sha256) if config.calibration else None

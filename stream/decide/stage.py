@@ -1,6 +1,7 @@
-"""Second step of the pipeline: hop in, events out. A plain object without thread, queue or clock; one thread owns it.
+"""Second step of the pipeline: it takes a hop and returns events. A plain object without thread, queue or clock, owned
+by one thread.
 
-Live, the score thread calls it; offline, a loop. There is no other implementation.
+The score thread calls it live, and a loop calls it offline. There is no other implementation.
 """
 
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from stream.types import Event, FaceGap, FaceHop, Hop, TracePoint
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What a hop comes to: events, one trace point per face, and the steps that each face's tracker was given."""
+    """The result of a hop: events, one trace point per face, and the steps of each face's tracker."""
 
     events: list[Event] = field(default_factory=list)
     trace: list[TracePoint] = field(default_factory=list)
@@ -26,7 +27,7 @@ class Scored:
 class ScoreStage:
     """Scores the faces of a hop as one batch and decides for each. Owned by one thread.
 
-    `calibrating`: faces whose baseline is still being measured; other threads may read it.
+    `calibrating`: faces whose baseline is still being measured. Other threads may read it.
     """
 
     def __init__(self, scorer: Scorer[int], emitter: Emitter, policy: Policy) -> None:
@@ -38,15 +39,15 @@ class ScoreStage:
 
     @property
     def runtime(self) -> str:
-        """What runs the network."""
+        """The runtime that runs the network."""
         return self._scorer.runtime.name
 
     def baseline(self, face_id: int) -> Baseline | None:
-        """The baseline of a face that is being watched; None without one."""
+        """Returns the baseline of a watched face, or None if it has none."""
         return self._deciders[face_id].baseline if face_id in self._deciders else None
 
     def change_scorer(self, scorer: Scorer[int], hop: Hop) -> Scored:
-        """Go on with a scorer that knows nothing of the past: what is open is closed. `hop`: the one that failed."""
+        """Go on with a scorer that knows nothing of the past, so what is open is closed. `hop`: the one that failed."""
         self._scorer = scorer
         scored = Scored()
         for face in hop.faces:
@@ -56,7 +57,7 @@ class ScoreStage:
         return scored
 
     def step(self, hop: Hop) -> Scored:
-        """Score the batch, decide, and close what a gap cuts."""
+        """Score the batch, decide, and close what a gap cuts off."""
         fresh = {face.face_id: face.crops for face in hop.faces if len(face.crops)}
         heads = self._scorer.heads(fresh) if fresh else {}
         scored = Scored()
@@ -82,14 +83,14 @@ class ScoreStage:
         self._scorer.forget(face.face_id)
         decider = self._deciders.get(face.face_id)
         if decider is not None and face.newest >= 0:
-            # what was seen ends with the newest crop; the gap may have been noticed much later
+            # the stretch ends with the newest crop; the gap may have been noticed much later
             seen_s = face.newest / self._scorer.spec.fps
             self._tell(face, decider.cut(seen_s, gap.reason), hop, scored)
         if gap.final:
             self._deciders.pop(face.face_id, None)
 
     def _tell(self, face: FaceHop, decided: Decided, hop: Hop, scored: Scored) -> None:
-        """Add the outcome of a face's step to that of the hop."""
+        """Add the result of a face's step to that of the hop."""
         now_s, shift, curve = decided.step.now_s, decided.step.shift, self.policy.probability
         scored.steps.append((face.face_id, decided.step))
         if (settled := decided.settled) is not None:

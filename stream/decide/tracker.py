@@ -1,12 +1,12 @@
-"""Overlapping clips' proposals in, `start` / `update` / `end` / `retract` out: a pure state machine per face.
+"""Turns the proposals of overlapping clips into `start` / `update` / `end` / `retract`: a pure state machine per face.
 
-Every hop the network looks at the newest clip afresh, so one movement is proposed by many successive clips: first
-truncated, its offset guessed into the future, then with all of its context. A *track* gathers the proposals that mean
-the same movement. Which of them vote on it is chosen by `latency_s`, as in diart (Coria et al., ASRU 2021): the verdict
-falls `latency_s` after the offset, and only clips that reach past the offset vote on boundaries and score.
+The network looks at the newest clip anew on every hop, so many successive clips propose the same movement. The first
+proposals are truncated and guess the offset; later ones have all of the context. A *track* gathers the proposals of one
+movement. `latency_s` decides which of them vote, as in diart (Coria et al., ASRU 2021). The verdict falls `latency_s`
+after the offset, and only clips that reach past the offset vote on boundaries and score.
 
-The verdict on a track looks at no threshold; `threshold` only filters what is said of it. So the `end` events at a
-threshold are exactly those of a run at a lower one whose score reaches it, and a sweep needs one run.
+The verdict on a track does not depend on `threshold`, which only filters the reports. So the `end` events at one
+threshold are exactly those of a run at a lower one whose score reaches it. A sweep needs only one run.
 """
 
 import math
@@ -20,21 +20,22 @@ from stream.decide.tracker_config import TrackerConfig
 from stream.types import Phase, ScoredInterval, TrackerEvent
 
 EPSILON_S = 1e-6
-"""Slack in comparing times that are sums of hops."""
+"""Tolerance for comparing times that are sums of hops."""
 SAME_OVERLAP = 0.5
-"""Two intervals mean one movement when they share half of the shorter: a truncated one lies inside the full one."""
+"""Two intervals are one movement if they share half of the shorter one. A truncated interval lies inside
+the full one."""
 
 
 class State(Enum):
-    """Where a track is. Only the way into and out of `STARTED` is heard outside."""
+    """The state of a track. Only entering and leaving `STARTED` is reported."""
 
-    WATCHED = auto()  # gathers votes, nothing said
-    STARTED = auto()  # a `start` is out
+    WATCHED = auto()  # gathers votes, nothing reported
+    STARTED = auto()  # a `start` has been reported
     CLOSED = auto()  # the verdict has fallen; absorbs late proposals of the same movement
 
 
 class Sign(Enum):
-    """What one hop means for one track."""
+    """What one hop means for a track."""
 
     HIGH = auto()  # believed now
     HOLD = auto()  # neither believed nor doubted
@@ -45,7 +46,7 @@ class Sign(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Hop:
-    """One hop of a track: the proposal that stands for it, if any, and every overlapping proposal's kinds (maximum)."""
+    """One hop of a track: its best proposal, if any, and the highest kinds of all overlapping proposals."""
 
     now_s: float
     interval: ScoredInterval | None
@@ -57,7 +58,7 @@ class _Hop:
 
     @property
     def nuisance(self) -> int:
-        """Index into KINDS of the strongest kind that is no ME."""
+        """Index in KINDS of the strongest kind other than an ME."""
         return max(range(1, len(KINDS)), key=self.kinds.__getitem__)
 
 
@@ -67,16 +68,16 @@ class _Track:
     state: State = State.WATCHED
     hops: list[_Hop] = field(default_factory=list)
     believed_s: float = -math.inf
-    """Last time that a proposal reached the hold threshold."""
+    """The last time a proposal reached the hold threshold."""
     key: int = -1
     said: tuple[float, float | None, float | None] = (0.0, None, None)
     closed: ScoredInterval | None = None
     closed_s: float = math.inf
     is_micro: bool = False
-    """Closed by the verdict that this is an ME, whatever its score."""
+    """Whether the verdict is that this is an ME, whatever its score."""
 
     def estimate(self) -> ScoredInterval:
-        """Score-weighted mean of the voters; of a movement still going on, the latest proposal."""
+        """The score-weighted mean of the voters, or the latest proposal while the movement goes on."""
         if self.closed is not None:
             return self.closed
         votes = [hop.interval for hop in self.hops if hop.interval is not None]
@@ -88,7 +89,7 @@ class _Track:
 
 
 class IntervalTracker:
-    """Follows the intervals of one face. Knows no clock: `now_s` is the end of the newest clip, stream time."""
+    """Follows the intervals of one face. It uses no clock: `now_s` is the end of the newest clip, in stream time."""
 
     def __init__(self, config: TrackerConfig | None = None) -> None:
         self.config = config or TrackerConfig()
@@ -97,9 +98,9 @@ class IntervalTracker:
         self._now_s = -math.inf
 
     def update(self, intervals: list[ScoredInterval], now_s: float) -> list[TrackerEvent]:
-        """Take the newest clip's proposals (after NMS) and say what follows.
+        """Take the newest clip's proposals (after NMS) and return the resulting events.
 
-        Raises ValueError when time goes backwards (without a `flush` in between) or a value is not finite.
+        Raises ValueError if time goes backwards (without a `flush` in between) or a value is not finite.
         """
         if not math.isfinite(now_s) or now_s < self._now_s:
             raise ValueError(f"now_s {now_s} must be finite and not before {self._now_s}; flush before a clock jump")
@@ -112,16 +113,16 @@ class IntervalTracker:
         return [event for track in live for event in self._step(track, *self._sign(track, now_s), now_s)]
 
     def flush(self, now_s: float, reason: str) -> list[TrackerEvent]:
-        """Close everything: the source or the face stopped at `now_s`, nothing will be bridged.
+        """Close everything, because the source or the face stopped at `now_s`. Nothing is bridged.
 
-        What has passed its offset is judged by the votes it has; the rest is retracted with `reason`.
+        Tracks past their offset are judged by the votes they have. The others are retracted with `reason`.
         """
         events = []
         for track in sorted((t for t in self._tracks if t.closed is None), key=self._rank):
             seen = track.estimate().offset_s <= now_s + EPSILON_S
             sign, why = self._verdict(track) if seen and track.voters() else (Sign.REFUSE, reason)
             events += self._step(track, sign, why, now_s)
-        # what a gap cut says nothing of what follows it; what was judged still must not be said twice
+        # a track that a gap cut is forgotten; a judged one is kept, so that it is not reported twice
         self._tracks = [t for t in self._tracks if t.is_micro]
         self._now_s = -math.inf
         return events
@@ -131,12 +132,12 @@ class IntervalTracker:
         self._tracks = [t for t in self._tracks if t.closed is None or keep_s <= t.closed_s <= now_s]
         for track in self._tracks:
             recent = [hop for hop in track.hops if hop.now_s >= now_s - self.config.vote_s - EPSILON_S]
-            # a track that nothing proposed for long keeps its last proposals: they say where it was
+            # a track without proposals for long keeps its last ones, because they say where it was
             if any(hop.interval is not None for hop in recent):
                 track.hops = recent
 
     def _vote(self, intervals: list[ScoredInterval], now_s: float) -> None:
-        """Give each proposal to the track it means, best scores first; found a track where it means none."""
+        """Assign each proposal to its track, best scores first. A proposal without a track starts a new one."""
         chosen: dict[_Track, ScoredInterval] = {}
         for interval in sorted(intervals, key=lambda i: (-i.score, i.onset_s, i.offset_s)):
             if interval.offset_s < now_s - self.config.memory_s:
@@ -152,7 +153,9 @@ class IntervalTracker:
                 self._add_hop(track, chosen.get(track), intervals, now_s)
 
     def _means(self, interval: ScoredInterval, track: _Track) -> bool:
-        """Whether a proposal means the movement of this track; of a closed one, what would be refused as its double."""
+        """Whether a proposal belongs to the movement of this track. For a closed track: whether it would be refused as
+        a duplicate.
+        """
         if track.closed is not None:
             return iou(interval, track.closed) >= self.config.nms_iou
         return share(interval, track.estimate()) >= SAME_OVERLAP
@@ -162,20 +165,20 @@ class IntervalTracker:
         near = [i.kinds for i in all_ if i is own or overlap_s(i, where) >= SAME_OVERLAP * length_s(where) > 0]
         kinds = tuple(max(column) for column in zip(*near, strict=True)) if near else (0.0,) * len(KINDS)
         if track.hops and track.hops[-1].now_s == now_s:
-            track.hops.pop()  # the founding hop: now with every neighbour's kinds
+            track.hops.pop()  # the first hop, now with the kinds of every neighbour
         track.hops.append(_Hop(now_s, own, kinds))
         if own is not None and own.score >= self.config.hold_threshold:
             track.believed_s = now_s
 
     def _sign(self, track: _Track, now_s: float) -> tuple[Sign, str]:
-        """What this hop means for a live track, and why when it is doubted or refused."""
+        """Returns what this hop means for a live track, and why it is doubted or refused."""
         config, where, newest = self.config, track.estimate(), track.hops[-1]
         observed_s = min(now_s, where.offset_s) - where.onset_s
         settled = now_s - where.offset_s >= config.latency_s - EPSILON_S
         old = now_s - track.born_s
         if settled and (len(track.voters()) >= config.score_votes or old >= config.latency_s):
             return self._verdict(track)
-        if old > config.max_s + config.latency_s + config.vote_s:  # an offset that flees for ever
+        if old > config.max_s + config.latency_s + config.vote_s:  # an offset that moves on for ever
             return Sign.REFUSE, "macro" if observed_s > config.max_s else "faded"
         if observed_s > config.max_s:
             return Sign.LOW, "macro"
@@ -193,7 +196,7 @@ class IntervalTracker:
         return nuisance >= self.config.nuisance_ratio * max(score, self.config.floor_score)
 
     def _verdict(self, track: _Track) -> tuple[Sign, str]:
-        """Judge a settled track by its voters. Everything but the last line is blind to the threshold."""
+        """Judge a settled track by its voters. Only the last line uses the threshold."""
         where, score = track.estimate(), self._score(track)
         nuisances = [self._best_votes(hop.kinds[k] for hop in track.voters()) for k in range(1, len(KINDS))]
         if self._outweighs(max(nuisances), score):
@@ -216,7 +219,7 @@ class IntervalTracker:
         return self._best_votes(hop.interval.score for hop in track.voters() if hop.interval is not None)
 
     def _best_votes(self, values: Iterable[float]) -> float:
-        """Mean of the best `score_votes` values; missing ones count as 0, so a single flash is worth half."""
+        """Returns the mean of the best `score_votes` values. Missing ones count as 0, so a single flash counts half."""
         return sum(sorted(values, reverse=True)[: self.config.score_votes]) / self.config.score_votes
 
     def _rank(self, track: _Track) -> tuple[float, float, float]:
@@ -265,6 +268,6 @@ def _event(phase: Phase, track: _Track, now_s: float, why: str | None = None) ->
 
 
 def _seen_times(where: ScoredInterval, now_s: float) -> tuple[float, float | None, float | None]:
-    """Onset, apex and offset; None for what still lies in the future."""
+    """Returns onset, apex and offset, with None for those still in the future."""
     apex_s, offset_s = (t if t <= now_s + EPSILON_S else None for t in (where.apex_s, where.offset_s))
     return min(where.onset_s, now_s), apex_s, offset_s

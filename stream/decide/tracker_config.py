@@ -1,4 +1,4 @@
-"""What an interval tracker believes, and when it speaks; what moving its threshold means for the rest."""
+"""The settings of an interval tracker, and how the others move with its threshold."""
 
 from dataclasses import dataclass, replace
 
@@ -7,15 +7,16 @@ from stream.decide.odds import log_odds, probability
 
 @dataclass(frozen=True, slots=True)
 class TrackerConfig:
-    """What an interval tracker believes, and when it speaks. Scores are probabilities, times are seconds.
+    """The settings of an interval tracker. Scores are probabilities, times are seconds.
 
-    `threshold`: an `end` needs this score. `start_threshold`: one proposal this high starts an interval; lower, since a
-    `start` is provisional and must be early. `hold_threshold`: a started one below it for `fade_s` is retracted.
-    `floor_score`: below it nothing is tracked. `min_s`, `max_s`: how long an ME can be. `latency_s`: from an offset to
-    the verdict. `vote_s`: older votes no longer count. `score_votes`: the score is the mean of that many best votes,
-    missing ones counted as 0. `nuisance_ratio`: a nuisance wins when its evidence reaches this multiple of the ME's.
-    `update_s`: smallest move of a boundary worth an `update`. `nms_iou`: from here on two overlapping intervals are
-    one; below, the later is clipped. `memory_s`: how long a closed interval absorbs late proposals: a clip's length.
+    `threshold`: an `end` needs this score. `start_threshold`: one proposal this high starts an interval; it is lower,
+    because a `start` is provisional and must be early. `hold_threshold`: a started interval below it for `fade_s` is
+    retracted. `floor_score`: proposals below it are ignored. `min_s`, `max_s`: shortest and longest ME. `latency_s`:
+    time from an offset to the verdict. `vote_s`: older votes do not count. `score_votes`: the score is the mean of this
+    many best votes; missing ones count as 0. `nuisance_ratio`: a nuisance wins if its evidence reaches this multiple of
+    the ME's. `update_s`: smallest move of a boundary that is worth an `update`. `nms_iou`: from this overlap on two
+    intervals are one; below it the later one is clipped. `memory_s`: how long a closed interval absorbs late proposals,
+    which is the length of a clip.
     """
 
     threshold: float = 0.5
@@ -48,7 +49,9 @@ class TrackerConfig:
             raise ValueError("latency_s <= vote_s <= memory_s must hold, and fade_s and update_s be positive")
 
     def at(self, threshold: float) -> "TrackerConfig":
-        """The same tracker at another threshold in (0, 1): start and hold move with it, keeping their ratio in odds."""
+        """Returns the same settings at another threshold in (0, 1). Start and hold move with it and keep their ratio in
+        odds.
+        """
         if not 0 < threshold < 1:
             raise ValueError(f"threshold {threshold} must lie strictly between 0 and 1")
         shift = log_odds(threshold) - log_odds(self.threshold)
@@ -57,5 +60,5 @@ class TrackerConfig:
         return replace(self, threshold=threshold, start_threshold=start, hold_threshold=hold, floor_score=floor)
 
     def shifted(self, shift: float) -> "TrackerConfig":
-        """The same tracker with `shift` added to the log-odds of its threshold."""
+        """Returns the same settings with `shift` added to the log-odds of the threshold."""
         return self.at(probability(log_odds(self.threshold) + shift)) if shift else self

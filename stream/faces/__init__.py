@@ -1,1 +1,1 @@
-"""A frame in, aligned face crops on the time grid out."""
+"""Turns frames into aligned face crops on the time grid."""

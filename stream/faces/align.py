@@ -1,7 +1,6 @@
-"""From landmarks to an aligned crop: which similarity, the crop itself, and how well the face can be seen.
+"""Turns landmarks into an aligned crop, and measures how well the face can be seen.
 
-The crop is steady on the skull, not on the features: brows, lids, lips and jaw, whose motion is the signal,
-have no say.
+The crop is aligned to the skull. Brows, lids, lips and jaw do not take part, because their motion is the signal.
 """
 
 import math
@@ -23,9 +22,10 @@ _TARGET_ARMS = _TARGET - _TARGET_CENTRE
 
 
 def crop_matrix(points: Points) -> Matrix:
-    """float64[2, 3] that maps px of the image to px of the crop: the least-squares similarity onto the template.
+    """Returns the float64[2, 3] that maps px of the image to px of the crop: the least-squares similarity to the
+    template.
 
-    `points`: float32[478, 3]. One frame by itself; nothing is steadied.
+    `points`: float32[478, 3]. Each frame is treated by itself, without smoothing.
     """
     rigid = points[RIGID].astype(np.float64)
     z = rigid[:, 0] + 1j * rigid[:, 1]
@@ -36,14 +36,14 @@ def crop_matrix(points: Points) -> Matrix:
 
 
 def _matrix(turn: complex, shift: complex) -> Matrix:
-    """The similarity z -> turn * z + shift as float64[2, 3]."""
+    """Returns the similarity z -> turn * z + shift as float64[2, 3]."""
     return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
 
 
 def extract(image: Image, matrix: Matrix) -> Image:
-    """uint8[CROP_PX, CROP_PX] grey: the crop that `matrix` (image px -> crop px) cuts out of `image`.
+    """Returns the grey crop uint8[CROP_PX, CROP_PX] that `matrix` (image px -> crop px) cuts out of `image`.
 
-    `image`: uint8[H, W] grey or uint8[H, W, 3] BGR. A larger face is averaged down; outside the image it is black.
+    `image`: uint8[H, W] grey or uint8[H, W, 3] BGR. A larger face is averaged down. Pixels outside the image are black.
     """
     return warp_down(image, _inverse(matrix), CROP_PX, grey=True)
 
@@ -53,15 +53,15 @@ def _inverse(matrix: Matrix) -> Matrix:
 
 
 def face_width_px(points: Points) -> float:
-    """Width of the face in the image, px: between the landmarks at its two edges, depth left out."""
+    """Returns the face's width in the image, px: the distance between the landmarks at its edges, without depth."""
     right, left = points[FACE_EDGES[0], :2], points[FACE_EDGES[1], :2]
     return float(np.hypot(*(left - right)))
 
 
 def head_pose_deg(points: Points) -> tuple[float, float]:
-    """Yaw and pitch, degrees, 0 is frontal: the rotation of the rigid landmarks against the template (Kabsch 1976).
+    """Returns yaw and pitch in degrees; 0 is frontal. It rotates the rigid landmarks to the template (Kabsch 1976).
 
-    Yaw is positive when the person turns to their left, pitch when they look up.
+    Yaw is positive when people turn to their left. Pitch is positive when they look up.
     """
     here = points[RIGID].astype(np.float64)
     u, _, vt = np.linalg.svd((TEMPLATE - TEMPLATE.mean(axis=0)).T @ (here - here.mean(axis=0)))
@@ -73,13 +73,13 @@ def head_pose_deg(points: Points) -> tuple[float, float]:
 
 
 def quality(points: Points, crop: Image) -> Quality:
-    """How well the face at `points` (image px) can be seen; `crop` is its aligned crop."""
+    """Measures how well the face at `points` (image px) can be seen. `crop` is its aligned crop."""
     yaw_deg, pitch_deg = head_pose_deg(points)
     return Quality(face_width_px(points), yaw_deg, pitch_deg, _blur(crop), float(cv2.mean(crop)[0]))
 
 
 def _blur(crop: Image) -> float:
-    """0 (sharp) to 1: how little a further blur takes away (Crete et al. 2007, doi 10.1117/12.702790)."""
+    """Returns 0 (sharp) to 1: how little another blur removes (Crete et al. 2007, doi 10.1117/12.702790)."""
     lost = []
     grey = crop.astype(np.float32)
     for axis, kernel in ((0, (1, 9)), (1, (9, 1))):

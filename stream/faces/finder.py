@@ -1,4 +1,4 @@
-"""Frames in, one aligned crop per face out: detection, landmarks, identity, alignment."""
+"""Turns each frame into one aligned crop per face: detection, landmarks, identity, alignment."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,28 +15,33 @@ __all__ = ["Faces", "LandmarkSource", "Limits", "crop_matrix", "extract", "open_
 
 SEARCH_S = 0.2
 SEARCH_MORE_S = 0.5
-"""How often the detector looks for a face that was not there a moment ago: while nobody is there, while somebody is."""
+"""How often the detector looks for new faces: SEARCH_S while no face is followed, SEARCH_MORE_S while one is."""
 CENSUS_S = 10.0
-"""How often faces beyond `max_faces` are counted: a close look at a whole image, 20 to 60 ms."""
+"""How often faces beyond `max_faces` are counted. Counting searches the whole image closely and takes 20 to 60 ms."""
 MOST_FACES = 64
 BACK = 0.9
-"""A limit once passed must be passed back by this much: a face at the limit does not flicker."""
+"""Hysteresis: a face that has passed a limit must come back by this factor, so that it does not flicker at the limit.
+"""
 
 
 class LandmarkSource(Protocol):
-    """What finds faces and their landmarks: `stream.faces.landmarks.Landmarker`, or MediaPipe's own."""
+    """Finds faces and their landmarks: `stream.faces.landmarks.Landmarker` or MediaPipe's own."""
 
     def detect(self, image: Image, wanted: int = 1) -> list[Roi]:
-        """Where faces are, best first; a closer look is taken when fewer than `wanted` are found at once."""
+        """Returns the places of the faces, best first. It looks more closely if it finds fewer than
+        `wanted` at once.
+        """
 
     def track(self, image: Image, roi: Roi) -> tuple[Points, float]:
-        """Landmarks of the face within `roi` (float32[478, 3], px) and the probability that there is one."""
+        """Returns the landmarks of the face within `roi` (float32[478, 3], px) and the probability that there is a
+        face.
+        """
 
 
 def open_landmarker(kind: str, face_model: Path, max_faces: int) -> LandmarkSource:
-    """What `--landmarks` names: `litert` (our own running of the networks) or `mediapipe` (the package, an extra).
+    """Opens what `--landmarks` names: `litert` (this program runs the networks) or `mediapipe` (the package, an extra).
 
-    Raises UserError: the model file is not one, or the extra is not there.
+    Raises UserError if the model file is not valid or the extra is not installed.
     """
     if kind == "mediapipe":
         from stream.faces.landmarks_mediapipe import MediapipeLandmarker  # only for those who installed it
@@ -47,7 +52,7 @@ def open_landmarker(kind: str, face_model: Path, max_faces: int) -> LandmarkSour
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Beyond these a face is followed but not watched."""
+    """A face beyond these limits is followed but not watched."""
 
     max_yaw_deg: float = 35.0
     max_pitch_deg: float = 30.0
@@ -55,12 +60,12 @@ class Limits:
 
 
 class Faces:
-    """Follows up to `max_faces` faces and gives each frame's aligned crops. Not to be shared between threads.
+    """Follows up to `max_faces` faces and gives the aligned crops of each frame. Not thread-safe.
 
-    A number belongs to a face while it moves, crosses another, or is lost for up to MEMORY_S; then it is spent.
-    The detector runs when fewer than `max_faces` are followed: on every frame while one is lost, else every
-    SEARCH_S while nobody is there, and every SEARCH_MORE_S while somebody is. While as many are followed, it runs every
-    CENSUS_S to count the others: `unwatched`.
+    A face keeps its number while it moves, crosses another face, or is lost for up to MEMORY_S. After that the number
+    is not used again. The detector runs while fewer than `max_faces` are followed: on every frame while a face is lost,
+    every SEARCH_S while there is no face, and every SEARCH_MORE_S otherwise. Once `max_faces` are followed, it runs
+    every CENSUS_S to count the others (`unwatched`).
     """
 
     def __init__(self, landmarker: LandmarkSource, max_faces: int = 1, limits: Limits | None = None) -> None:
@@ -76,7 +81,9 @@ class Faces:
         self.unwatched = 0
 
     def update(self, frame: Frame) -> list[FaceCrop | FaceGap]:
-        """One crop per face that can be watched; one gap per face that from now on cannot. In order of face number."""
+        """Returns, in order of face number, a crop of each face that can be watched and a gap for each that no longer
+        can.
+        """
         self._follow(frame)
         self._part_collapsed(frame.time_s)
         if self._search_due(frame.time_s):
@@ -85,7 +92,7 @@ class Faces:
         return self._report(frame)
 
     def gap(self, time_s: float, reason: str) -> list[FaceGap]:
-        """The source gave nothing from `time_s` on: every watched face has a gap, and is to be found again."""
+        """The source has a gap from `time_s` on. Every watched face gets a gap and has to be found again."""
         gaps = [FaceGap(track.face_id, time_s, reason) for track in self._tracks if track.gap is None]
         for track in self._tracks:
             track.lose()
@@ -95,13 +102,15 @@ class Faces:
         return gaps
 
     def limit(self, max_faces: int, time_s: float) -> list[FaceGap]:
-        """Follow no more than that many from now on; the latest numbers beyond it are spent."""
+        """Follow at most `max_faces` from now on. The faces with the highest numbers are dropped, and their numbers
+        end.
+        """
         self._max_faces, self._counted_s, self.unwatched = max_faces, None, 0
         gone, self._tracks = self._tracks[max_faces:], self._tracks[:max_faces]
         return [FaceGap(track.face_id, time_s, "overload", final=True) for track in gone]
 
     def close(self, time_s: float) -> list[FaceGap]:
-        """The source ended: every number is spent."""
+        """The source has ended, so every number ends."""
         gaps = [FaceGap(track.face_id, time_s, "closed", final=True) for track in self._tracks]
         self._tracks.clear()
         return gaps
@@ -118,7 +127,7 @@ class Faces:
                 track.lose()
 
     def _part_collapsed(self, time_s: float) -> None:
-        """Two tracks upon one face: it is the one's whose course it fits; the other is lost behind it."""
+        """If two tracks are on one face, the better-fitting track keeps it. The other counts as lost behind it."""
         live = sorted((track for track in self._tracks if not track.lost), key=lambda track: track.surprised)
         for i, track in enumerate(live):
             if any(not other.lost and same_face(track.roi, other.roi) for other in live[:i]):
@@ -151,7 +160,7 @@ class Faces:
         self._recognise_places(found, frame.time_s)
 
     def _count_unwatched(self, frame: Frame) -> None:
-        """Count the faces that are there and not followed for want of room; no track and no crop depends on it."""
+        """Count the faces beyond `max_faces`. The count affects no track and no crop."""
         if len(self._tracks) < self._max_faces:
             self.unwatched = 0
         live = [track.roi for track in self._tracks if not track.lost]
@@ -167,7 +176,7 @@ class Faces:
         self.unwatched = sum(self._landmarker.track(frame.image, roi)[1] >= PRESENT for roi in others)
 
     def _recognise_places(self, found: list[tuple[Points, Roi]], time_s: float) -> None:
-        """Give what was found to the lost faces by least surprise; what no lost face can be is a new one."""
+        """Match the found faces to the lost ones by least surprise. A face that matches no lost one is new."""
         lost = [track for track in self._tracks if track.lost and 0 <= time_s - track.seen_s <= MEMORY_S]
         cost = np.full((len(lost), len(found)), np.inf)
         for i, track in enumerate(lost):
@@ -201,7 +210,7 @@ class Faces:
         return out
 
     def _reason(self, track: Track) -> str | None:
-        """Why the face cannot be watched now, if so."""
+        """The reason why the face cannot be watched now, or None."""
         if track.points is None:
             return "lost"
         limits, slack = self._limits, 1.0 if track.gap is None else BACK

@@ -1,4 +1,4 @@
-"""An aligned crop as a JPEG, for those who look at the preview."""
+"""Encodes an aligned crop as a JPEG for the preview."""
 
 import cv2
 
@@ -8,7 +8,7 @@ QUALITY_PERCENT = 80
 
 
 def jpeg(crop: FaceCrop) -> bytes:
-    """JPEG of the crop, grey."""
+    """Returns the crop as a grey JPEG."""
     encoded, data = cv2.imencode(".jpg", crop.image, (cv2.IMWRITE_JPEG_QUALITY, QUALITY_PERCENT))
     if not encoded:
         raise RuntimeError(f"crop of face {crop.face_id} could not be encoded")

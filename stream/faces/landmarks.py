@@ -1,8 +1,11 @@
-"""Face landmarks by MediaPipe's own networks on LiteRT, without MediaPipe's tracking, which low-passes what an ME is.
+"""Finds face landmarks with MediaPipe's networks on LiteRT. MediaPipe's own tracking is not used: its low-pass filter
+removes MEs.
 
-Points are float32[478, 3], px of the image, (0, 0) being the centre of its first pixel; z has the scale of x and is
-negative towards the camera. Networks: BlazeFace short range (Bazarevsky et al. 2019, arXiv 1907.05047) and the
-attention mesh (Grishchenko et al. 2020, arXiv 2006.10962).
+Points are float32[478, 3] in px of the image. The centre of the image's first pixel is (0, 0). z has the scale of x and
+is negative towards the camera.
+
+The networks are BlazeFace short range (Bazarevsky et al. 2019, arXiv 1907.05047) and the attention mesh (Grishchenko et
+al. 2020, arXiv 2006.10962).
 """
 
 import contextlib
@@ -23,7 +26,7 @@ from stream.errors import UserError
 POINTS = 478
 OUTER_EYE_CORNERS = (33, 263)
 PRESENT = 0.5
-"""A face is there from this presence on (MediaPipe's own threshold)."""
+"""From this probability on a face counts as present (MediaPipe's own threshold)."""
 DETECTOR_PX = 128
 MESH_PX = 256
 ROI_SCALE = 1.5
@@ -36,7 +39,7 @@ Points = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Roi:
-    """A rotated square around a face, in px of the image: its centre, its side, its roll (clockwise as seen)."""
+    """A rotated square around a face: centre and side in px of the image, and its roll (clockwise as seen)."""
 
     x: float
     y: float
@@ -44,7 +47,7 @@ class Roi:
     roll_rad: float
 
     def matrix(self, out_px: int) -> NDArray[np.float64]:
-        """float64[2, 3] that maps pixel centres of an out_px square upon this roi to px of the image."""
+        """Returns the float64[2, 3] that maps pixel centres of an out_px square on this ROI to px of the image."""
         step = self.side / out_px
         cos, sin = step * math.cos(self.roll_rad), step * math.sin(self.roll_rad)
         middle = (out_px - 1) / 2
@@ -57,7 +60,9 @@ class Roi:
 
 
 def roi_of(points: Points) -> Roi:
-    """The square in which to look for the face that was at `points`: upright by the eyes, 1.5 x the points' box."""
+    """Returns the square in which to look for the face at `points`: upright by the eyes, 1.5 x the box of
+    the points.
+    """
     right, left = points[OUTER_EYE_CORNERS[0], :2], points[OUTER_EYE_CORNERS[1], :2]
     roll = math.atan2(float(left[1] - right[1]), float(left[0] - right[0]))
     cos, sin = math.cos(roll), math.sin(roll)
@@ -68,12 +73,11 @@ def roi_of(points: Points) -> Roi:
 
 
 def warp_down(image: Image, to_image: NDArray[np.float64], out_px: int, grey: bool = False) -> Image:
-    """uint8[out_px, out_px(, 3)]: `image` sampled where `to_image` (float64[2, 3], out px -> image px) says.
+    """Returns uint8[out_px, out_px(, 3)]: `image` sampled through `to_image` (float64[2, 3], output px -> image px).
 
-    `image` is uint8[H, W] or uint8[H, W, 3] BGR; with `grey` it is turned grey before anything is mixed.
-
-    Where the image is finer than the output, it is averaged down first, so that texture does not alias into motion.
-    Outside the image it is black.
+    `image` is uint8[H, W] or uint8[H, W, 3] BGR. With `grey` it is converted to grey before any interpolation. An image
+    that is finer than the output is averaged down first, so that texture does not alias into motion. Pixels outside the
+    image are black.
     """
     scale = math.sqrt(abs(to_image[0, 0] * to_image[1, 1] - to_image[0, 1] * to_image[1, 0]))
     part, to_part = _cut(image, to_image, out_px)
@@ -97,7 +101,7 @@ def warp_down(image: Image, to_image: NDArray[np.float64], out_px: int, grey: bo
 
 
 def _cut(image: Image, to_image: NDArray[np.float64], out_px: int) -> tuple[Image, NDArray[np.float64]]:
-    """The part of `image` that the output can touch, and the matrix into that part."""
+    """Returns the part of `image` that the output can touch, and the matrix into that part."""
     last = out_px - 1
     corners = np.array([[0, last, 0, last], [0, 0, last, last], [1, 1, 1, 1]])
     reach = to_image @ corners
@@ -111,7 +115,9 @@ def _cut(image: Image, to_image: NDArray[np.float64], out_px: int) -> tuple[Imag
 
 
 def _anchors() -> NDArray[np.float32]:
-    """float32[896, 2]: centres of the SSD anchors, shares of the side: 2 per cell of 8 px, 6 per cell of 16 px."""
+    """Returns float32[896, 2]: the centres of the SSD anchors, as shares of the side. There are 2 per cell of 8 px and
+    6 per cell of 16 px.
+    """
     centres = []
     for cells, per_cell in ((16, 2), (8, 6)):
         grid = (np.arange(cells) + 0.5) / cells
@@ -121,7 +127,7 @@ def _anchors() -> NDArray[np.float32]:
 
 
 class Landmarker:
-    """Both networks of a `face_landmarker.task` zip, held in memory. Not to be shared between threads.
+    """Both networks of a `face_landmarker.task` zip, held in memory. Not thread-safe.
 
     Raises UserError if `model` is not such a file.
     """
@@ -142,9 +148,9 @@ class Landmarker:
         self._anchors = _anchors()
 
     def detect(self, image: Image, wanted: int = 1) -> list[Roi]:
-        """Every face of `image` (uint8[H, W, 3] BGR) as the square to look for its landmarks in, best first.
+        """Returns a square around each face of `image` (uint8[H, W, 3] BGR), best first, to look for its landmarks in.
 
-        The network sees 128 px: where that shows fewer than `wanted`, it also sees the image in overlapping parts.
+        The network sees 128 px. If it finds fewer than `wanted` faces, it also looks at overlapping parts of the image.
         """
         height, width = image.shape[:2]
         side = max(height, width)
@@ -157,7 +163,9 @@ class Landmarker:
         return [_detected(face) for face in _suppress(found)]
 
     def _faces_in(self, image: Image, x: float, y: float, side: float) -> list[tuple[float, NDArray[np.float64]]]:
-        """(score, float64[8, 2]) per face in the square whose first corner is (x, y): centre, size, six key points."""
+        """Returns (score, float64[8, 2]) per face: centre, size and six key points. The square's first corner is (x,
+        y).
+        """
         to_image = Roi(x + (side - 1) / 2, y + (side - 1) / 2, side, 0.0).matrix(DETECTOR_PX)
         rgb = cv2.cvtColor(warp_down(image, to_image, DETECTOR_PX), cv2.COLOR_BGR2RGB)
         boxes, logits = self._detector(rgb.astype(np.float32)[None] / 127.5 - 1)
@@ -170,7 +178,7 @@ class Landmarker:
         return list(zip(score[keep].tolist(), faces, strict=True))
 
     def track(self, image: Image, roi: Roi) -> tuple[Points, float]:
-        """The landmarks of the face within `roi`, and the probability that one is there at all."""
+        """Returns the landmarks of the face within `roi`, and the probability that there is one."""
         to_image = roi.matrix(MESH_PX)
         rgb = cv2.cvtColor(warp_down(image, to_image, MESH_PX), cv2.COLOR_BGR2RGB)
         outputs = self._mesh(rgb.astype(np.float32)[None] * np.float32(1 / 255))
@@ -182,7 +190,9 @@ class Landmarker:
         return points, 1 / (1 + math.exp(-min(max(logit, -80.0), 80.0)))
 
     def find(self, image: Image) -> list[Points]:
-        """The landmarks of every face of a still, best detection first; the second look is from the first's points."""
+        """Returns the landmarks of every face in a still image, best detection first. A second pass starts from the
+        first's points.
+        """
         faces = []
         for roi in self.detect(image):
             points, presence = self.track(image, roi)
@@ -194,7 +204,7 @@ class Landmarker:
 
 
 def _starts(length: float, part: float) -> list[float]:
-    """Where parts of a side begin that cover `length` with half a part of overlap."""
+    """Returns the starts of parts that cover `length` and overlap by half."""
     if length <= part:
         return [(length - part) / 2]
     steps = math.ceil((length - part) / (part / 2))
@@ -202,7 +212,9 @@ def _starts(length: float, part: float) -> list[float]:
 
 
 def _suppress(found: list[tuple[float, NDArray[np.float64]]]) -> list[NDArray[np.float64]]:
-    """Non-maximum suppression that averages what overlaps, by score, as BlazeFace does against jitter; best first."""
+    """Non-maximum suppression that averages overlapping boxes by score, as BlazeFace does against jitter.
+    Best first.
+    """
     if not found:
         return []
     found = sorted(found, key=lambda face: -face[0])
@@ -222,7 +234,7 @@ def _suppress(found: list[tuple[float, NDArray[np.float64]]]) -> list[NDArray[np
 
 
 def _detected(face: NDArray[np.float64]) -> Roi:
-    """The square for the landmarks: 1.5 x the detected box, upright by the two eyes."""
+    """Returns the square for the landmarks: 1.5 x the detected box, upright by the eyes."""
     centre, size, right, left = face[:4]
     roll = math.atan2(float(left[1] - right[1]), float(left[0] - right[0]))
     return Roi(float(centre[0]), float(centre[1]), ROI_SCALE * float(size.max()), roll)
@@ -230,7 +242,7 @@ def _detected(face: NDArray[np.float64]) -> Roi:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep LiteRT's chatter off stderr, where every line is meant for the user; it has no switch for it."""
+    """Keep LiteRT's messages off stderr, which is meant for the user. LiteRT has no setting for it."""
     try:
         kept = os.dup(2)
     except OSError:  # no stderr at all
@@ -246,7 +258,7 @@ def _quiet() -> Iterator[None]:
 
 
 class _Network:
-    """A tflite network with one input, as a function of it; the outputs in the file's order, copied."""
+    """A tflite network with one input, callable as a function. Returns copies of its outputs, in the file's order."""
 
     def __init__(self, content: bytes, threads: int) -> None:
         from ai_edge_litert.interpreter import Interpreter

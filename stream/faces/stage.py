@@ -1,6 +1,6 @@
-"""First step of the pipeline: frame in, hops out. A plain object without thread, queue or clock.
+"""First step of the pipeline: it takes a frame and returns hops. A plain object without thread, queue or clock.
 
-Live, the face thread calls it; offline, a loop. There is no other implementation.
+The face thread calls it live, and a loop calls it offline. There is no other implementation.
 """
 
 import logging
@@ -18,19 +18,19 @@ log = logging.getLogger("stream")
 
 
 REPEAT_S = 10.0
-"""A line is said again no sooner than this."""
+"""The same line is logged at most once in this time."""
 
 
 class FaceFinder(Protocol):
-    """`stream.faces.finder.Faces`, as far as the pipeline needs it.
+    """The part of `stream.faces.finder.Faces` that the pipeline uses.
 
-    `unwatched`: faces seen beyond the limit.
+    `unwatched`: the number of faces beyond the limit.
     """
 
     unwatched: int
 
     def update(self, frame: Frame) -> list[FaceCrop | FaceGap]:
-        """Faces of one frame."""
+        """Returns the faces of one frame."""
 
     def gap(self, time_s: float, reason: str) -> list[FaceGap]:
         """The source has a gap."""
@@ -39,7 +39,7 @@ class FaceFinder(Protocol):
         """The source has ended."""
 
     def limit(self, max_faces: int, time_s: float) -> list[FaceGap]:
-        """Follow no more than that many from now on."""
+        """Follow at most `max_faces` from now on."""
 
 
 @dataclass(slots=True)
@@ -50,27 +50,27 @@ class _Followed:
     condition: Condition = field(default_factory=Condition)
     quality: Quality | None = None
     scored: int = -1
-    """Grid index of the newest crop that has gone into a hop."""
+    """Grid index of the newest crop that is in a hop."""
     lost: str | None = None
-    """Why there are no crops of it just now."""
+    """Why the face has no crops now, or None."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is done for each frame: a batch every `hop_frames` of the grid, for `max_faces` at most."""
+    """How much work is done per frame: a batch every `hop_frames` of the grid, for at most `max_faces`."""
 
     hop_frames: int
     max_faces: int
 
 
 class Repeats:
-    """Which lines are said: each once in REPEAT_S of the source's time, however often there is cause."""
+    """Limits repeated log lines: each is logged once per REPEAT_S of the source's time."""
 
     def __init__(self) -> None:
         self._said: dict[object, tuple[float, int]] = {}
 
     def due(self, line: object, time_s: float) -> str | None:
-        """Return what is to be added to the line if it is to be said now: how often it was not said since."""
+        """Returns the text to add to a line that is due (how often it was held back), or None if it is not due."""
         said_s, held = self._said.get(line, (-math.inf, 0))
         if 0 <= time_s - said_s < REPEAT_S:
             self._said[line] = said_s, held + 1
@@ -80,9 +80,9 @@ class Repeats:
 
 
 class FaceStage:
-    """Frame in, hops out: faces found, crops aligned, put on the time grid, and every hop handed on as one batch.
+    """Finds faces in each frame, aligns their crops, puts them on the time grid and hands on every hop as one batch.
 
-    `crops`: the crops of the newest frame, for whoever shows them. `effort`: how much is done for each frame now.
+    `crops`: the crops of the newest frame, for display. `effort`: how much work is done per frame now.
     """
 
     def __init__(self, faces: FaceFinder, spec: ModelSpec, max_faces: int) -> None:
@@ -102,13 +102,13 @@ class FaceStage:
 
     @property
     def media_s(self) -> float:
-        """From the first to the newest frame, on the source's clock."""
+        """Time from the first to the newest frame, on the source's clock."""
         return 0.0 if math.isnan(self._first_s) else self._time_s - self._first_s
 
     def step(self, item: Frame | SourceGap, captured_s: float, effort: Effort | None = None) -> list[Hop]:
-        """Take the next frame or gap of the source; return what is to be scored now, in order.
+        """Take the next frame or gap of the source. Returns what to score now, in order.
 
-        `effort`: how much to do from now on; None: all.
+        `effort`: how much work to do from now on; None means all.
         """
         self.crops = []
         if isinstance(item, SourceGap):
@@ -139,21 +139,25 @@ class FaceStage:
 
     @property
     def given_up(self) -> list[str]:
-        """Which faces are not watched for want of room, in words; nothing while overload sets the limit."""
+        """Names in words how many faces exceed the limit. Empty while overload sets the limit."""
         count = self._faces.unwatched if self.effort.max_faces == self._full.max_faces else 0
         return [unwatched_words(count, self._full.max_faces)] if count else []
 
     @property
     def unwatched_summary(self) -> str:
-        """The most faces that were not watched at once, to end a line with; "" if all were watched."""
+        """The largest number of faces that were not watched at the same time, as the end of a line; "" if all were
+        watched.
+        """
         return f"; {unwatched_words(self.most_unwatched, self._full.max_faces)}" if self.most_unwatched else ""
 
     def end(self, captured_s: float) -> list[Hop]:
-        """The source is over: what is open is closed."""
+        """The source has ended. Open stretches are closed."""
         return self._cut_all(self._faces.close(self._time_s), captured_s)
 
     def states(self, calibrating: Collection[int] = ()) -> list[FaceState]:
-        """Every face that has a number now; `calibrating`: those whose baseline is still being measured."""
+        """Returns the state of every face that has a number now. `calibrating`: faces whose baseline is still being
+        measured.
+        """
         out = []
         for face_id, followed in self._followed.items():
             reason = followed.lost or followed.condition.reason
@@ -162,7 +166,7 @@ class FaceStage:
         return out
 
     def _take(self, crop: FaceCrop) -> FaceGap | None:
-        """Put a crop on its face's grid; or return the gap that comes before it, or instead of it."""
+        """Put a crop on its face's grid. Returns the gap that comes before it or replaces it, if any."""
         followed = self._follow(crop.face_id)
         before = followed.condition.reason
         reason = followed.condition.update(crop.time_s, crop.quality, self.rate.fps)
@@ -172,7 +176,7 @@ class FaceStage:
         if reason:
             if followed.ring.newest is None:
                 return None
-            followed.scored = followed.ring.newest  # what waits was no better
+            followed.scored = followed.ring.newest  # the waiting crops are no better
             return FaceGap(crop.face_id, crop.time_s, reason)
         if followed.ring.is_gap(crop.time_s):
             return FaceGap(crop.face_id, crop.time_s, "frames_missing")
@@ -205,7 +209,7 @@ class FaceStage:
             log.warning("face %d: cannot spot: %s%s", crop.face_id, reason, more)
 
     def _cut_all(self, gaps: list[FaceGap], captured_s: float) -> list[Hop]:
-        """The hops that end these faces' stretches: their crops not yet scored, then the gap."""
+        """Returns the hops that end these faces' stretches: first the unscored crops, then the gap."""
         hops = []
         for gap in gaps:
             followed = self._follow(gap.face_id)
@@ -222,9 +226,9 @@ class FaceStage:
         return hops
 
     def _due(self, captured_s: float) -> list[Hop]:
-        """One batch of all faces whenever the grid, which is the same for all, has come a hop further.
+        """Returns one batch of all faces whenever the grid, which all faces share, has advanced by a hop.
 
-        Until the frame rate is known the crops wait in their rings: it may turn out too low to spot anything.
+        Crops wait in their rings until the frame rate is known, since the rate may be too low to spot anything.
         """
         if self.rate.fps is None:
             return []
@@ -242,11 +246,11 @@ class FaceStage:
         newest = -1 if ring.newest is None else ring.newest
         count = min(len(ring), newest - followed.scored)
         followed.scored = newest
-        # copied, since the ring goes on while the hop waits to be scored
+        # copied, because the ring moves on while the hop waits to be scored
         return FaceHop(face_id, ring.first, newest, ring.newest_frames(count).copy(), quality, gap)
 
 
 def unwatched_words(count: int, limit: int) -> str:
-    """How many faces are not watched, and which setting would watch them all."""
+    """Says how many faces are not watched, and which setting would watch them all."""
     faces = "1 face is" if count == 1 else f"{count} faces are"
     return f"{faces} not watched, beyond the limit of {limit}; --max-faces {limit + count} makes room for all"

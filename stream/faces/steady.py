@@ -1,9 +1,11 @@
-"""Steadies a face's crop on the skull, by the picture itself, with no look-ahead and no lag.
+"""Steadies a face's crop on the skull by image registration, with no look-ahead and no lag.
 
-The landmarks say where the face is to ~0.1 px, with errors that change from frame to frame and with the pose. What does
-not move in a face but shows texture (nose, the sides of the eyes) is registered to a running mean of the last crops:
-one Gauss-Newton step of Lucas & Kanade (1981) on a similarity plus gain and offset, forward-additive around the
-landmarks' answer (Baker & Matthews 2004), with Huber weights, and the landmarks as the prior where texture is poor.
+The landmarks locate the face to about 0.1 px. Their errors change from frame to frame and with the pose. So the parts
+of a face that do not move but have texture (nose, sides of the eyes) are registered to a running mean of the last
+crops.
+
+One Gauss-Newton step of Lucas & Kanade (1981) fits a similarity plus gain and offset. It is forward-additive around the
+landmarks' result (Baker & Matthews 2004) and uses Huber weights. The landmarks are the prior where texture is poor.
 """
 
 import math
@@ -19,28 +21,30 @@ from stream.types import CROP_PX
 MEMORY_S = 0.4
 """Time constant of the running mean of crops."""
 RETURN_S = 3.0
-"""Time constant with which the crop goes back to where the landmarks have it: registration alone would drift."""
+"""Time constant with which the crop returns to the position given by the landmarks. Registration alone would drift."""
 NEAR_PX = 1.0
-"""Nearer to home than this there is no hurry: it goes back ever more slowly."""
+"""Closer to the landmarks' position than this, the return slows down."""
 LANDMARK_SIGMA_PX = 0.5
-"""How far off the landmarks may well be, px of the crop, per parameter."""
+"""Assumed error of the landmarks, px of the crop, per parameter."""
 GREY_SIGMA = 6.0
-"""A pixel that differs by more than this many grey levels after the fit is doubted."""
+"""A pixel that differs by more grey levels than this after the fit gets less weight."""
 AGAIN_PX = 0.25
-"""A step larger than this is repeated from the image: the first-order fit is only good near its start."""
+"""A larger step is repeated from the image, because the first-order fit is only good near its start."""
 AGREED = 0.5
-"""Where less than this share agrees with any step (a hand before the face), the landmarks alone move the crop."""
+"""If a smaller share of pixels agrees with the step (a hand before the face), only the landmarks move the crop."""
 LIMIT_PX = 3.0
-"""The crop is never further from the landmarks than this, per parameter; a start afresh would look like a twitch."""
+"""Greatest distance of the crop from the landmarks, per parameter. Starting anew instead would look like a twitch."""
 _ARM_PX = 40.0
-"""Turn and scale are counted in px at this distance from the centre, so that all four parameters weigh alike."""
+"""Turn and scale are measured in px at this distance from the centre, so that all four parameters have equal weight."""
 _MIDDLE = (CROP_PX - 1) / 2
 
 _Float = NDArray[np.float32]
 
 
 def _rigid_mask() -> _Float:
-    """float32[CROP_PX, CROP_PX], 0 to 1: where skin lies on bone and shows texture. Lids, brows, lips, jaw: 0."""
+    """Returns float32[CROP_PX, CROP_PX], 0 to 1: high where skin lies on bone and has texture. Lids, brows, lips and
+    jaw are 0.
+    """
     mask = np.zeros((CROP_PX, CROP_PX), np.float32)
     for x, y, rx, ry, weight in (
         (63.5, 59, 13, 18, 1.0),  # bridge and flanks of the nose
@@ -64,20 +68,20 @@ _Y = (_AT // CROP_PX - _MIDDLE).astype(np.float32) / np.float32(_ARM_PX)
 
 
 class Steady:
-    """The steadied crop of one face, frame after frame."""
+    """Steadies the crops of one face, frame after frame."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Forget: the next crop is where its landmarks say."""
+        """Forget the past. The next crop is where its landmarks place it."""
         self._mean: _Float | None = None
         self._correction = np.zeros(4)
         self._habit = np.zeros(4)
         self._time_s = 0.0
 
     def crop(self, image: Image, matrix: Matrix, time_s: float) -> tuple[Matrix, Image]:
-        """The steadied float64[2, 3] (image px -> crop px) near `matrix`, and the uint8 crop that it cuts."""
+        """Returns the steadied float64[2, 3] (image px -> crop px) near `matrix`, and the uint8 crop at that place."""
         since_s = max(0.0, time_s - self._time_s)
         self._time_s = time_s
         if self._mean is None:
@@ -87,7 +91,7 @@ class Steady:
         follow = -math.expm1(-since_s / MEMORY_S)
         self._habit += follow * (correction - self._habit)
         self._correction = correction
-        # the mean follows the crop with MEMORY_S, so this standing offset brings both home with RETURN_S
+        # the mean follows the crop with MEMORY_S, so this constant offset brings both back with RETURN_S
         urge = MEMORY_S / RETURN_S * min(1.0, float(self._habit @ self._habit) / NEAR_PX**2)
         settled = corrected(matrix, correction - urge * self._habit)
         crop = extract(image, settled)
@@ -100,7 +104,7 @@ class Steady:
         return matrix, crop
 
     def _register(self, image: Image, matrix: Matrix, mean: _Float) -> NDArray[np.float64]:
-        """The correction (dx, dy, scale, turn; px) that lays the rigid parts of the image upon the mean."""
+        """Returns the correction (dx, dy, scale, turn; px) that aligns the rigid parts of the image with the mean."""
         slopes = _slopes(mean)
         correction = self._correction
         for _ in range(3):
@@ -115,7 +119,9 @@ class Steady:
 
 
 def corrected(matrix: Matrix, correction: NDArray[np.float64]) -> Matrix:
-    """`matrix` followed by the small similarity `correction` (dx, dy, scale, turn; px) about the crop's centre."""
+    """Returns `matrix` followed by the small similarity `correction` (dx, dy, scale, turn; px) about the
+    crop's centre.
+    """
     dx, dy, scale, turn = correction
     a = np.exp(complex(scale, turn) / _ARM_PX)
     middle = complex(_MIDDLE, _MIDDLE)
@@ -129,7 +135,7 @@ def _smooth(crop: Image) -> _Float:
 
 
 def _slopes(mean: _Float) -> _Float:
-    """float32[pixels, 6]: how the mean's rigid pixels change with dx, dy, scale, turn, gain, offset."""
+    """Returns float32[pixels, 6]: how the mean's rigid pixels change with dx, dy, scale, turn, gain and offset."""
     gx = cv2.Sobel(mean, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8).ravel()[_AT]
     gy = cv2.Sobel(mean, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8).ravel()[_AT]
     here = mean.ravel()[_AT]
@@ -137,11 +143,11 @@ def _slopes(mean: _Float) -> _Float:
 
 
 def _fit(slopes: _Float, difference: _Float, correction: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """The step that explains `difference` (crop - mean), and the share of pixels that agree with it.
+    """Returns the step that explains `difference` (crop - mean), and the share of pixels that agree with it.
 
-    Two rounds of least squares, the second with Huber's weights.
+    It takes two rounds of least squares; the second uses Huber weights.
     """
-    # neighbouring pixels share their noise after smoothing (~8 of them), so the prior counts that much more
+    # smoothing makes ~8 neighbouring pixels share their noise, so the prior gets 8 times the weight
     prior = np.zeros(6)
     prior[:4] = 8 * (GREY_SIGMA / LANDMARK_SIGMA_PX) ** 2
     pull = np.concatenate([-correction, np.zeros(2)])

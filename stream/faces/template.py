@@ -1,4 +1,4 @@
-"""The face that every crop is laid upon: where the rigid landmarks are in a frontal crop of CROP_PX."""
+"""The template face: the places of the rigid landmarks in a frontal crop of CROP_PX."""
 
 import numpy as np
 
@@ -26,9 +26,9 @@ _ROWS = (
     (383, 108.104, 41.816, 7.935), (35, 21.260, 48.892, 8.189), (265, 105.740, 48.892, 8.189),
 )
 # fmt: on
-"""Mean of 218 portraits' landmarks as the networks give them (similarity Procrustes in 3D, made symmetric, frontal)."""
+"""Mean landmarks of 218 portraits as the networks give them (similarity Procrustes in 3D, made symmetric, frontal)."""
 
 RIGID = np.array([row[0] for row in _ROWS])
-"""Landmarks on bone: eye corners, nose, temples. Not the forehead, where the networks follow the brows."""
+"""Landmarks on bone: eye corners, nose, temples. The forehead is left out, because its landmarks follow the brows."""
 TEMPLATE = np.array([row[1:] for row in _ROWS], np.float64)
 """float64[n, 3]: their places. The outer eye corners are 64 px apart at y = 0.36 of the crop, centred in x."""

@@ -1,4 +1,4 @@
-"""Which face is which, by where it is and where it was heading. Geometry alone: nobody is recognised."""
+"""Tells faces apart by their place and motion. It uses geometry alone and recognises nobody."""
 
 import math
 from dataclasses import dataclass, field
@@ -12,18 +12,19 @@ from stream.faces.steady import Steady
 MEMORY_S = 2.0
 """A lost face keeps its number for this long."""
 DRIFT_S = 0.4
-"""A lost face is taken to go on as it moved, for about this long."""
+"""A lost face is assumed to keep moving for about this long."""
 SAME_FACE = 0.4
-"""Centres closer than this share of a face's side are one face: two heads cannot be."""
+"""Two centres closer than this share of a face's side are one face, since two heads cannot be that close."""
 REACH = 1.0
 REACH_PER_S = 1.5
-"""How far from where it should be a face may come back, in sides of the face: at once, and more per second lost."""
+"""How far from its expected place a face may reappear, in sides of the face: REACH at once, plus REACH_PER_S per second
+lost."""
 SIZE_RATIO = 2.0
 
 
 @dataclass(slots=True)
 class Track:
-    """One numbered face: where it was last seen (`roi`, at `seen_s`), its speed in px/s, why it gives no crops."""
+    """One numbered face: its last place (`roi`, at `seen_s`), its speed in px/s, and why it gives no crops (`gap`)."""
 
     face_id: int
     roi: Roi
@@ -32,38 +33,38 @@ class Track:
     speed: complex = 0j
     gap: str | None = None
     surprised: float = 0.0
-    """How unlike its course the newest sight of it was."""
+    """How much the newest place differs from the expected one."""
     steady: Steady = field(default_factory=Steady)
     _before: tuple[Roi, float, complex] | None = None
 
     @property
     def lost(self) -> bool:
-        """Not seen in the newest frame."""
+        """Whether the face was not seen in the newest frame."""
         return self.points is None
 
     def expected(self, time_s: float) -> complex:
-        """Centre (x + iy, px) where the face should be at `time_s`: it goes on, and comes to rest."""
+        """Returns the expected centre (x + iy, px) at `time_s`. A lost face keeps moving and comes to rest."""
         ahead_s = DRIFT_S * -math.expm1(-max(0.0, time_s - self.seen_s) / DRIFT_S)
         return complex(self.roi.x, self.roi.y) + self.speed * ahead_s
 
     def roi_at(self, time_s: float) -> Roi:
-        """Where to look for the face at `time_s`."""
+        """Returns the square in which to look for the face at `time_s`."""
         centre = self.expected(time_s)
         return Roi(centre.real, centre.imag, self.roi.side, self.roi.roll_rad)
 
     def surprise(self, roi: Roi, time_s: float) -> float:
-        """How unlike this face's course `roi` is: distance in sides plus the log of the size ratio."""
+        """Returns how much `roi` differs from the expected place: distance in sides plus the log of the size ratio."""
         away = abs(complex(roi.x, roi.y) - self.expected(time_s)) / self.roi.side
         return away + abs(math.log(roi.side / self.roi.side))
 
     def reaches(self, roi: Roi, time_s: float) -> bool:
-        """Whether the face can have come to `roi` since it was seen."""
+        """Whether the face can have moved to `roi` since it was last seen."""
         away = abs(complex(roi.x, roi.y) - self.expected(time_s)) / self.roi.side
         within = REACH + REACH_PER_S * max(0.0, time_s - self.seen_s)
         return away <= within and abs(math.log(roi.side / self.roi.side)) <= math.log(SIZE_RATIO)
 
     def see(self, points: Points, roi: Roi, time_s: float) -> None:
-        """Take the new place; the speed follows within a few frames, and restarts after a loss."""
+        """Take the new place. The speed adapts within a few frames and restarts after a loss."""
         self._before = self.roi, self.seen_s, self.speed
         self.surprised = self.surprise(roi, time_s)
         since_s = time_s - self.seen_s
@@ -75,21 +76,23 @@ class Track:
         self.points, self.roi, self.seen_s = points, roi, time_s
 
     def lose(self, *, unsee: bool = False) -> None:
-        """It is not in the newest frame; with `unsee`, what was taken for it there was another face."""
+        """The face is not in the newest frame. With `unsee`, the last place is undone because it belongs to another
+        face.
+        """
         self.points = None
         if unsee and self._before is not None:
             self.roi, self.seen_s, self.speed = self._before
 
 
 def same_face(a: Roi, b: Roi) -> bool:
-    """Whether two squares lie upon one face."""
+    """Whether two squares are on the same face."""
     return math.hypot(a.x - b.x, a.y - b.y) < SAME_FACE * max(a.side, b.side) / 1.5
 
 
 def assign(cost: NDArray[np.float64]) -> list[tuple[int, int]]:
-    """Pairs (row, column) of least total cost, as many as possible; infinite cost forbids a pair.
+    """Returns the pairs (row, column) of least total cost, as many as possible. Infinite cost forbids a pair.
 
-    Shortest augmenting paths (Kuhn 1955, Munkres 1957) on a matrix of a few faces.
+    The method is shortest augmenting paths (Kuhn 1955, Munkres 1957), on a matrix of a few faces.
     """
     rows, columns = cost.shape
     size = max(rows, columns)
@@ -104,7 +107,7 @@ def assign(cost: NDArray[np.float64]) -> list[tuple[int, int]]:
 
 
 def _least(square: NDArray[np.float64]) -> list[int]:
-    """Column of each row in the assignment of least sum; `square` is finite."""
+    """Returns the column of each row in the assignment of least total cost. `square` must be finite."""
     size = len(square)
     row_price, column_price = np.zeros(size), np.zeros(size)
     row_of = np.full(size, -1)

@@ -1,1 +1,1 @@
-"""Files that belong to their user alone, and are whole or not there."""
+"""Writes files that belong to their user alone and are either complete or absent."""

@@ -1,4 +1,4 @@
-"""Writes that are whole or not there: neither a full disk nor `kill -9` leaves half a line, a record or a file."""
+"""Writes that are complete or absent: neither a full disk nor `kill -9` leaves half a line, record or file."""
 
 import os
 import tempfile
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def append(file: FileIO, data: bytes) -> None:
-    """Append all of `data` to an unbuffered file; what a full disk lets through in part is taken back.
+    """Append all of `data` to an unbuffered file. If a full disk takes only a part, that part is removed again.
 
     Raises OSError. A pipe or a device can't take anything back.
     """
@@ -24,7 +24,7 @@ def append(file: FileIO, data: bytes) -> None:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Make `data` the content of a private file: whoever reads it finds the old content or the new. Raises OSError."""
+    """Make `data` the content of a private file. A reader finds the old content or the new one. Raises OSError."""
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with FileIO(handle, "wb") as file:

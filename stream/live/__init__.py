@@ -1,1 +1,1 @@
-"""The threads of a live run, and what is given up under load."""
+"""The threads of a live run, and how it copes with overload."""

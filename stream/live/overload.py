@@ -1,8 +1,8 @@
-"""What the program gives up when the machine can't keep up, and when it takes that back. Pure; fed once a second.
+"""Decides what the program gives up when the machine can't keep up, and when it resumes. Pure; updated once a second.
 
-It gives up the preview first, then the score trace, then every second hop, then all faces but the one numbered lowest.
-Events and the frame rate of the face that stays are never given up. No queue grows: a camera drops its oldest frame.
-A file waits instead, and nothing of it is given up.
+It gives up the preview first, then the score trace, then every second hop, then all faces but the lowest-numbered one.
+It never gives up events or the frame rate of the remaining face. No queue grows: a camera drops its oldest frame. A
+file waits instead, so nothing of it is lost.
 """
 
 from dataclasses import dataclass, field
@@ -11,16 +11,18 @@ from enum import IntEnum
 KEEPS_UP = 0.9
 """The machine keeps up while it processes at least this share of the frames, counted up to the model's rate."""
 OVERLOADED_S = 2
-"""A step is taken after so many slow seconds in a row. A single one (another program starts) is no reason."""
+"""After this many slow seconds in a row, the next level is given up. A single slow second (another program starts) has
+no effect."""
 CALM_BUSY = 0.7
 """A second is calm when the busiest thread worked for less than this share of it."""
 CALM_S = 10
-"""A step is taken back after so many calm seconds in a row. A relapse doubles the number, up to CALM_LIMIT_S."""
+"""After this many calm seconds in a row, the program resumes one level. A relapse doubles the number, up to
+CALM_LIMIT_S."""
 CALM_LIMIT_S = 320
 
 
 class Level(IntEnum):
-    """How much is given up. Each level includes those before it."""
+    """How much is given up. Each level includes the ones before it."""
 
     NOTHING = 0
     PREVIEW = 1
@@ -30,14 +32,16 @@ class Level(IntEnum):
 
     @property
     def words(self) -> list[str]:
-        """What the status lists as degraded."""
+        """The entries that the status lists as degraded."""
         said = ("preview off", "score trace off", "scoring every second hop only", "one face only")
         return [f"overloaded: {word}" for word in said[: self.value]]
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One second: frames offered and processed per second, and the share of it that the busiest thread worked."""
+    """The load of one second: frames offered and processed per second, and the busiest thread's share of
+    working time.
+    """
 
     offered_fps: float
     done_fps: float
@@ -46,7 +50,7 @@ class Load:
 
 @dataclass(slots=True)
 class Overload:
-    """Decides the level. `grid_fps`: the model's rate; frames beyond it need not be processed."""
+    """Decides the level. `grid_fps` is the model's rate; frames beyond it need not be processed."""
 
     grid_fps: float = 30.0
     level: Level = Level.NOTHING
@@ -62,7 +66,7 @@ class Overload:
         self._behind_s = self._behind_s + 1 if behind else 0
         self._calm_s = self._calm_s + 1 if calm else 0
         if self._behind_s >= OVERLOADED_S and self.level < Level.FACES:
-            if self._was_eased:  # the last step back was too much
+            if self._was_eased:  # the last resumed level was too much
                 self._calm_needed_s = min(2 * self._calm_needed_s, CALM_LIMIT_S)
             self._was_eased = False
             self._move(+1)

@@ -1,9 +1,9 @@
-"""The live pipeline: the threads, what lies between them, and how they end.
+"""The live pipeline: its threads, the channels between them, and how they end.
 
     source (its own capture thread) -> [face thread] -> Channel of hops -> [score thread] -> server (its own threads)
 
-The main thread wakes once a second to tell the status and to judge overload. Nothing is queued without bound: when
-scoring is slow the face thread waits at the channel, and then a camera drops its oldest frames and a file waits.
+The main thread wakes once a second to report the status and to judge overload. No queue is unbounded. When scoring is
+slow, the face thread waits at the channel. Meanwhile a camera drops its oldest frames and a file waits.
 """
 
 import logging
@@ -37,28 +37,29 @@ from stream.workers import Channel, Worker, one_line
 log = logging.getLogger("stream")
 
 HOPS_WAITING = 2
-"""One being put while one is being taken: more would only be delay."""
+"""One hop can be put while another is taken. More would only add delay."""
 PREVIEW_S = 0.03
-"""Least time between two previews of a face. The dashboard's slowed replay of an interval is made of them."""
+"""Least time between two previews of a face. The dashboard's slow-motion replay of an interval consists of previews."""
 STATUS_S = 1.0
 JOIN_S = 0.9
-"""How long the threads may take to end; one that takes longer is left behind. Server included that is under 2 s."""
+"""How long the threads may take to end. A slower thread is abandoned. Including the server, the program ends within 2
+s."""
 CPU_RUNTIME = "onnx"
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a run consists of."""
+    """The parts of a run."""
 
     source: Source
     model: Model
     faces: FaceStage
     scores: ScoreStage
     cpu_scorer: Callable[[], Scorer[int]]
-    """Makes what takes over when a GPU fails."""
+    """Makes the scorer that takes over when a GPU fails."""
 
     def run(self, epoch: str, live: bool, outbox: Outbox | None) -> Run:
-        """What the outputs know of this run."""
+        """Returns what the outputs know about this run."""
         model, policy = self.model, self.scores.policy
         return Run(
             source=self.source.info,
@@ -74,7 +75,7 @@ class Parts:
         )
 
     def summarise(self, elapsed_s: float, ends: int) -> None:
-        """Say what came of it, in one line."""
+        """Log the result of the run in one line."""
         faces, name = self.faces, self.source.info.name
         speed = faces.media_s / elapsed_s if elapsed_s > 0 else 0.0
         figures = {
@@ -111,7 +112,7 @@ class LivePipeline:
         self.serving = threading.Event()
 
     def run(self) -> None:
-        """Serve until the source ends, a worker fails (its error is raised) or `stop` is set."""
+        """Serve until the source ends, a worker fails or `stop` is set. Raises a failed worker's error."""
         began_s = time.monotonic()
         self.server.start()
         workers = [Worker("face", self._watch, lambda: None), Worker("score", self._score, self._wind_up)]
@@ -133,7 +134,7 @@ class LivePipeline:
         finally:
             self._wind_up()
             for sink in self._sinks:
-                sink.close()  # before the journal closes, which some of them read
+                sink.close()  # before the journal closes, because some sinks read it
             self.server.stop()
         for worker in workers:
             worker.check()
@@ -141,11 +142,11 @@ class LivePipeline:
 
     @property
     def hops_waiting(self) -> int:
-        """How many hops wait to be scored: HOPS_WAITING at most."""
+        """The number of hops that wait to be scored, at most HOPS_WAITING."""
         return len(self._hops)
 
     def _wind_up(self) -> None:
-        """Scoring is over, whyever: nobody may wait for it any more."""
+        """Scoring has ended for any reason. This releases every thread that waits for it."""
         self._stop.set()
         self._hops.close()
 
@@ -201,7 +202,7 @@ class LivePipeline:
             self.telemetry.scored(hop.captured_s)
 
     def _step(self, hop: Hop) -> Scored:
-        """Score a hop; a GPU that fails is given up for the CPU, and what was open is closed."""
+        """Score a hop. If a GPU fails, the CPU takes over and open intervals are closed."""
         scores = self.parts.scores
         try:
             return scores.step(hop)
@@ -249,13 +250,13 @@ class LivePipeline:
         self._put(replace(status, degraded=[*degraded, *self.server.degraded]))
 
     def _judge_load(self) -> list[str]:
-        """Give up what the last second demands; say what is given up."""
+        """Set the level that the last second requires. Returns its entries for the status."""
         source = self.parts.source
         load = self.telemetry.load(source.dropped if source.info.live else None)
         self.server.ready(frames=load.done_fps > 0)
         level = self._overload.update(load)
         if not source.info.live:
-            # a file waits: nothing of it is lost, and its events are those of the offline run
+            # a file waits: nothing of it is lost, and its events match those of the offline run
             return ["slower than real time: the file waits"] if level else []
         if level != self._level:
             log.warning("%s", "; ".join(level.words) or "keeping up again: nothing is given up")
@@ -263,7 +264,7 @@ class LivePipeline:
         return level.words
 
     def _effort(self) -> Effort:
-        """How much the face thread does for each frame, by what is given up now."""
+        """Returns how much work the face thread does per frame at the current level."""
         level, hop_frames = self._level, self.parts.model.spec.hop_frames
         return Effort(
             hop_frames=2 * hop_frames if level >= Level.HOP else hop_frames,
@@ -272,7 +273,9 @@ class LivePipeline:
 
 
 def hello(parts: Parts) -> messages.Spotter:
-    """What the first message says of the spotter. `latency_s`: from an offset to its `end`, processing aside."""
+    """Returns what the first message says about the spotter. `latency_s`: from an offset to its `end`, without
+    processing.
+    """
     spec, policy = parts.model.spec, parts.scores.policy
     return messages.Spotter(
         source=parts.source.info.name,
@@ -288,7 +291,7 @@ def _measured(point: OperatingPoint | None) -> messages.OperatingPoint | None:
 
 
 def describe(parts: Parts) -> str:
-    """The source as it turned out to be, in words."""
+    """Describes the opened source in words."""
     info = parts.source.info
     rate = f"{info.nominal_fps:.4g} fps" if info.nominal_fps else "rate unknown"
     wishes = (("width", info.requested_width_px), ("height", info.requested_height_px), ("fps", info.requested_fps))

@@ -1,4 +1,4 @@
-"""What is measured of the running pipeline, collected from its threads, told once a second as a status message."""
+"""Collects measurements from the pipeline's threads and reports them once a second as a status message."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ LATENCY_WINDOW_S = 10.0
 
 
 class Telemetry:
-    """Counters that several threads write and the main thread reads; every method takes the lock for a moment only."""
+    """Counters that several threads write and the main thread reads. Every method holds the lock only briefly."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -28,7 +28,7 @@ class Telemetry:
 
     @contextmanager
     def working(self, stage: str) -> Iterator[None]:
-        """Count the time inside as work of that stage."""
+        """Count the time inside the block as work of that stage."""
         began_s = time.monotonic()
         try:
             yield
@@ -37,18 +37,22 @@ class Telemetry:
                 self._busy_s[stage] += time.monotonic() - began_s
 
     def frame(self, frames: int, fps: float | None, faces: list[FaceState]) -> None:
-        """One more frame was processed; `frames` so far, at `fps` by the frames' own stamps."""
+        """Count a processed frame: `frames` so far, at `fps` by the frames' own stamps."""
         with self._lock:
             self._frames, self._fps, self._faces = frames, fps, faces
 
     def scored(self, captured_s: float) -> None:
-        """A hop whose newest frame was captured at `captured_s` (monotonic) has been scored and its events sent."""
+        """Count a scored hop whose events have been sent. `captured_s`: when its newest frame was captured
+        (monotonic).
+        """
         now_s = time.monotonic()
         with self._lock:
             self._latencies.append((now_s, 1000 * (now_s - captured_s)))
 
     def load(self, dropped: int | None) -> Load:
-        """What happened since the last call. `dropped`: by the source so far; None if it waits instead of dropping."""
+        """Returns the load since the last call. `dropped`: frames dropped by the source so far; None if it waits
+        instead.
+        """
         now_s = time.monotonic()
         with self._lock:
             elapsed_s = max(now_s - self._last_s, 1e-3)
@@ -63,7 +67,7 @@ class Telemetry:
         return Load(offered_fps, done_fps, busy)
 
     def status(self, **known: Any) -> Status:
-        """The status message; `known` are the fields that are not measured here."""
+        """Returns the status message. `known` holds the fields that are not measured here."""
         with self._lock:
             oldest_s = time.monotonic() - LATENCY_WINDOW_S
             while self._latencies and self._latencies[0][0] < oldest_s:

@@ -1,4 +1,4 @@
-"""What the log of events consists of, for those that store it and those that read it."""
+"""The parts of the event log, for code that stores it and code that reads it."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from stream.protocol.messages import Gap, encode
 class Cursor(NamedTuple):
     """A place in the log: everything up to and including `seq` of `epoch` is known.
 
-    Which of two epochs came first is known to the journal alone, so cursors of different epochs can't be compared.
+    Only the journal knows which of two epochs came first, so cursors of different epochs can't be compared.
     """
 
     epoch: str
@@ -16,11 +16,11 @@ class Cursor(NamedTuple):
 
 
 EVERYTHING = Cursor("", 0)
-"""Before the oldest event there is."""
+"""The place before the oldest event."""
 
 
 class Entry(NamedTuple):
-    """One journalled event; `body` is the JSON text as it is sent, now and on every replay."""
+    """One journalled event. `body` is the JSON text as it is sent, now and on every replay."""
 
     epoch: str
     seq: int
@@ -28,7 +28,7 @@ class Entry(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """Events `first` to `last` of `epoch` can't be had; `last` is None if it is not known how many those are."""
+    """Events `first` to `last` of `epoch` are missing. `last` is None if their number is unknown."""
 
     epoch: str
     first: int
@@ -36,7 +36,7 @@ class Missing(NamedTuple):
 
 
 def message_of(item: Entry | Missing) -> str:
-    """What is sent for it: the event as journalled, or a gap message."""
+    """Returns the message to send: the event as journalled, or a gap message."""
     if isinstance(item, Entry):
         return item.body
     return encode(Gap(item.epoch, item.first, item.last))

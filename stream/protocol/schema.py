@@ -10,12 +10,12 @@ from stream.protocol.messages import CLIENT_MESSAGES, SERVER_MESSAGES, VERSION
 
 
 def message_name(message: type[Struct]) -> str:
-    """The value of a message's `type` field."""
+    """Returns the value of a message's `type` field."""
     return str(message.__struct_config__.tag)
 
 
 def asyncapi_document() -> str:
-    """The AsyncAPI 3.0 document of the service, as JSON (which is YAML)."""
+    """Returns the AsyncAPI 3.0 document of the service, as JSON (which is YAML)."""
     names = {"receive": [message_name(m) for m in SERVER_MESSAGES], "send": [message_name(m) for m in CLIENT_MESSAGES]}
     messages = SERVER_MESSAGES + CLIENT_MESSAGES
     payloads, schemas = msgspec.json.schema_components(messages, ref_template="#/components/schemas/{name}")
@@ -64,7 +64,9 @@ def asyncapi_document() -> str:
 
 
 def _absent_not_null(field: dict[str, Any]) -> None:
-    """A field whose value is its default is left out of a message, so null is never sent for it."""
+    """Remove null from optional fields. A field with its default value is left out of a message, so null is
+    never sent.
+    """
     if field.pop("default", field) is None:
         (what,) = (choice for choice in field.pop("anyOf") if choice != {"type": "null"})
         field |= what

@@ -1,4 +1,4 @@
-"""ULIDs: 26 characters that sort by the millisecond they were made in (https://github.com/ulid/spec)."""
+"""ULIDs: 26 characters that sort by their creation time in ms (https://github.com/ulid/spec)."""
 
 import os
 import re
@@ -10,13 +10,13 @@ _PATTERN = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 
 
 def new_ulid(after: str = "") -> str:
-    """A new ULID that sorts behind `after` even if the wall clock was set back since that one was made."""
+    """Returns a new ULID that sorts after `after`, even if the wall clock was set back meanwhile."""
     made = _encode(time.time_ns() // 1_000_000 << _RANDOM_BITS | int.from_bytes(os.urandom(10)))
     return made if made > after else _encode(_decode(after) + (1 << _RANDOM_BITS))
 
 
 def ulid_of(time_ms: int, noise: bytes) -> str:
-    """The ULID of a given millisecond and 10 given bytes: what a run that must be repeatable needs."""
+    """Returns the ULID of a given millisecond and 10 given bytes, for runs that must be repeatable."""
     return _encode(time_ms << _RANDOM_BITS | int.from_bytes(noise[:10]))
 
 

@@ -1,4 +1,6 @@
-"""Who may talk to the server: Host, Origin and token. Pure rules; addresses, headers and times come in as values."""
+"""The rules for who may talk to the server: Host, Origin and token. Pure: addresses, headers and times are
+arguments.
+"""
 
 import hmac
 import ipaddress
@@ -11,9 +13,10 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def client_address(peer: str, forwarded_for: str | None, trusted: tuple[Network, ...]) -> str:
-    """Which client a request counts for: the peer, or whom a trusted proxy names (the last in X-Forwarded-For).
+    """Returns the address that a request counts for: the peer, or the client that a trusted proxy names (last in
+    X-Forwarded-For).
 
-    An IPv6 client counts with its whole /64, which is what one customer gets.
+    An IPv6 client counts with its whole /64, because one customer gets that much.
     """
     address = _ip(peer)
     for named in reversed((forwarded_for or "").split(",")):
@@ -27,7 +30,7 @@ def client_address(peer: str, forwarded_for: str | None, trusted: tuple[Network,
 
 
 def trusts(address: Address | str | None, trusted: tuple[Network, ...]) -> bool:
-    """Whether `address` is that of a trusted proxy."""
+    """Whether `address` belongs to a trusted proxy."""
     known = _ip(address) if isinstance(address, str) else address
     return known is not None and any(known in network for network in trusted)
 
@@ -44,10 +47,10 @@ def _ip(text: str) -> Address | None:
 def host_allowed(
     host_header: str | None, bind_host: str, own_names: frozenset[str], loopback: bool, extra: tuple[str, ...] = ()
 ) -> bool:
-    """Whether a request's Host names this server, and not a page's domain that was rebound to its address.
+    """Whether a request's Host names this server, rather than a page's domain that was rebound to its address.
 
-    Rebinding needs a DNS name, so addresses are let in (loopback ones alone if the server is bound there), as are
-    `localhost`, the name it was bound to, the machine's `own_names`, and `extra`: the names under which a proxy
+    Rebinding needs a DNS name, so addresses are allowed (only loopback ones if the server is bound there). Also allowed
+    are `localhost`, the name it is bound to, the machine's `own_names`, and `extra`: the names under which a proxy
     serves it.
     """
     try:
@@ -66,7 +69,9 @@ def host_allowed(
 
 
 def origin_allowed(origin: str | None, host_header: str | None, extra: tuple[str, ...]) -> bool:
-    """Whether a page at `origin` may connect: the dashboard itself, one of `extra`, or no page at all (None)."""
+    """Whether a page at `origin` may connect. Allowed are the dashboard itself, those in `extra`, and no page at all
+    (None).
+    """
     if origin is None or origin in extra:
         return True
     try:
@@ -84,12 +89,14 @@ def _with_port(netloc: str, scheme: str) -> tuple[str | None, int]:
 
 
 def token_matches(given: str, expected: str) -> bool:
-    """Compare in constant time; any text, surrogates included."""
+    """Compare two tokens in constant time. Any text works, even with surrogates."""
     return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), expected.encode("utf-8", "surrogatepass"))
 
 
 def bearer_token(authorization: str | None) -> str | None:
-    """The token of an `Authorization: Bearer` header; None without one, "" (matching nothing) for another scheme."""
+    """Returns the token of an `Authorization: Bearer` header. None without one; "" (which never matches) for another
+    scheme.
+    """
     if authorization is None:
         return None
     scheme, _, token = authorization.partition(" ")
@@ -98,10 +105,11 @@ def bearer_token(authorization: str | None) -> str | None:
 
 @dataclass
 class FailureLimiter:
-    """Token bucket of wrong tokens per address: `burst` at once, then one each `refill_s`; for the newest `remember`.
+    """Token bucket of wrong tokens per address: `burst` at once, then one per `refill_s`. It tracks the newest
+    `remember`.
 
-    An address that has used its failures up is refused unheard, right token or not: otherwise the answer to a right
-    guess would still come at full speed.
+    An address without failures left is refused before its token is checked, right or not. Otherwise the response to a
+    right guess would still come at full speed.
     """
 
     burst: int = 10
@@ -110,11 +118,11 @@ class FailureLimiter:
     _spent: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
 
     def allowed(self, address: str, now_s: float) -> bool:
-        """Whether a token from `address` may be looked at now (`now_s`: any monotonic clock)."""
+        """Whether a token from `address` may be checked now. `now_s`: any monotonic clock."""
         return self._spent_now(address, now_s) <= self.burst - 1
 
     def failed(self, address: str, now_s: float) -> None:
-        """A wrong token came from `address`."""
+        """Record a wrong token from `address`."""
         self._spent[address] = (self._spent_now(address, now_s) + 1, now_s)
         self._spent.move_to_end(address)
         if len(self._spent) > self.remember:
@@ -126,7 +134,7 @@ class FailureLimiter:
 
 
 class RefusedError(Exception):
-    """A client is turned away; `code` is the word for it in the protocol, the text says why."""
+    """A client is refused. `code` is the protocol's word for the reason; the text explains it."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -134,7 +142,7 @@ class RefusedError(Exception):
 
 
 class Gate:
-    """Checks tokens. Without a token of its own it lets everybody in."""
+    """Checks tokens. If it has no token itself, it lets everybody in."""
 
     def __init__(self, token: str | None, limiter: FailureLimiter) -> None:
         self._token = token

@@ -1,4 +1,4 @@
-"""What HTTP answers are made of, and the dashboard's files. Knows no socket."""
+"""HTTP answers and the dashboard's files. It uses no socket."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ SECURITY_HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP response: status, type and body; `headers` beyond those of every response."""
+    """An HTTP response: status, type and body. `headers` come in addition to those of every response."""
 
     status: HTTPStatus
     content_type: str
@@ -40,17 +40,17 @@ class Answer:
 
 
 def text_answer(status: HTTPStatus, text: str, **headers: str) -> Answer:
-    """One plain line."""
+    """Returns one line of plain text."""
     return Answer(status, "text/plain; charset=utf-8", (text + "\n").encode(), headers)
 
 
 def json_answer(value: Any, status: HTTPStatus = HTTPStatus.OK) -> Answer:
-    """A JSON document that is not to be cached."""
+    """Returns a JSON document that must not be cached."""
     return Answer(status, "application/json", json.dumps(value).encode(), {"Cache-Control": "no-store"})
 
 
 class StaticFiles:
-    """A folder's files by their URL path. Read once: what is not in the table cannot be asked for."""
+    """A folder's files by URL path. They are read once, so nothing outside this table can be requested."""
 
     def __init__(self, folder: Path) -> None:
         self._answers: dict[str, Answer] = {}
@@ -65,7 +65,7 @@ class StaticFiles:
                     self._answers[path.removesuffix("index.html")] = self._answers[path]
 
     def get(self, path: str, if_none_match: str | None) -> Answer | None:
-        """The file at this exact URL path, 304 if the browser has it already, None if there is none."""
+        """Returns the file at this exact URL path, a 304 if the browser already has it, or None if there is none."""
         answer = self._answers.get(path)
         if answer and if_none_match == answer.headers["ETag"]:
             return Answer(HTTPStatus.NOT_MODIFIED, answer.content_type, b"", answer.headers)
@@ -73,4 +73,4 @@ class StaticFiles:
 
 
 class QueryError(Exception):
-    """A query parameter that cannot be understood; the text says which and what it should be."""
+    """A query parameter is not understood. The text names it and what it should be."""

@@ -1,4 +1,4 @@
-"""One client of the event service: its socket, and the task that sends it events first, then telemetry."""
+"""One client of the event service: its socket, and the task that sends it events first and then telemetry."""
 
 import asyncio
 import logging
@@ -19,11 +19,11 @@ from stream.server.session import Outbox
 _log = logging.getLogger("stream.server")
 
 _PAGE = 256
-_SOCKET_BYTES = 131_072  # what the kernel may hold for one client: else megabytes hide that it does not read
+_SOCKET_BYTES = 131_072  # limit of the kernel's buffer per client; megabytes would hide that a client does not read
 
 
 class Connection(ServerConnection):
-    """One socket, and what its handshake settled: `upgrade`. It knocks at the door before it costs anything."""
+    """One socket and the result of its handshake (`upgrade`). It waits at the door before it uses any resources."""
 
     upgrade: Upgrade
 
@@ -34,14 +34,14 @@ class Connection(ServerConnection):
         self._door, self._trusted_proxies = door, trusted_proxies
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait at the door; who has to go for it is dropped."""
+        """Wait at the door, and drop the client that has to leave for it."""
         super().connection_made(transport)
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BYTES)
         behind_proxy = trusts(self.peer, self._trusted_proxies)
         _drop(self._door.knock(self, None if behind_proxy else client_address(self.peer, None, ())))
 
     def recognise(self, forwarded_for: str | None) -> str:
-        """The address that this client counts for, now that its headers are here."""
+        """Set the address that this client counts for, now that its headers have arrived."""
         address = client_address(self.peer, forwarded_for, self._trusted_proxies)
         _drop(self._door.recognise(self, address))
         return address
@@ -53,7 +53,7 @@ class Connection(ServerConnection):
 
     @property
     def peer(self) -> str:
-        """Where the other end of the socket is, `?` if it is gone already."""
+        """The address of the other end of the socket, or `?` if it is already gone."""
         return str((self.remote_address or ("?",))[0])
 
 
@@ -64,7 +64,7 @@ def _drop(who: Connection | None) -> None:
 
 @dataclass(eq=False, slots=True)
 class Client:
-    """A connection that was let in, and what sends it what `log` and its outbox hold, at its own pace."""
+    """A connection that was let in. It sends the client what `log` and its outbox hold, at the client's pace."""
 
     ws: Connection
     outbox: Outbox
@@ -74,7 +74,7 @@ class Client:
     closing: asyncio.Task[None] | None = None
 
     def abreast(self, newest: Cursor) -> bool:
-        """Whether it has everything there is, and the kernel has taken all of it."""
+        """Whether the client has everything, and the kernel has taken all of it."""
         up_to_date = self.idle and self.outbox.cursor == newest and "events" in self.outbox.topics
         return up_to_date and self.ws.transport.get_write_buffer_size() == 0
 
@@ -86,10 +86,10 @@ class Client:
             pass
         except Exception:
             _log.exception("a client could not be sent to")
-            self.ws.transport.abort()  # else it would wait for ever; so it can come back and resume
+            self.ws.transport.abort()  # otherwise it would wait for ever; now it can return and resume
 
     async def _feed(self) -> None:
-        """Events as long as there are any, then telemetry, then wait for more."""
+        """Send all events, then telemetry, then wait for more."""
         outbox = self.outbox
         while True:
             if outbox.behind(self.log.tail):
@@ -108,7 +108,9 @@ class Client:
         cursor = outbox.cursor
         items, end = await self.log.read_after(cursor, _PAGE)
         for item in items:
-            if outbox.cursor != cursor or not outbox.behind(self.log.tail):  # it turned events off (and on) meanwhile
+            if outbox.cursor != cursor or not outbox.behind(
+                self.log.tail
+            ):  # the client turned events off (and on) meanwhile
                 return
             await self._send(message_of(item))
             if isinstance(item, Entry) and outbox.cursor == cursor:
@@ -123,7 +125,9 @@ class Client:
 
 
 async def receive(ws: Connection, fragments_max: int) -> str | bytes:
-    """One message. One in endless (empty) fragments is refused here, since the size limit does not see those."""
+    """Receive one message. A message in endless (empty) fragments is refused here, because the size limit does not
+    count those.
+    """
     pieces: list[Any] = []
     async for piece in ws.recv_streaming():
         pieces.append(piece)

@@ -1,4 +1,4 @@
-"""Who is connected, and who has to go when it gets crowded. Pure: it only compares what it is given."""
+"""Tracks who is connected, and decides who must leave when there are too many. Pure: it only compares its arguments."""
 
 from collections import Counter
 from typing import Generic, TypeVar
@@ -9,11 +9,11 @@ Who = TypeVar("Who")
 
 
 class Door(Generic[Who]):
-    """Those who were let in, and those who wait: every socket, until it has shown that it may come in.
+    """Clients that were let in, and clients that wait. Every socket waits until it has shown that it may come in.
 
-    At most `inside_max` are in. At most `waiting_max` wait, `share` of them from one address. Where more come, the one
-    that has waited longest at the address with the most has to go. So idle sockets never keep out a client that
-    brings its token at once, wherever they come from.
+    At most `inside_max` are in. At most `waiting_max` wait, with at most `share` from one address. If there are more,
+    the longest-waiting client at the address with the most must leave. So idle sockets, wherever they come from, never
+    keep out a client that sends its token at once.
     """
 
     def __init__(self, inside_max: int, waiting_max: int, share: int) -> None:
@@ -23,13 +23,13 @@ class Door(Generic[Who]):
 
     @property
     def connected(self) -> list[Who]:
-        """All who are in or wait."""
+        """All clients that are in or wait."""
         return [*self._inside, *self._waiting]
 
     def knock(self, who: Who, address: str | None) -> Who | None:
-        """`who` waits from now on. `address`: None behind a proxy, which has not yet said for whom it speaks.
+        """Let `who` wait. `address`: None behind a proxy that has not yet named its client.
 
-        Returns who has to go for it, if anybody.
+        Returns the client that must leave for it, if any.
         """
         self._waiting[who] = address
         crowd = Counter(self._waiting.values())
@@ -43,20 +43,20 @@ class Door(Generic[Who]):
         return goes
 
     def recognise(self, who: Who, address: str) -> Who | None:
-        """The address of `who` is known now. Returns who has to go for it, if anybody."""
-        if self._waiting.get(who, address) == address:  # it was known before, or is gone
+        """Set the address of `who`, which is known now. Returns the client that must leave for it, if any."""
+        if self._waiting.get(who, address) == address:  # the address was known before, or the client is gone
             return None
         del self._waiting[who]
         return self.knock(who, address)
 
     def enter(self, who: Who) -> None:
-        """`who` has shown that it may come in. Raises RefusedError: full."""
+        """Let `who` in, which has shown that it may. Raises RefusedError: full."""
         if who not in self._waiting or len(self._inside) >= self._inside_max:
             raise RefusedError("full", "too many clients are connected; try again later")
         del self._waiting[who]
         self._inside.add(who)
 
     def leave(self, who: Who) -> None:
-        """`who` is gone."""
+        """Remove `who`."""
         self._inside.discard(who)
         self._waiting.pop(who, None)

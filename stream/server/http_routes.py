@@ -1,4 +1,4 @@
-"""HTTP on the server's port: the dashboard's files, health, metrics, the event log. Knows no socket."""
+"""HTTP on the server's port: the dashboard's files, health, metrics, the event log. It uses no socket."""
 
 import asyncio
 import socket
@@ -22,7 +22,7 @@ EVENTS_PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request's head: `target` is path and query as sent, `headers` have lower-case names."""
+    """The head of a request. `target` is path and query as sent; `headers` have lower-case names."""
 
     method: str
     target: str
@@ -32,9 +32,9 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """The request may become a WebSocket: for whom, where it resumes, and whether its header held the right token.
+    """The request may become a WebSocket. Says for whom, where it resumes, and whether its header had the right token.
 
-    `codings`: it stores codings and gets no event.
+    `codings`: the socket stores codings and gets no events.
     """
 
     address: str
@@ -45,10 +45,10 @@ class Upgrade:
 
 @dataclass(frozen=True)
 class Routes:
-    """Who may ask for what on this port, and the answers. Times are the loop's clock, s.
+    """The rules for requests on this port, and the answers. Times are the loop's clock, s.
 
-    `loopback`: bound there alone. `degraded` and `ready` say how the program is. `secure`: it is served over TLS.
-    `reviews`: None if there are no sessions to review.
+    `loopback`: whether the server is bound to loopback only. `degraded` and `ready` tell the program's state. `secure`:
+    whether it is served over TLS. `reviews`: None if there are no sessions to review.
     """
 
     bind_host: str
@@ -160,7 +160,7 @@ def _machine_names(hostname: str) -> frozenset[str]:
 
 
 def parse_query(query: str) -> dict[str, str]:
-    """The parameters of a URL. Raises QueryError, also for a token, which must never travel in a URL."""
+    """Returns the parameters of a URL. Raises QueryError, also for a token, which must never be in a URL."""
     try:
         parsed = parse_qs(query, keep_blank_values=True, max_num_fields=8, errors="strict")
     except ValueError:
@@ -171,7 +171,7 @@ def parse_query(query: str) -> dict[str, str]:
 
 
 def parse_after(after: str | None, current_epoch: str) -> Cursor | None:
-    """Where to resume: `EPOCH:SEQ`, `:SEQ` for the running epoch, `0` for all there is; None if not given.
+    """Returns where to resume: `EPOCH:SEQ`, `:SEQ` for the running epoch, `0` for everything. None if not given.
 
     Raises QueryError.
     """
@@ -186,7 +186,7 @@ def parse_after(after: str | None, current_epoch: str) -> Cursor | None:
 
 
 def parse_limit(limit: str | None) -> int:
-    """How many events a page of /api/events holds, 1 to EVENTS_PAGE. Raises QueryError."""
+    """Returns how many events a page of /api/events holds, 1 to EVENTS_PAGE. Raises QueryError."""
     if limit is None:
         return EVENTS_PAGE
     if not (limit.isascii() and limit.isdigit()) or not 1 <= int(limit[:6]) <= EVENTS_PAGE:

@@ -1,7 +1,7 @@
-"""The event server's inside, on its own loop: who is connected, what each is told, when one is sent away.
+"""The inside of the event server, on its own loop: who is connected, what each client gets, when one is disconnected.
 
-The rules are in `stream.server.session`, `stream.server.access` and `stream.server.http_routes`; here they are only
-fed and obeyed.
+The rules are in `stream.server.session`, `stream.server.access` and `stream.server.http_routes`. This module only
+applies them.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from stream.server.session import Inbound, Outbox
 
 _log = logging.getLogger("stream.server")
 _library_log = logging.getLogger("stream.server.websockets")
-_library_log.setLevel(logging.CRITICAL)  # else every port scan prints a traceback
+_library_log.setLevel(logging.CRITICAL)  # otherwise every port scan prints a traceback
 
 _SWEEP_S = 0.25
 _CLOSE_S = 1.0
@@ -42,7 +42,7 @@ _GOING_AWAY = 1001
 
 
 class Hub:
-    """The server's inside: everything but `set_status`, `post`, `call` and `wanted` belongs to the loop's thread."""
+    """The inside of the server. Only the loop's thread may use it, except `set_status`, `post`, `call` and `wanted`."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Hub:
         self.log = log
         self.port = config.port
         self.wanted: frozenset[str] = frozenset()
-        # where no token is needed there is nothing to show, and all clients come from one address: this machine's
+        # without a token there is nothing to prove, and all clients have one address: this machine's
         waiting = (config.connections_max,) * 2 if gate.open else (config.waiting_max, config.waiting_share)
         self._door: Door[Connection] = Door(config.connections_max, *waiting)
         self._clients: set[Client] = set()
@@ -75,30 +75,30 @@ class Hub:
 
     def call(self, function: Callable[..., None], *arguments: Any) -> None:
         """Run a function in the loop soon."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so no client is left
             self._loop.call_soon_threadsafe(function, *arguments)
 
     def set_status(self, status: Status) -> None:
-        """The newest status, which late subscribers get at once."""
+        """Set the newest status. Late subscribers get it at once."""
         self._status = status
         if "status" in self.wanted:
             self.post("status", self._status_text(status))
 
     def post(self, topic: str, text: str) -> None:
-        """Telemetry for those who want it; the oldest is dropped if the loop cannot keep up."""
+        """Send telemetry to its subscribers. The oldest message is dropped if the loop can't keep up."""
         self._mail.append((topic, text))
         if not self._mail_announced:
             self._mail_announced = True
             self.call(self._deliver_mail)
 
     def announce(self, entries: list[Entry]) -> None:
-        """These events are on disk: everybody may have them."""
+        """Announce events that are on disk, so every client may have them."""
         tail = self.log.tail
         abreast = {client for client in self._clients if client.abreast(tail.newest)}
         connections = [client.ws for client in abreast]
         for entry in entries:
             tail.append(entry)
-            broadcast(connections, entry.body)  # at once, which is cheap; all others at their own pace
+            broadcast(connections, entry.body)  # these get it at once, which is cheap; all others at their own pace
         for client in self._clients:
             if client in abreast:
                 client.outbox.cursor = tail.newest
@@ -118,17 +118,17 @@ class Hub:
     # --- the life of the server --------------------------------------------------------------------------------------
 
     async def run(self, tls: Any, on_started: Callable[[], None]) -> None:
-        """Serve until `stopping` is set. Raises OSError if binding fails, and whatever kills the sweeper."""
+        """Serve until `stopping` is set. Raises OSError if binding fails, and any error of the sweeper."""
         self._loop = asyncio.get_running_loop()
         self.stopping = asyncio.Event()
         config = self.config
         server = await serve(
             self._handle,
-            # a free port for each of localhost's two addresses would be two ports
+            # localhost has two addresses, and a free port for each would be two ports
             "127.0.0.1" if (config.host, config.port) == ("localhost", 0) else config.host or None,
             config.port,
             ssl=tls,
-            # websockets only calls it, as it would call the class
+            # websockets only calls this, as it would call the class
             create_connection=partial(Connection, self._door, config.trusted_proxies),  # type: ignore[arg-type]
             process_request=self._process_request,
             compression=None,
@@ -153,7 +153,7 @@ class Hub:
             sweeper.result()
 
     async def _say_goodbye(self) -> None:
-        """Let those who keep up have the last events, close all politely, then drop who does not answer."""
+        """Send the last events to clients that keep up, close all politely, then drop those that do not respond."""
         deadline_s = self._loop.time() + 0.2
         while any(c.outbox.behind(self.log.tail) for c in self._clients) and self._loop.time() < deadline_s:
             await asyncio.sleep(0.005)
@@ -165,7 +165,7 @@ class Hub:
         self.log.close()
 
     async def _sweep(self) -> None:
-        """Close who is too slow; repeat the status at least every heartbeat."""
+        """Close clients that are too slow. Repeat the status at least every heartbeat."""
         told_at_s, told = 0.0, self._status
         while True:
             await asyncio.sleep(_SWEEP_S)
@@ -193,9 +193,9 @@ class Hub:
     # --- one connection ----------------------------------------------------------------------------------------------
 
     async def _process_request(self, ws: ServerConnection, request: Request) -> Response | None:
-        """HTTP: answer, or return None to let the WebSocket handshake go on."""
+        """Answer an HTTP request, or return None to let the WebSocket handshake go on."""
         assert isinstance(ws, Connection)
-        method = getattr(request, "method", "GET")  # websockets 15 lets no other through
+        method = getattr(request, "method", "GET")  # websockets 15 allows no other method
         headers = {name.lower(): ", ".join(request.headers.get_all(name)) for name in request.headers}
         try:
             address = ws.recognise(headers.get("x-forwarded-for"))
@@ -213,7 +213,7 @@ class Hub:
         return None
 
     async def _handle(self, ws: ServerConnection) -> None:
-        """One WebSocket from its handshake to its end."""
+        """Serve one WebSocket from its handshake to its end."""
         assert isinstance(ws, Connection)
         asked = ws.upgrade
         inbound = Inbound(self.config.limits, self._gate, asked.address, asked.authenticated, self._loop.time())
@@ -254,7 +254,9 @@ class Hub:
                 await client.closing
 
     async def _store_codings(self, ws: Connection) -> None:
-        """Codings in, one answer each, until the page goes: websockets takes no request with a body."""
+        """Store codings and answer each one until the page leaves. A socket does this because websockets takes no
+        request with a body.
+        """
         assert self._routes.reviews is not None
         while True:
             text = await receive(ws, self.config.limits.fragments_max)
@@ -273,9 +275,9 @@ class Hub:
         client.wake.set()
 
     async def _close(self, ws: Connection, why: RefusedError) -> None:
-        """Say why, close, and do not wait long for a peer that does not answer."""
+        """Send the reason and close, without a long wait for a peer that does not respond."""
         self._metrics.closed.labels(why.code).inc()
-        # broadcast() writes at once, where send() would wait for the slow client to read
+        # broadcast() writes at once, while send() would wait for a slow client to read
         broadcast([ws], encode(ErrorMessage(why.code, str(why))))
         try:
             async with asyncio.timeout(_CLOSE_S):

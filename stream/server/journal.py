@@ -1,9 +1,9 @@
-"""The durable event log behind the server: an event is on disk before anybody hears of it.
+"""The durable event log behind the server. An event is on disk before any client gets it.
 
-SQLite in WAL mode with `synchronous=FULL`: a commit has been fsynced, so that neither `kill -9` nor a power cut loses
-an event that was sent. Every start is a new epoch, so a sequence number can never be given twice, whatever was lost.
-Epochs follow each other in the order in which they were first stored, whatever the clock said then.
-`locking_mode=EXCLUSIVE`: one process per journal, enforced by the kernel's lock, which dies with the process.
+SQLite runs in WAL mode with `synchronous=FULL`, so every commit is fsynced. Neither `kill -9` nor a power cut loses an
+event that was sent. Every start is a new epoch, so a sequence number is never used twice, whatever was lost. Epochs are
+in the order in which they were first stored, independent of the clock. `locking_mode=EXCLUSIVE` allows one process per
+journal. The kernel's lock enforces it and ends with the process.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ _T = TypeVar("_T")
 
 
 def default_path() -> Path | None:
-    """Where the journal lives unless told otherwise: the user's state directory; None if the user has no home."""
+    """Returns the default place of the journal, in the user's state directory; None if the user has no home."""
     try:
         path = user_state_path("mestream", appauthor=False) / "journal.sqlite"
     except RuntimeError:
@@ -44,9 +44,9 @@ def default_path() -> Path | None:
 def with_gaps(
     cursor: Cursor, rows: Iterable[Entry], last_seqs: Mapping[str, int], until: Cursor
 ) -> tuple[list[Entry | Missing], Cursor]:
-    """Every event behind `cursor` up to and including `until`: those in `rows`, and all others named as missing.
+    """Returns every event after `cursor` up to and including `until`: those in `rows`, and all others named as missing.
 
-    Also returns how far that brings a reader. `last_seqs`: last number given in each epoch, in the log's order.
+    Also returns the reader's new cursor. `last_seqs`: the last number used in each epoch, in the log's order.
     """
     found: list[Entry | Missing] = []
     epoch, seq = cursor
@@ -67,11 +67,11 @@ def with_gaps(
 
 
 class Journal:
-    """The log of one running server. `append` belongs to one thread; `read_after` may be called from any.
+    """The log of one running server. One thread owns `append`; any thread may call `read_after`.
 
-    A disk that is full, read-only or broken does not stop it: events then wait in memory (the newest `waiting_max`),
-    `degraded` says why, and the next `append` or `retry` stores them once that works again. A damaged file is replaced
-    by what can be read of it; `rescued` then says so. Without a `path` events always wait in memory.
+    A full, read-only or broken disk does not stop it. Events then wait in memory (the newest `waiting_max`), and
+    `degraded` says why. The next `append` or `retry` stores them once the disk works again. A damaged file is replaced
+    by its readable part, and `rescued` says so. Without a `path` events always wait in memory.
 
     Raises UserError if `path` is in use by another process or is not a journal.
     """
@@ -96,7 +96,7 @@ class Journal:
         self.prune(time.time())
 
     def append(self, events: Sequence[Event]) -> list[Entry]:
-        """Number and store these events in one transaction; on return they are on disk, or `degraded` is set."""
+        """Number these events and store them in one transaction. On return they are on disk, or `degraded` is set."""
         entries = []
         for event in events:
             self.seq += 1
@@ -107,7 +107,7 @@ class Journal:
         return entries
 
     def retry(self) -> None:
-        """Store what waits in memory, reopening the journal if it was lost."""
+        """Store the events that wait in memory, and reopen the journal if it was lost."""
         with self._lock:
             if not self._waiting and self.degraded is None:
                 return
@@ -124,30 +124,31 @@ class Journal:
             stored()
 
     def listen(self, stored: Callable[[], None]) -> None:
-        """Call `stored` in the thread that stores whenever there is more to read. It neither waits nor raises."""
+        """Call `stored` in the storing thread whenever there is more to read. `stored` must neither wait nor raise."""
         self._listeners.append(stored)
 
     def read_after(self, cursor: Cursor, limit: int) -> tuple[list[Entry | Missing], Cursor]:
-        """Up to `limit` stored events behind `cursor`, in the order they were stored, what is missing named.
+        """Returns up to `limit` stored events after `cursor`, in the order they were stored, with the missing ones
+        named.
 
-        Also returns how far that brings the reader: no further than `cursor` if nothing can be read any more.
+        Also returns the reader's new cursor, which stays at `cursor` if nothing can be read any more.
         """
         with self._lock:
             return self._on_disk(lambda db: self._read(db, cursor, limit)) or ([], cursor)
 
     def prune(self, now_s: float) -> None:
-        """Let go of what the retention does not allow (`now_s`: wall clock, s since 1970), oldest first."""
+        """Delete what the retention does not allow, oldest first. `now_s`: wall clock, s since 1970."""
         with self._lock:
             self._on_disk(lambda db: self._prune(db, now_s))
 
     def close(self) -> None:
-        """Store what can be stored and let go of the file."""
+        """Store what can be stored, and close the file."""
         with self._lock:
             self.retry()
             self._drop_connection()
 
     def _on_disk(self, work: Callable[[sqlite3.Connection], _T]) -> _T | None:
-        """Do this with the open file; on damage once more with what is rescued. None if it can't be done."""
+        """Do this with the open file. After damage, do it once more with the rescued file. None if it can't be done."""
         for first in (True, False):
             if self._db is None:
                 return None
@@ -172,7 +173,7 @@ class Journal:
         return self.path
 
     def _open(self) -> None:
-        """Open the file, or what is rescued of it, and begin this run's epoch in it."""
+        """Open the file, or its rescued part, and begin this run's epoch in it."""
         try:
             self._use(journal_file.open_journal(self._file))
         except sqlite3.Error as error:
@@ -192,7 +193,7 @@ class Journal:
 
     def _store(self, db: sqlite3.Connection) -> bool:
         db.execute("BEGIN IMMEDIATE")
-        db.executemany(  # REPLACE: a commit may have failed after it was written
+        db.executemany(  # REPLACE, because a commit may fail after it was written
             "INSERT OR REPLACE INTO events VALUES (?, ?, ?)",
             [(self._n << SEQ_BITS | entry.seq, time_s, entry.body) for entry, time_s in self._waiting],
         )
@@ -211,7 +212,7 @@ class Journal:
         ]
         until = rows[-1][0] if len(rows) == limit else Cursor(self.epoch, last_seqs[self.epoch])
         unknown = [] if n or cursor == EVERYTHING else [Missing(cursor.epoch, cursor.seq + 1, None)]
-        if not n:  # everything that is stored
+        if not n:  # everything is stored
             cursor = Cursor(rows[0][0].epoch, max(rows[0][0].seq - 1, 0)) if rows else until
         sound = [Entry(*at, str(body, "utf-8")) for at, body in rows if journal_file.is_sound(*at, body)]
         found, end = with_gaps(cursor, sound, last_seqs, until)

@@ -1,6 +1,6 @@
-"""The journal's file: whose it is, how it is opened, and what is saved from a damaged one.
+"""The journal's file: who owns it, how it is opened, and how a damaged one is rescued.
 
-An event's `place` is `epoch number << SEQ_BITS | seq`: one integer that rises with every event stored. Epochs are
+An event's `place` is `epoch number << SEQ_BITS | seq`, one integer that rises with every stored event. Epochs are
 numbered in the order in which they were first stored, so the order of the log depends on no clock.
 """
 
@@ -20,9 +20,9 @@ SEQ_BITS = 40
 SEQ_MAX = (1 << SEQ_BITS) - 1
 BODY_BYTES_MAX = 65_536
 
-_APPLICATION_ID = 0x4D45534A  # "MESJ", in the field where SQLite keeps whose file this is
+_APPLICATION_ID = 0x4D45534A  # "MESJ", in the field where SQLite names the program that owns a file
 _FORMAT = 2
-_LOCK_WAIT_S = 2.0  # a restart may overlap with the end of the run before
+_LOCK_WAIT_S = 2.0  # a restart may overlap with the end of the last run
 _EPOCHS_MAX = 1 << (62 - SEQ_BITS)
 KEY_MAX = (1 << 62) - 1
 _SCHEMA = (
@@ -30,7 +30,7 @@ _SCHEMA = (
     "CREATE TABLE events (place INTEGER PRIMARY KEY, time_s REAL NOT NULL, body TEXT NOT NULL)",
     "CREATE TABLE doubt (since_s REAL NOT NULL)",
 )
-_FORMAT_1 = (  # epochs sorted by name; written before the first release
+_FORMAT_1 = (  # epochs were sorted by name; written before the first release
     "CREATE TABLE epochs (epoch TEXT PRIMARY KEY, pruned_seq INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID",
     "CREATE TABLE events (epoch TEXT NOT NULL, seq INTEGER NOT NULL, time_s REAL NOT NULL, body TEXT NOT NULL,\n"
     "  PRIMARY KEY (epoch, seq)) WITHOUT ROWID",
@@ -55,24 +55,26 @@ SELECT place, coalesce(CAST(time_s AS REAL), 0),
 FROM events WHERE place > ? ORDER BY place LIMIT ?
 """
 EVENTS = _ALL_EVENTS.replace("ORDER", f"AND EXISTS (SELECT 1 FROM epochs WHERE n = place >> {SEQ_BITS}) ORDER")
-"""Place, wall clock (s since 1970) and body (bytes; None if it is too long for an event) behind a place."""
+"""Place, wall clock (s since 1970) and body of events after a place. The body is bytes, or None if it is too long for
+an event."""
 
 
 class DamagedError(sqlite3.DatabaseError):
-    """The file is a journal, but it holds what no journal holds."""
+    """The file is a journal, but its content is not valid."""
 
 
 def open_journal(path: Path) -> sqlite3.Connection:
-    """Open the journal, or make one; nobody else can until it is closed. What is read is as `_check` wants it.
+    """Open or create the journal. No other process can open it until it is closed. Its content is checked with
+    `_check`.
 
-    Raises UserError if the file is something else or in use, sqlite3.Error or OSError for a sick disk or file.
+    Raises UserError if the file is something else or in use. Raises sqlite3.Error or OSError for a faulty disk or file.
     """
     _refuse_foreign(path)
     make_private_dir(path.parent)
     if not path.exists():
-        make_private_file(path)  # SQLite gives the files beside it the same mode
+        make_private_file(path)  # SQLite gives its side files the same mode
     for own in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
-        with contextlib.suppress(FileNotFoundError, PermissionError):  # an earlier version made them readable for all
+        with contextlib.suppress(FileNotFoundError, PermissionError):  # an earlier version made them readable by all
             own.chmod(0o600)
     db = sqlite3.connect(path, timeout=_LOCK_WAIT_S, isolation_level=None, check_same_thread=False)
     try:
@@ -94,7 +96,7 @@ def open_journal(path: Path) -> sqlite3.Connection:
 
 
 def begin_epoch(db: sqlite3.Connection, epoch: str) -> int:
-    """The number of an epoch, which becomes the last one, also if others were begun since it was last stored."""
+    """Returns the number of an epoch. It becomes the last one, even if others began since it was last stored."""
     (newest,) = db.execute("SELECT coalesce(max(n), 0) FROM epochs").fetchone()
     (own,) = db.execute("SELECT max(n) FROM epochs WHERE epoch = ?", (epoch,)).fetchone()
     if own == newest:
@@ -112,16 +114,17 @@ def begin_epoch(db: sqlite3.Connection, epoch: str) -> int:
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether the file itself is at fault, not the disk or the system."""
+    """Whether the file itself is at fault, rather than the disk or the system."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return isinstance(error, DamagedError) or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def rescue(path: Path) -> str:
-    """Put what can be read of a damaged journal into a new one, keep the old one under another name; say so in words.
+    """Copy the readable part of a damaged journal into a new one, and keep the old one under another name. Returns a
+    description.
 
-    The new one is complete before it takes the name, so that a kill in between loses nothing. Without room for it the
-    old one is only put aside. Raises sqlite3.Error or OSError.
+    The new file is complete before it takes the name, so a kill in between loses nothing. Without room for it, the old
+    file is only renamed. Raises sqlite3.Error or OSError.
     """
     fresh = Path(f"{path}.rescue")
     _remove(fresh)
@@ -144,13 +147,13 @@ def rescue(path: Path) -> str:
 
 
 def is_sound(epoch: str | None, seq: int, body: bytes | None) -> bool:
-    """Whether a stored body is the event of this number; anything else must not be sent."""
+    """Whether a stored body is the event of this number. Anything else must not be sent."""
     message = _message(body)
     return message.get("type") == "event" and message.get("epoch") == epoch and message.get("seq") == seq >= 1
 
 
 def _message(body: bytes | None) -> dict[str, Any]:
-    """What a stored body says, nothing if it is no message."""
+    """Returns the message of a stored body, or an empty one if it is no message."""
     try:
         message = json.loads(str(body or b"", "utf-8"))
     except (ValueError, RecursionError):
@@ -171,7 +174,7 @@ def _in_use(path: Path) -> UserError:
 
 
 def _refuse_foreign(path: Path) -> None:
-    """Raise UserError for what is no journal. Writes nothing, so somebody else's file stays as it is."""
+    """Raise UserError if the file is no journal. This writes nothing, so another program's file stays unchanged."""
     if "\0" in str(path):
         raise UserError(f"--journal {str(path)!r}: a file's name can't hold a NUL; give another one", 2)
     not_ours = UserError(f"journal {path} is not an event journal; move it away or give --journal PATH")
@@ -188,8 +191,10 @@ def _refuse_foreign(path: Path) -> None:
 
 
 def _is_ours(path: Path, how: str) -> bool | None:
-    """Whether it is a journal by what SQLite reads: `immutable=1` reads the file alone, without a lock; `mode=ro` also
-    what has not yet reached it. None if it can't be read so; UserError if it is in use."""
+    """Whether SQLite reads the file as a journal. None if it can't be read this way. Raises UserError if it is in use.
+
+    `immutable=1` reads only the file, without a lock. `mode=ro` also reads what has not reached the file yet.
+    """
     address = f"{path.absolute().as_uri()}?{how}"
     try:
         with contextlib.closing(sqlite3.connect(address, timeout=_LOCK_WAIT_S, uri=True)) as db:
@@ -222,7 +227,9 @@ def _update_format(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _check(db: sqlite3.Connection) -> None:
-    """Raise DamagedError if tables or epochs are not what this program writes. Events are checked as they are read."""
+    """Raise DamagedError if tables or epochs differ from what this program writes. Events are checked when they are
+    read.
+    """
     if _schema(db) != set(_SCHEMA):
         raise DamagedError("its tables are not those of a journal")
     epochs = db.execute(_EPOCHS, (0, -1)).fetchall()
@@ -237,7 +244,7 @@ def _is_epoch(row: Sequence[Any]) -> bool:
 
 
 def _copy_readable(path: Path, fresh: Path) -> int:
-    """Fill a new journal at `fresh` with what can be read of the one at `path`; returns how many events."""
+    """Fill a new journal at `fresh` with the readable part of the one at `path`. Returns the number of events."""
     with (
         contextlib.closing(sqlite3.connect(path, timeout=_LOCK_WAIT_S, isolation_level=None)) as old,
         contextlib.closing(open_journal(fresh)) as new,
@@ -253,7 +260,7 @@ def _copy_readable(path: Path, fresh: Path) -> int:
             n, seq = place >> SEQ_BITS, place & SEQ_MAX
             text = str(_message(body).get("epoch"))
             if n not in names and text not in names.values() and _is_epoch((n, text.encode(errors="replace"), seq)):
-                names[n] = text  # its row is lost, but its events tell its name
+                names[n] = text  # its row is lost, but its events hold its name
                 new.execute("INSERT INTO epochs VALUES (?, ?, 0)", (n, text))
             if is_sound(names.get(n), seq, body):
                 new.execute("INSERT INTO events VALUES (?, ?, ?)", (place, time_s, str(body, "utf-8")))
@@ -265,7 +272,7 @@ def _copy_readable(path: Path, fresh: Path) -> int:
 
 
 def _readable(db: sqlite3.Connection, query: str) -> Iterator[Any]:
-    """Rows of a query like EVENTS, in order; what lies on broken pages is stepped over."""
+    """Yields the rows of a query like EVENTS, in order. Rows on broken pages are skipped."""
     key = 0
 
     def broken(key: int) -> bool:

@@ -1,4 +1,4 @@
-"""The thread that journals: whoever publishes only puts into its bounded queue and never waits for the disk."""
+"""The thread that writes the journal. Publishers only put events into its bounded queue and never wait for the disk."""
 
 import logging
 import queue
@@ -18,11 +18,11 @@ _PRUNE_S = 3600.0
 
 
 class JournalWriter:
-    """Stores events in the order they were published, then hands each batch to `on_stored` (called in this thread).
+    """Stores events in the order they were published, then passes each batch to `on_stored` (called in this thread).
 
-    What has piled up while one commit was under way becomes the next one. If the disk hangs for so long that the queue
-    is full, new events are lost, counted in `lost`, and `degraded` says so. A fault of the program itself, not of
-    the disk, ends the thread and is kept in `failure`.
+    Events that arrive during a commit become the next batch. If the disk hangs until the queue is full, new events are
+    lost. They are counted in `lost`, and `degraded` says so. A fault of the program itself, rather than of the disk,
+    ends the thread and is kept in `failure`.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class JournalWriter:
         return [reason for reason in (self.journal.degraded, self.journal.rescued, stalled) if reason]
 
     def start(self) -> None:
-        """Begin to store."""
+        """Start to store."""
         self._thread.start()
 
     def put(self, event: Event) -> bool:
-        """Take over an event; returns at once, False if the event is lost."""
+        """Take an event and return at once. Returns False if the event is lost."""
         try:
             self._queue.put_nowait(event)
         except queue.Full:
@@ -58,7 +58,7 @@ class JournalWriter:
         return True
 
     def stop(self, timeout_s: float) -> None:
-        """Store what is queued and close the journal, or give up on a hanging disk after `timeout_s`."""
+        """Store the queue and close the journal, or give up on a hanging disk after `timeout_s`."""
         try:
             self._queue.put(None, timeout=timeout_s)
         except queue.Full:
@@ -92,7 +92,7 @@ class JournalWriter:
                 prune_at_s = time.monotonic() + _PRUNE_S
 
     def _next_batch(self) -> list[Event | None]:
-        """What is queued, after waiting for the first of it; empty after _RETRY_S without any."""
+        """Waits for the first event and returns the queue; empty after _RETRY_S without any."""
         batch: list[Event | None] = []
         try:
             batch.append(self._queue.get(timeout=_RETRY_S))

@@ -1,4 +1,4 @@
-"""Where and how to listen, and what can be wrong with it, in one line each."""
+"""Where and how to listen. Every error is one line."""
 
 import errno
 import ssl
@@ -13,12 +13,12 @@ from stream.server.session import Limits
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """Where to listen, who may, and how much clients may cost.
+    """Where to listen, who may connect, and how much clients may cost.
 
-    `port` 0 takes a free one. `journal_path` None is the user's state directory. `allowed_origins`: pages other than
+    `port`: 0 takes a free one. `journal_path`: None is the user's state directory. `allowed_origins`: other pages than
     the dashboard that may connect. `allowed_hosts`: names under which a proxy serves it. `trusted_proxies`: whose
-    X-Forwarded-For is believed. `connections_max`: clients that were let in. `waiting_max`, `waiting_share`: sockets
-    that have not shown their token yet, in all and from one address (`connections_max` where no token is needed).
+    X-Forwarded-For is trusted. `connections_max`: limit of clients that are in. `waiting_max`, `waiting_share`: limits
+    of sockets that have not shown their token, in total and from one address (`connections_max` if no token is needed).
     `tail_events`: newest events kept in memory.
     """
 
@@ -42,7 +42,9 @@ class ServerConfig:
 
 
 def tls_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    """TLS 1.2 or newer with this certificate (PEM; `key` may be in the same file). Raises UserError."""
+    """Returns a TLS context (1.2 or newer) with this certificate (PEM; `key` may be in the same file). Raises
+    UserError.
+    """
     if cert is None and key is None:
         return None
     if cert is None:
@@ -59,7 +61,7 @@ def tls_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
 
 
 def bind_error(host: str, port: int, error: OSError) -> UserError:
-    """Why listening failed, and what to do."""
+    """Returns why listening failed, and what to do."""
     match error.errno:
         case errno.EADDRINUSE:
             return UserError(f"port {port} is taken on {host}: stop the other program or give another --port")

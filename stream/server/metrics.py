@@ -1,4 +1,4 @@
-"""What Prometheus sees at /metrics. Names carry units; no face, address or source is ever a label."""
+"""The metrics for Prometheus at /metrics. Names carry units. No face, address or source is ever a label."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -8,7 +8,7 @@ _WRITE_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0
 
 
 class Metrics:
-    """Counters of one server, in a registry of their own so that several servers can live in one process."""
+    """Counters of one server. They have their own registry, so that several servers can run in one process."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -33,7 +33,7 @@ class Metrics:
         self.frames_dropped = Gauge("mestream_frames_dropped", "Frames dropped so far", ["stage"], registry=registry)
 
     def take_status(self, status: Status) -> None:
-        """Mirror a status message."""
+        """Copy a status message into the metrics."""
         self.source_fps.set(status.fps or 0)
         for state in ("watching", "calibrating", "cannot_spot"):
             self.faces.labels(state).set(sum(face.state == state for face in status.faces))
@@ -44,5 +44,5 @@ class Metrics:
                 self.latency.labels(label).set(latency_ms / 1000)
 
     def text(self) -> bytes:
-        """The exposition format."""
+        """Returns the metrics in the exposition format."""
         return generate_latest(self._registry)

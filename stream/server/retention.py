@@ -1,4 +1,4 @@
-"""How long events are kept, and what is let go of when. Clocks may be wrong, so none is believed at first sight."""
+"""How long events are kept, and when they are deleted. Clocks may be wrong, so none is trusted at first."""
 
 import logging
 import math
@@ -11,12 +11,12 @@ _log = logging.getLogger("stream.server")
 
 _ROWS = 100
 _DAY_S = 86400.0
-_SECOND_LOOK_S = 1800.0  # prunes are an hour apart, but starts may follow each other closely
+_SECOND_LOOK_S = 1800.0  # prunes are an hour apart, but two starts may be close together
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What is kept: events younger than `age_s`, and no more than `size_bytes` in all (oldest go first)."""
+    """What is kept: events younger than `age_s`, and at most `size_bytes` in total (the oldest go first)."""
 
     age_s: float = 30 * _DAY_S
     size_bytes: int = 256 * 1024 * 1024
@@ -26,10 +26,10 @@ DEFAULT = Retention()
 
 
 def prune_expired(db: sqlite3.Connection, retention: Retention, now_s: float) -> int:
-    """Delete events that are too old at `now_s` (wall clock, s since 1970); returns how many.
+    """Delete events that are too old at `now_s` (wall clock, s since 1970). Returns how many.
 
-    Events go in the order in which they were stored, and never one that was stored after a young one. A time in the
-    future says nothing about an event. More than a day's worth goes only if a second look agrees.
+    Events are deleted in the order in which they were stored, and never one that was stored after a young one. A time
+    in the future says nothing about an event's age. Deleting more than a day's worth takes a second check that agrees.
     """
     too_old_s = now_s - retention.age_s
     expired, oldest_s = 0, math.inf
@@ -54,7 +54,9 @@ def prune_to_size(db: sqlite3.Connection, retention: Retention) -> None:
 
 
 def _is_certain(db: sqlite3.Connection, now_s: float, over_s: float) -> bool:
-    """Whether events may go that are too old by up to `over_s`; remembers, and says once, that a second look is due."""
+    """Whether events that are too old by up to `over_s` may be deleted. If a second check is due, this stores and logs
+    that once.
+    """
     (since_s,) = db.execute("SELECT max(CAST(since_s AS REAL)) FROM doubt").fetchone()
     if over_s <= _DAY_S or (since_s is not None and now_s - since_s >= _SECOND_LOOK_S):
         return True
@@ -77,7 +79,7 @@ def _used_bytes(db: sqlite3.Connection) -> int:
 
 
 def _remove_oldest(db: sqlite3.Connection, until: int) -> int:
-    """Delete some of the oldest events up to this place; returns how many."""
+    """Delete some of the oldest events up to this place. Returns how many."""
     db.execute("BEGIN IMMEDIATE")
     removed = db.execute(
         "DELETE FROM events WHERE place IN (SELECT place FROM events WHERE place <= ? ORDER BY place LIMIT ?)",

@@ -26,7 +26,9 @@ _LOOK_EVERY_S = 0.2
 
 
 def main(argv: Sequence[str], stop: threading.Event) -> int:
-    """Serve sessions until `stop` is set; return 0. Raises UserError: no session, port taken, no token off loopback."""
+    """Serve sessions until `stop` is set. Returns 0. Raises UserError: no session, port in use, no token
+    off loopback.
+    """
     arguments = _parser().parse_args(argv)
     shelf = Shelf(arguments.folder)
     file = arguments.token_file

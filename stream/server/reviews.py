@@ -1,4 +1,4 @@
-"""The review pages' part of the port: lists sessions, shows one, sends its video, stores codings. Knows no socket."""
+"""The review pages' part of the port: lists sessions, shows one, sends its video, stores codings. It uses no socket."""
 
 import json
 import mimetypes
@@ -21,21 +21,21 @@ from stream.sessions.session import Session
 from stream.sessions.shelf import Shelf
 
 CHUNK_BYTES = 1 << 20
-"""How much of a video one answer carries at most; a browser asks for the rest."""
+"""The most that one answer carries of a video. A browser requests the rest."""
 POINTS_MAX = 4000
 TRACK_MAX = 4000
 _RANGE = re.compile(r"bytes=(\d{1,15})?-(\d{1,15})?", re.ASCII)
 
 
 class Reviews:
-    """Answers of the review pages. `alone`: the program has nothing live to show."""
+    """Answers the requests of the review pages. `alone`: the program shows nothing live."""
 
     def __init__(self, shelf: Shelf, *, alone: bool) -> None:
         self.alone = alone
         self._shelf = shelf
 
     def listed(self) -> Answer:
-        """All sessions, newest first; one that can't be read is listed with what is wrong with it."""
+        """Returns all sessions, newest first. An unreadable one is listed with its error."""
         return json_answer({"sessions": [self._in_short(name) for name in reversed(self._shelf.names())]})
 
     def _in_short(self, name: str) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class Reviews:
             return {"name": name, "trouble": _one_line(error)}
 
     def session(self, name: str, part: str, query: Mapping[str, str]) -> Answer:
-        """One session, or its `part`: "", "trace" or "track". Raises QueryError."""
+        """Returns one session or its `part`: "", "trace" or "track". Raises QueryError."""
         try:
             session = self._shelf.open(name)
             match part:
@@ -102,7 +102,7 @@ class Reviews:
         }
 
     def _others(self, session: Session, coder: str) -> tuple[list[str], list[Coding]]:
-        """The other coders' codings, and what is wrong with those that can't be read."""
+        """Returns the other coders' codings, and the errors of unreadable ones."""
         trouble, others = [], []
         for path in sorted((session.folder / "codings").glob("[!.]*.json")):
             try:
@@ -113,7 +113,7 @@ class Reviews:
         return trouble, others
 
     def _span(self, session: Session) -> tuple[float, float]:
-        """First and last moment of a session; one that did not end ends with what it has last."""
+        """Returns the first and last moment of a session. One that was cut short ends with its last data."""
         about = session.about
         if about.ends_s is not None:
             return about.starts_s, max(about.ends_s, about.starts_s)
@@ -142,7 +142,7 @@ class Reviews:
         return {"time_s": found["time_s"].tolist(), "matrix": found["matrix"].reshape(-1, 6).round(4).tolist()}
 
     def video(self, name: str, number: int, range_header: str | None) -> Answer:
-        """A piece of a video's bytes: what `range_header` asks for, at most CHUNK_BYTES of it."""
+        """Returns a piece of a video: the bytes that `range_header` requests, at most CHUNK_BYTES."""
         try:
             path = self._shelf.open(name).about.videos[number].path
             size = path.stat().st_size
@@ -166,7 +166,7 @@ class Reviews:
         return Answer(HTTPStatus.PARTIAL_CONTENT, _type_of(path), body, headers)
 
     def save(self, text: str | bytes) -> str:
-        """Store a coding that a page sent; return the answer: `saved`, `conflict` with what is stored, or `error`."""
+        """Store a coding from a page. Returns the answer: `saved`, `conflict` with the stored coding, or `error`."""
         try:
             coding = coding_of(json.loads(text))
             return json.dumps({"type": "saved", "coding": json_of(self._shelf.save(coding))})
@@ -178,7 +178,7 @@ class Reviews:
 
 
 def session_path(path: str) -> tuple[str, str]:
-    """Name and part of a URL path /api/sessions/NAME[/PART]; ("", "") is the list. Raises QueryError."""
+    """Returns name and part of a URL path /api/sessions/NAME[/PART]; ("", "") is the list. Raises QueryError."""
     name, _, part = path.removeprefix("/api/sessions").removeprefix("/").partition("/")
     try:
         return unquote(name, errors="strict"), part
@@ -197,13 +197,13 @@ def _number(query: Mapping[str, str], name: str) -> float:
 
 
 def _range(header: str | None, size: int) -> tuple[int, int]:
-    """First and last byte to send of a file of `size` bytes. Raises QueryError if there are none."""
+    """Returns the first and last byte to send of a file of `size` bytes. Raises QueryError if there are none."""
     asked = _RANGE.fullmatch(header or "")
     if asked is None or asked.groups() == (None, None):
         raise QueryError("ask for one range of bytes")
     first, last = (None if part is None else int(part) for part in asked.groups())
     if first is None:
-        first, last = max(size - (last or 0), 0), size - 1  # the last so many bytes
+        first, last = max(size - (last or 0), 0), size - 1  # that many bytes at the end
     if first >= size or (last is not None and last < first):
         raise QueryError(f"the video has {size} bytes")
     return first, min(size - 1 if last is None else last, size - 1, first + CHUNK_BYTES - 1)

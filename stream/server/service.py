@@ -1,8 +1,8 @@
-"""WebSocket and HTTP on one port, in a thread of its own: events to every subscriber, telemetry to those who asked.
+"""WebSocket and HTTP on one port, in its own threads: events for every subscriber, telemetry for those that requested
+it.
 
-Publishing never waits: an event goes to the journal's thread, from there (stored) into the tail in the loop's thread,
-and from the tail to each client at that client's pace (`stream.server.hub`, `stream.server.client`). See
-docs/protocol.md.
+Publishing never waits. An event goes to the journal's thread. Once stored, it goes to the tail in the loop's thread,
+and from there to each client at the client's pace (`stream.server.hub`, `stream.server.client`). See docs/protocol.md.
 """
 
 import asyncio
@@ -33,9 +33,9 @@ _log = logging.getLogger("stream.server")
 
 
 class EventServer:
-    """The event service of one running spotter. All public methods may be called from any thread.
+    """The event service of one running spotter. Any thread may call its public methods.
 
-    `spotter`: what the first message says of the running program. `reviews`: the sessions that its pages show.
+    `spotter`: what the first message says about the running program. `reviews`: the sessions that its pages show.
     """
 
     def __init__(self, config: ServerConfig, spotter: Spotter, reviews: Reviews | None = None) -> None:
@@ -49,7 +49,9 @@ class EventServer:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Open the journal, bind, serve. Raises UserError: port taken, no token off loopback, bad certificate, ..."""
+        """Open the journal, bind and serve. Raises UserError: port in use, no token off loopback, bad
+        certificate, ...
+        """
         config = self.config
         loopback = check_bind(config.host, config.port, config.token)
         tls = listen.tls_context(config.tls_cert, config.tls_key)
@@ -92,46 +94,48 @@ class EventServer:
 
     @property
     def failure(self) -> BaseException | None:
-        """What killed one of the service's threads: the program should end with it. None while they live."""
+        """The error that ended one of the service's threads, or None. The program should end with it."""
         return self._failure or self._writer.failure
 
     @property
     def port(self) -> int:
-        """The port that is served, once started."""
+        """The port in use, once started."""
         return self._hub.port
 
     @property
     def url(self) -> str:
-        """Where browsers find the dashboard."""
+        """The URL of the dashboard."""
         host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
         return f"{'https' if self.config.tls_cert else 'http'}://{host}:{self.port}/"
 
     @property
     def epoch(self) -> str:
-        """ULID of this run."""
+        """The ULID of this run."""
         return self._hub.log.tail.epoch
 
     @property
     def outbox(self) -> Journal:
-        """The stored events, for outputs that send them on."""
+        """The stored events, for outputs that forward them."""
         return self._writer.journal
 
     @property
     def degraded(self) -> list[str]:
-        """What of this service does not work as it should, in words; empty when all is well."""
+        """What does not work in this service, in words; empty if all is well."""
         return self._writer.degraded
 
     def wants(self, topic: str) -> bool:
-        """Whether any client is subscribed to `topic` now, so that nobody encodes previews for no one."""
+        """Whether any client is subscribed to `topic` now. This saves encoding previews for no one."""
         return topic in self._hub.wanted
 
     def publish(self, event: Event) -> None:
-        """Journal an event, then send it to all. Returns at once; an event that finds the journal stalled is lost."""
+        """Store an event in the journal, then send it to all. Returns at once. An event is lost if the journal's queue
+        is full.
+        """
         if not self._writer.put(event):
             self.metrics.events_lost.inc()
 
     def publish_status(self, status: Status) -> None:
-        """Replace the status; what is degraded here is added."""
+        """Replace the status. This service's own `degraded` entries are added."""
         self.metrics.take_status(status)
         self._hub.set_status(status)
 
@@ -146,20 +150,20 @@ class EventServer:
             self._hub.post("preview", encode(Preview(face, round(time_s, 4), jpeg)))
 
     def update_hello(self, **fields: Any) -> None:
-        """Change fields of what new clients hear of the spotter, e.g. `runtime` after a fallback."""
+        """Change fields of the first message for new clients, e.g. `runtime` after a fallback."""
         self._spotter = replace(self._spotter, **fields)
 
     def ready(self, frames: bool | None = None, model: bool | None = None) -> None:
-        """Say what /readyz answers from: frames are flowing, the model is warm. None leaves a flag as it is."""
+        """Set the state that /readyz reports: frames arrive, the model is warm. None leaves a flag unchanged."""
         given = {"frames": frames, "model": model}
         self._ready = {name: old if given[name] is None else bool(given[name]) for name, old in self._ready.items()}
 
     def stop(self) -> None:
-        """Store and send what was published, say goodbye, be gone within a second."""
+        """Store and send what was published, say goodbye, and end within a second."""
         if self._thread is None:
             return
         thread, self._thread = self._thread, None
-        self._writer.stop(timeout_s=0.3)  # also where the loop has died: what was published is stored
+        self._writer.stop(timeout_s=0.3)  # even if the loop has died, published events are stored
         self._hub.call(self._hub.stopping.set)
         thread.join(0.7)
 

@@ -1,8 +1,8 @@
-"""What one client may do, and what it gets next. Pure: data, addresses and times come in, decisions come out.
+"""What one client may do, and what it gets next. Pure: it takes data, addresses and times, and returns decisions.
 
-Events are never queued per client: it has a cursor into the one log (`stream.server.event_log`), so that resuming,
-replay and live sending are the same loop, and no event can be lost or doubled between them. Only telemetry has a
-queue, and that one drops its oldest.
+Events are never queued per client. Each client has a cursor into the one log (`stream.server.event_log`), so resuming,
+replay and live sending are the same loop. No event can be lost or doubled between them. Only telemetry has a queue,
+which drops its oldest message.
 """
 
 from collections import deque
@@ -20,8 +20,8 @@ class Limits:
     """How much one client may cost.
 
     `pending_events_max`, `stall_s`: a client further behind, or with one send stuck for longer, is `too_slow`.
-    `telemetry_max`: queued telemetry messages. `burst`, `rate_hz`: messages taken from it. `bad_messages_max`:
-    malformed ones before it is closed. `message_bytes_max`, `fragments_max`: size of one message.
+    `telemetry_max`: queued telemetry messages. `burst`, `rate_hz`: messages accepted from it. `bad_messages_max`:
+    malformed messages before it is closed. `message_bytes_max`, `fragments_max`: size of one message.
     """
 
     pending_events_max: int = 1000
@@ -35,7 +35,7 @@ class Limits:
 
 
 class Inbound:
-    """The rules for what a client sends: the token first if one is due, then requests at a bearable rate."""
+    """The rules for a client's messages: first the token if it needs one, then requests at a limited rate."""
 
     def __init__(self, limits: Limits, gate: Gate, address: str, authenticated: bool, now_s: float) -> None:
         self.authenticated = authenticated
@@ -47,7 +47,7 @@ class Inbound:
         self._bad = 0
 
     def take(self, data: str | bytes, now_s: float) -> Subscribe | MessageError | None:
-        """What to do with a message: obey, complain, or nothing. Raises RefusedError if the client is to be closed."""
+        """Returns what to do with a message: obey, complain, or nothing. Raises RefusedError to close the client."""
         self._spend(now_s)
         try:
             message = parse_client(data)
@@ -72,10 +72,10 @@ class Inbound:
 
 @dataclass
 class Outbox:
-    """What one client wants and how far it got.
+    """What one client wants, and how far it has come.
 
-    `cursor`: the last event it was given. `caught_up`: it has once been at the newest event, so from then on being far
-    behind is its own fault. `sending_since_s`: when the send that is under way began, None between sends.
+    `cursor`: the last event it got. `caught_up`: it has been at the newest event once, so being far behind is now its
+    own fault. `sending_since_s`: when the current send began, None between sends.
     """
 
     cursor: Cursor
@@ -86,14 +86,14 @@ class Outbox:
     telemetry: deque[tuple[str, str]] = field(default_factory=deque)
 
     def offer(self, topic: str, text: str) -> str | None:
-        """Queue telemetry if it is wanted; returns the topic of what had to be dropped for it, if anything."""
+        """Queue telemetry if the client wants it. Returns the topic of the message dropped for it, if any."""
         if topic not in self.topics:
             return None
         self.telemetry.append((topic, text))
         return self.telemetry.popleft()[0] if len(self.telemetry) > self.limits.telemetry_max else None
 
     def subscribe(self, topics: Iterable[str], newest: Cursor) -> None:
-        """Replace the topics; unknown ones are ignored. Who turns events on again gets them from now on."""
+        """Replace the topics. Unknown ones are ignored. A client that turns events on again gets those from now on."""
         topics = frozenset(topics).intersection(TOPICS)
         if "events" in topics and "events" not in self.topics:
             self.cursor = newest
@@ -105,7 +105,7 @@ class Outbox:
         return "events" in self.topics and tail.is_behind(self.cursor)
 
     def too_slow(self, tail: Tail, now_s: float) -> bool:
-        """Whether events wait that it does not take: too many, or one send stuck for too long."""
+        """Whether the client is too slow: too many events wait, or one send is stuck for too long."""
         if not self.behind(tail):
             return False
         pending = tail.newest_seq - self.cursor.seq if self.cursor.epoch == tail.epoch else 0

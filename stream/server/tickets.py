@@ -1,7 +1,7 @@
-"""Tickets: how a media element, which can't send a header, shows that its page has the token. Pure.
+"""Tickets let a media element, which can't send a header, prove that its page has the token. Pure.
 
-A ticket is a cookie that says until when it holds, signed with a key that only this run of the program knows. It opens
-the videos alone, for some minutes; a page renews it as long as it is open.
+A ticket is a cookie with its expiry time, signed with a key that only this run of the program knows. It opens only the
+videos, for some minutes. A page renews it while it is open.
 """
 
 import hmac
@@ -17,17 +17,19 @@ class Tickets:
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
-        # two servers on one machine share the browser's cookies, whatever their ports
+        # servers on one machine share the browser's cookies, even on different ports
         self._name = f"mestream-{secrets.token_hex(4)}"
 
     def cookie(self, now_s: float, secure: bool) -> str:
-        """The Set-Cookie header of a new ticket; it comes back to the folder of the URL that gave it."""
+        """Returns the Set-Cookie header of a new ticket. The browser sends it back only to the folder of the URL that
+        set it.
+        """
         until = str(int(now_s + HELD_S))
         rest = f"Max-Age={HELD_S:.0f}; HttpOnly; SameSite=Strict{'; Secure' if secure else ''}"
         return f"{self._name}={until}.{self._signature(until)}; {rest}"
 
     def holds(self, cookie_header: str | None, now_s: float) -> bool:
-        """Whether a request's cookies have a ticket that is still good."""
+        """Whether a request's cookies hold a valid ticket."""
         try:
             found = SimpleCookie(cookie_header or "").get(self._name)
         except CookieError:

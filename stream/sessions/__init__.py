@@ -1,1 +1,3 @@
-"""Recorded sessions: stored, listed, reviewed, coded, exported. A session is a folder; `stream.sessions.session`."""
+"""Recorded sessions: stored, listed, reviewed, coded and exported. A session is a folder, see
+`stream.sessions.session`.
+"""

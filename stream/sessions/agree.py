@@ -1,4 +1,4 @@
-"""`mestream agree SESSION...`: coder against coder and against the machine, as a table or as JSON."""
+"""`mestream agree SESSION...`: compares coders with each other and with the machine, as a table or as JSON."""
 
 import argparse
 import json
@@ -22,11 +22,11 @@ from stream.sources.media_clock import LONG_GAP_S
 from stream.text import printable
 
 PIPE_CELLS = 160
-"""Width of the tables where there is no terminal to fit them to."""
+"""Width of the tables if there is no terminal."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the agreement of all raters. Raises UserError where there is nothing to compare."""
+    """Print the agreement of all raters. Raises UserError if there is nothing to compare."""
     parser = argparse.ArgumentParser(
         prog="mestream agree", description="Agreement of coders with each other and with the machine."
     )
@@ -44,14 +44,16 @@ def main(argv: Sequence[str]) -> int:
         console = Console(width=None if sys.stdout.isatty() else PIPE_CELLS)
         with console.capture() as drawn:
             _show(found, console)
-        print(drawn.get(), end="")  # rich would end the program if nobody read it
+        print(drawn.get(), end="")  # rich would end the program if the output were closed
         for line in _remarks(sessions):
             print(printable(line))
     return 0
 
 
 def agreements(sessions: Iterable[Session]) -> list[Agreement]:
-    """Agreement of every two raters that share a session: coders in order of their names, the machine last."""
+    """Returns the agreement of every two raters that share a session: coders in order of their names, the
+    machine last.
+    """
     shared: dict[tuple[str, str], list[Shared]] = {}
     for session in sessions:
         seen = watched(session)
@@ -64,9 +66,10 @@ def agreements(sessions: Iterable[Session]) -> list[Agreement]:
 
 
 def watched(session: Session) -> dict[int, NDArray[np.int64]]:
-    """By face, the frames on which it was seen: from its crops, pauses of up to LONG_GAP_S filled. Frames at model_fps.
+    """Returns, by face, the frames on which it was seen. Pauses between crops of up to LONG_GAP_S are filled. Frames
+    are at model_fps.
 
-    A session that stored no track counts as watched from its start to its end, for each face that the machine scored.
+    A session without a stored track counts as watched from start to end, for each face that the machine scored.
     """
     fps, track = session.about.model_fps, session.track()
     if track.size:

@@ -1,4 +1,4 @@
-"""How far two raters agree on the same sessions. Pure: knows neither files nor the command line.
+"""Measures how far two raters agree on the same sessions. Pure: it uses neither files nor the command line.
 
 A rater is a coder or the machine. Times become frames as in `engine.evaluation`: frame = round(time * fps), both ends
 inclusive. Intervals of different faces never match.
@@ -15,7 +15,7 @@ from engine.matching import match
 
 @dataclass(frozen=True, slots=True)
 class Rated:
-    """One interval that a rater holds to be a micro-expression: frames inclusive, seconds, its action units."""
+    """One interval that a rater considers a micro-expression: frames (inclusive), seconds, its action units."""
 
     face: int
     onset_s: float
@@ -36,7 +36,7 @@ class Rated:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """One session that both have rated. `watched`: by face, the frames on which it was seen (int64[n])."""
+    """One session that both raters have rated. `watched`: by face, the frames on which it was seen (int64[n])."""
 
     first: tuple[Rated, ...]
     second: tuple[Rated, ...]
@@ -45,7 +45,7 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class UnitCounts:
-    """One action unit in the matched pairs in which both raters coded units: how many pairs, by who coded it."""
+    """One action unit in the matched pairs in which both raters coded units: the number of pairs, by who coded it."""
 
     unit: int
     both: int
@@ -56,7 +56,7 @@ class UnitCounts:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What `compare` finds. A figure is None where it is not defined: no events, no frames, one pair, no variance.
+    """The result of `compare`. An undefined figure is None: no events, no frames, one pair, or no variance.
 
     `frames`: by rater, [neither, only second, only first, both]. `onset_error_s`, `offset_error_s`: mean absolute
     difference over matched pairs.
@@ -80,7 +80,7 @@ class Agreement:
 
 
 def compare(first: str, second: str, sessions: Sequence[Shared]) -> Agreement:
-    """Agreement of two raters over all sessions that both rated, counts added up."""
+    """Returns the agreement of two raters over all sessions that both rated. Counts are added up."""
     pairs = [pair for session in sessions for pair in matched(session.first, session.second)]
     table = sum((contingency(session) for session in sessions), np.zeros((2, 2), np.int64))
     first_events = sum(len(session.first) for session in sessions)
@@ -108,7 +108,7 @@ def compare(first: str, second: str, sessions: Sequence[Shared]) -> Agreement:
 
 
 def matched(first: Iterable[Rated], second: Iterable[Rated]) -> list[tuple[Rated, Rated]]:
-    """One-to-one pairs of the same face whose IoU is at least 0.5, as many as possible."""
+    """Returns one-to-one pairs of the same face with an IoU of at least 0.5, as many as possible."""
     firsts, seconds = (sorted(side, key=lambda r: (r.onset_s, r.offset_s)) for side in (first, second))
     pairs = []
     for face in sorted({r.face for r in firsts}):
@@ -118,9 +118,10 @@ def matched(first: Iterable[Rated], second: Iterable[Rated]) -> list[tuple[Rated
 
 
 def contingency(session: Shared) -> NDArray[np.int64]:
-    """Frames of all faces as int64[2, 2]: row 1 where the first rater sees a micro-expression, column 1 the second.
+    """Counts frames of all faces as int64[2, 2]. Row 1: the first rater sees a micro-expression. Column 1: the second
+    does.
 
-    Counted are the frames on which a face was seen, and those that a rater marked besides.
+    It counts the frames on which a face was seen, and any others that a rater marked.
     """
     table = np.zeros((2, 2), np.int64)
     faces = {*session.watched, *(r.face for r in session.first + session.second)}
@@ -132,14 +133,16 @@ def contingency(session: Shared) -> NDArray[np.int64]:
 
 
 def kappa(table: NDArray[np.int64]) -> float | None:
-    """Cohen's kappa of a table of counts [2, 2] (Cohen 1960); None where chance alone explains all."""
+    """Returns Cohen's kappa of a table of counts [2, 2] (Cohen 1960); None if chance alone explains all."""
     total = table.sum()
     expected = float(table.sum(0) @ table.sum(1)) / float(total) ** 2 if total else 1.0
     return float((np.trace(table) / total - expected) / (1 - expected)) if expected < 1 else None
 
 
 def icc(ratings: NDArray[np.float64]) -> float | None:
-    """ICC(2,1) of float64[n, k]: two-way random, absolute agreement, single rater (Shrout and Fleiss 1979)."""
+    """Returns the ICC(2,1) of float64[n, k]: two-way random, absolute agreement, single rater (Shrout and
+    Fleiss 1979).
+    """
     n, k = ratings.shape
     if n < 2:
         return None
@@ -153,7 +156,7 @@ def icc(ratings: NDArray[np.float64]) -> float | None:
 
 
 def unit_counts(pairs: Iterable[tuple[Rated, Rated]]) -> tuple[UnitCounts, ...]:
-    """Per action unit, in order: how many matched pairs have it on both sides, on one, on none."""
+    """Returns, per action unit and in order, how many matched pairs have it on both sides, on one, on none."""
     coded = [(a.units, b.units) for a, b in pairs if a.units and b.units]
     found = []
     for unit in sorted({unit for a, b in coded for unit in a | b}):

@@ -1,8 +1,8 @@
-"""What one coder says of a session: verdicts on the machine's intervals, and intervals of their own.
+"""One coder's view of a session: verdicts on the machine's intervals, and intervals of their own.
 
-A coding is one file of its session, `codings/NAME.json`. It is written whole, beside the old one, and then takes its
-place; so it is never half there. `revision` counts the writes: who writes a coding names the revision that they read,
-and is refused if somebody else has written since.
+A coding is one file of its session, `codings/NAME.json`. A new version is written completely beside the old one and
+then replaces it, so the file is never incomplete. `revision` counts the writes. A writer names the revision that they
+read, and is refused if somebody else has written since.
 """
 
 import json
@@ -23,7 +23,7 @@ INTENSITIES = ("", "A", "B", "C", "D", "E")
 
 
 class Verdict(StrEnum):
-    """What a coder holds an interval to be. `added`: the machine did not report it."""
+    """A coder's judgement of an interval. `added`: the machine did not report it."""
 
     ACCEPTED = "accepted"
     REJECTED = "rejected"
@@ -32,7 +32,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ActionUnit:
-    """A FACS action unit: its number, the side of the face, the intensity A to E ("" if it was not coded)."""
+    """A FACS action unit: its number, the side of the face, and the intensity A to E ("" if it was not coded)."""
 
     number: int
     side: str = "both"
@@ -45,10 +45,10 @@ class ActionUnit:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One interval as a coder sees it; seconds on the session's source clock, onset_s <= apex_s <= offset_s.
+    """One interval as a coder sees it. Times are seconds on the session's source clock, onset_s <= apex_s <= offset_s.
 
-    `id`: that of the machine's interval, or one of its own if `verdict` is `added`. `reason`: an entry of REASONS for a
-    rejected one.
+    `id`: that of the machine's interval, or its own if `verdict` is `added`. `reason`: an entry of REASONS for a
+    rejected interval.
     """
 
     id: str
@@ -71,7 +71,9 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Coding:
-    """All that one coder says of one session. `blind`: made without seeing the machine's intervals or other coders."""
+    """One coder's complete coding of one session. `blind`: made without seeing the machine's intervals or
+    other coders.
+    """
 
     coder: str
     session: str
@@ -86,7 +88,7 @@ class Coding:
 
     @property
     def real(self) -> tuple[Mark, ...]:
-        """The intervals that this coder holds to be micro-expressions."""
+        """The intervals that this coder considers micro-expressions."""
         return tuple(mark for mark in self.marks if mark.verdict is not Verdict.REJECTED)
 
 
@@ -105,7 +107,7 @@ def load_coding(path: Path) -> Coding:
 
 
 def coding_of(message: dict[str, Any]) -> Coding:
-    """A coding from its JSON form. Raises ValueError, KeyError or TypeError where it is none."""
+    """Builds a coding from its JSON form. Raises ValueError, KeyError or TypeError if the form is invalid."""
     if message["version"] != VERSION:
         raise ValueError(f"version {message['version']}, this program reads {VERSION}")
     marks = tuple(
@@ -133,14 +135,15 @@ def coding_of(message: dict[str, Any]) -> Coding:
 
 
 def json_of(coding: Coding) -> dict[str, Any]:
-    """The JSON form that `coding_of` reads."""
+    """Returns the JSON form that `coding_of` reads."""
     return {"version": VERSION, **asdict(coding)}
 
 
 def save_coding(folder: Path, coding: Coding) -> Coding:
-    """Write a coding into `folder`; return it with its new revision.
+    """Write a coding into `folder`. Returns it with its new revision.
 
-    Raises ConflictError unless `coding.revision` is the one on disk (0: there is none), OSError when the disk is full.
+    Raises ConflictError unless `coding.revision` is the one on disk (0: there is none), and OSError if the disk is
+    full.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / f"{coding.coder}.json"

@@ -1,4 +1,4 @@
-"""Deleting a session: what `--record` and the coders made of it, and nothing else."""
+"""Deletes a session: what `--record` and the coders made of it, and nothing else."""
 
 import re
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ VIDEO = re.compile(r"video(-\d+)?(\.[^/]*)?")
 
 
 def delete_session(session: Session) -> tuple[Path, ...]:
-    """Remove the files of a session, and its folder; return what else lies there and so is left, in order.
+    """Remove the files of a session and its folder. Returns other things in the folder, which stay, in order.
 
     A video that the session only refers to stays. Links are neither followed nor removed. `session.json` goes last, so
-    that a session that is deleted in part is still one. Raises UserError when a file can't be removed.
+    a partly deleted session is still a session. Raises UserError if a file can't be removed.
     """
     folder = session.folder
     if folder.is_symlink():
@@ -28,7 +28,7 @@ def delete_session(session: Session) -> tuple[Path, ...]:
         except OSError as error:
             raise UserError(f"{path} can't be deleted ({error.strerror}); the session is still there in part") from None
     for place in (folder / "codings", folder):
-        with suppress(OSError):  # a link, or something else lies in it
+        with suppress(OSError):  # the folder is a link or holds something else
             place.rmdir()
     return tuple(sorted(folder.rglob("*")))
 

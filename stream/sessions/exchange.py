@@ -15,7 +15,7 @@ from stream.sessions.session import Session, VideoFile, load_session
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one of the two commands: `argv` begins with its name. Raises UserError."""
+    """Run one of the two commands; `argv` begins with its name. Raises UserError."""
     parser = argparse.ArgumentParser(prog="mestream", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
     out = commands.add_parser("export", help="intervals of a session for other programs", allow_abbrev=False)
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def export(session: Session, to: str, out: Path, coder: str | None = None, force: bool = False) -> list[Path]:
-    """Write a session in the format `to`; return the files. Raises UserError before anything is written."""
+    """Write a session in the format `to`. Returns the files. Raises UserError before anything is written."""
     texts = WRITERS[to](rows_of(session, coder), out)
     _check(texts.keys(), session, force)
     try:
@@ -68,7 +68,7 @@ def _check(paths: Collection[Path], session: Session, force: bool) -> None:
 
 
 def coding_from(session: Session, file: Path, coder: str | None = None, blind: bool = False) -> Coding:
-    """The coding in a file, not stored yet. Raises UserError that says what is wrong with the file."""
+    """Returns the coding in a file, which is not stored yet. Raises UserError that says what is wrong with the file."""
     try:
         rows = [row for row in reader(file)(file) if row.rater != MACHINE]
     except OSError as error:
@@ -84,7 +84,7 @@ def coding_from(session: Session, file: Path, coder: str | None = None, blind: b
 
 
 def _rater(file: Path, raters: set[str], coder: str | None) -> str:
-    """Whose rows to take: the coder's own; or all, if they are of one rater, whose name may be another."""
+    """Returns the rater whose rows to use: the coder, or else the file's only rater, whose name may differ."""
     if coder is None and raters <= {""}:
         raise UserError(f"{file} does not name its coder; add --coder NAME", 2)
     if coder in raters or not raters:
@@ -95,7 +95,7 @@ def _rater(file: Path, raters: set[str], coder: str | None) -> str:
 
 
 def _mark(session: Session, row: Row, id: str) -> Mark:
-    """The row on the source's clock. Raises ValueError where it does not fit the session."""
+    """Returns the row on the source's clock. Raises ValueError if it does not fit the session."""
     mark = replace(row.mark, id=row.mark.id or id, face=row.mark.face or _only_face(session))
     if mark.verdict is not Verdict.ADDED and mark.id not in {one.id for one in session.intervals()}:
         raise ValueError(f"{mark.id} is {mark.verdict}, but the session has no such interval: is it of another video?")

@@ -19,12 +19,12 @@ from stream.text import printable
 log = logging.getLogger("stream")
 
 PIPE_CELLS = 100_000
-"""Width of the table where there is no terminal to fit it to."""
+"""Width of the table if there is no terminal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A session in a list. `intervals`: how many the machine reported. `coders`: who coded it."""
+    """A session in a list. `intervals`: how many the machine reported. `coders`: those who coded it."""
 
     name: str
     source: str
@@ -36,7 +36,7 @@ class Listed:
 
 
 def listed(session: Session) -> Listed:
-    """Sum up a session. Raises UserError if a file of it can't be read."""
+    """Summarises a session. Raises UserError if one of its files can't be read."""
     about = session.about
     length_s = session.ends_s - about.starts_s
     intervals = len(session.intervals())
@@ -44,7 +44,7 @@ def listed(session: Session) -> Listed:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command; return its exit code. A folder that is no session is one line on stderr."""
+    """Run the command. Returns its exit code. A folder that is no session is one line on stderr."""
     parser = argparse.ArgumentParser(prog="mestream sessions", description=__doc__, allow_abbrev=False)
     parser.add_argument("dir", metavar="DIR", type=Path, help="what --record DIR named, or one session in it")
     parser.add_argument("--json", action="store_true", help="as JSON")
@@ -81,4 +81,4 @@ def _print(rows: Sequence[Listed]) -> None:
     console = Console(width=None if sys.stdout.isatty() else PIPE_CELLS)
     with console.capture() as drawn:
         console.print(table)
-    print(drawn.get(), end="")  # rich would end the program if nobody read it
+    print(drawn.get(), end="")  # rich would end the program if the output were closed

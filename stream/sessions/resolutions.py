@@ -1,6 +1,6 @@
-"""A score trace at several resolutions, so that two hours of it are drawn as fast as ten seconds.
+"""A score trace at several resolutions, so that two hours are drawn as fast as ten seconds.
 
-A bucket keeps the lowest and the highest score of its time, so a short peak is seen at every resolution.
+A bucket keeps the lowest and the highest score of its time, so a short peak shows at every resolution.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 WIDTHS_S = (0.25, 1.0, 4.0, 16.0, 64.0)
-"""Widths of the buckets; the finest resolution has the scores themselves."""
+"""Widths of the buckets. The finest resolution has the scores themselves."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,7 +22,7 @@ class Resolution:
     threshold: NDArray[np.float32]
 
     def between(self, from_s: float, to_s: float) -> "Resolution":
-        """The buckets from `from_s` to `to_s`, and one more on either side, so that a line reaches the edges."""
+        """Returns the buckets from `from_s` to `to_s` and one more on either side, so that a line reaches the edges."""
         first = max(int(np.searchsorted(self.time_s, from_s)) - 1, 0)
         last = int(np.searchsorted(self.time_s, to_s, side="right")) + 1
         part = slice(first, last)
@@ -30,12 +30,14 @@ class Resolution:
 
 
 def resolutions_of(trace: NDArray[np.void]) -> dict[int, tuple[Resolution, ...]]:
-    """Every face's trace (TRACE[n]), finest first."""
+    """Returns every face's trace (TRACE[n]), finest first."""
     return {int(face): _of_one_face(trace[trace["face"] == face]) for face in np.unique(trace["face"])}
 
 
 def fitting(resolutions: tuple[Resolution, ...], from_s: float, to_s: float, points: int) -> Resolution:
-    """What lies between two times, at the finest resolution of at most `points` buckets, else the coarsest."""
+    """Returns the part between two times, at the finest resolution of at most `points` buckets, or else the
+    coarsest.
+    """
     for resolution in resolutions:
         found = resolution.between(from_s, to_s)
         if len(found.time_s) <= points:

@@ -1,4 +1,4 @@
-"""What an export writes and an import reads: intervals in the time of their video, whoever marked them."""
+"""The rows that an export writes and an import reads: intervals in the time of their video, whoever marked them."""
 
 import logging
 import math
@@ -14,7 +14,7 @@ from stream.sessions.session import Session, VideoFile
 log = logging.getLogger("stream")
 
 MACHINE = "(machine)"
-"""The machine among the raters. No coder can have this name."""
+"""The machine's name among the raters. No coder can have this name."""
 UNIT = re.compile(r"(?:AU)?([LR]?)(\d{1,2})([A-E]?)", re.IGNORECASE)
 LETTER_OF = {"left": "L", "right": "R", "both": ""}
 SIDE_OF = {letter: side for side, letter in LETTER_OF.items()}
@@ -22,10 +22,10 @@ SIDE_OF = {letter: side for side, letter in LETTER_OF.items()}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One interval: seconds of the file `video`, 0 being its first frame.
+    """One interval. Times are seconds of the file `video`, whose first frame is 0.
 
-    `rater`: a coder's name or MACHINE; "" if a file does not name one. `face` 0: a file does not name one. `mark.id`
-    may be "" in a file made elsewhere. `score` and `regions`: of the machine's intervals alone.
+    `rater`: a coder's name or MACHINE; "" if a file names none. `face`: 0 if a file names none. `mark.id` may be "" in
+    a file made elsewhere. `score` and `regions`: only for the machine's intervals.
     """
 
     video: str
@@ -36,14 +36,14 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """`accepted`, `added`, `rejected: REASON`; "" for the machine, which judges nothing."""
+        """`accepted`, `added`, `rejected: REASON`, or "" for the machine, which judges nothing."""
         if self.rater == MACHINE:
             return ""
         return f"{self.mark.verdict}: {self.mark.reason}" if self.mark.reason else str(self.mark.verdict)
 
     @property
     def label(self) -> str:
-        """All that is said of the interval, in one line for people to read."""
+        """Everything about the interval in one line, for people to read."""
         score = "" if self.score is None else f"{self.score:.2f}"
         parts = (self.verdict, score, units_text(self.mark.units), " ".join(self.mark.note.split()))
         return " | ".join(part for part in parts if part)
@@ -65,15 +65,15 @@ class VideoRows:
 
     @property
     def clocks(self) -> str:
-        """How the video's clock relates to the others, in one sentence."""
+        """Explains in one sentence how the video's clock relates to the others."""
         return f"Time 0 of {self.video.path.name} is {self.video.starts_s:.6f} s on the source's clock, {self.started}."
 
 
 def rows_of(session: Session, coder: str | None = None) -> tuple[VideoRows, ...]:
-    """The intervals of the machine and of all coders (or of one), video by video, in order of onset.
+    """Returns the intervals of the machine and of all coders (or of one), video by video, in order of onset.
 
-    An interval belongs to the video that shows its onset; its offset may lie behind the end of that video.
-    What begins before the first video is left out, and the log says so. Raises UserError if `coder` has not coded the
+    An interval belongs to the video that shows its onset. Its offset may be after the end of that video. Intervals that
+    begin before the first video are left out, and the log says so. Raises UserError if `coder` has not coded the
     session.
     """
     codings = {coding.coder: coding for coding in session.codings()}
@@ -104,13 +104,13 @@ def rows_of(session: Session, coder: str | None = None) -> tuple[VideoRows, ...]
 
 
 def shifted(mark: Mark, by_s: float) -> Mark:
-    """The mark on another clock, to the microsecond."""
+    """Returns the mark on another clock, to the microsecond."""
     apex_s = None if mark.apex_s is None else _moved(mark.apex_s, by_s)
     return replace(mark, onset_s=_moved(mark.onset_s, by_s), apex_s=apex_s, offset_s=_moved(mark.offset_s, by_s))
 
 
 def lanes(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Rows as tiers on which none overlaps another: `RATER:FACE`, then `RATER:FACE:2` and so on where some do."""
+    """Sorts rows into tiers without overlaps: `RATER:FACE`, then `RATER:FACE:2` and so on for rows that overlap."""
     found: dict[str, list[Row]] = {}
     for row in rows:
         lane, name = 1, f"{row.rater}:{row.mark.face}"
@@ -122,18 +122,18 @@ def lanes(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def rater_and_face(lane: str) -> tuple[str, int]:
-    """Rater and face of a tier that `lanes` named; ("", 0) for any other name."""
+    """Returns rater and face of a tier that `lanes` named; ("", 0) for any other name."""
     named = re.fullmatch(r"([^:]+):(\d+)(?::\d+)?", lane)
     return (named[1], int(named[2])) if named else ("", 0)
 
 
 def units_text(units: Sequence[ActionUnit]) -> str:
-    """Action units as FACS writes them: `4B+L12C`."""
+    """Returns action units as FACS writes them: `4B+L12C`."""
     return "+".join(f"{LETTER_OF[unit.side]}{unit.number}{unit.intensity}" for unit in units)
 
 
 def units_in(text: str) -> tuple[ActionUnit, ...]:
-    """The reverse of `units_text`; `AU4 + AU12` is read, too. Raises ValueError for anything else."""
+    """The reverse of `units_text`; it also reads `AU4 + AU12`. Raises ValueError for anything else."""
     units = []
     for word in text.split("+") if text.strip() else ():
         unit = UNIT.fullmatch(word.strip())
@@ -144,10 +144,10 @@ def units_in(text: str) -> tuple[ActionUnit, ...]:
 
 
 def mark_in(id: str, face: int, times_s: tuple[float, float | None, float], text: str, **rest: str) -> Mark:
-    """A mark as a file tells it: `text` is a verdict as `Row.verdict` writes it, or what a coder wrote elsewhere.
+    """Returns the mark in a file. `text` is a verdict as `Row.verdict` writes it, or what a coder wrote elsewhere.
 
-    Any other text is read as action units, or else as the note. `rest`: `units` and `note` where the file has them
-    apart. Raises ValueError for what can't be a mark.
+    Any other text is read as action units, or else as the note. `rest`: `units` and `note` if the file has them
+    separately. Raises ValueError if the mark is invalid.
     """
     if not all(math.isfinite(time) and time >= 0 for time in times_s if time is not None):
         raise ValueError(f"times {times_s} are not seconds of a video")

@@ -1,4 +1,4 @@
-"""A session: one folder with all that a run with `--record` stored, and what coders said of it since.
+"""A session: one folder with everything that a run with `--record` stored, and the coders' codings since.
 
     session.json    what was watched, when, by which weights, at which threshold; which videos there are
     video.mkv       the frames, one file more (video-2.mkv, ...) whenever their size changes
@@ -7,11 +7,11 @@
     track.bin       where each face was cropped, TRACK records
     codings/        one file per coder, `stream.sessions.coding`
 
-A session that was made of a file refers to it by absolute path and sha256, or holds a copy, `video.` and its suffix.
+A session made from a file refers to it by absolute path and sha256, or holds a copy, `video.` and its suffix.
 
-All times are seconds on the source's clock. `session.json` is replaced as a whole, everything else only grows. So a
-session is readable while it is recorded, and after the program was killed: half a record or half a line at the end is
-left out.
+All times are seconds on the source's clock. `session.json` is replaced as a whole; all other files only grow. So a
+session is readable during the recording and after the program was killed. Half a record or half a line at the end is
+ignored.
 """
 
 import json
@@ -42,7 +42,7 @@ TRACK = np.dtype([("time_s", "<f8"), ("face", "<u4"), ("matrix", "<f4", (2, 3))]
 
 @dataclass(frozen=True, slots=True)
 class VideoFile:
-    """A video of a session: `path`, and the source's time at its own time 0."""
+    """A video of a session: its `path`, and the source's time at the video's time 0."""
 
     path: Path
     starts_s: float
@@ -50,7 +50,7 @@ class VideoFile:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A final interval of the machine (an `end` event); `regions`: share of the movement per region of the face."""
+    """A final interval of the machine (an `end` event). `regions`: share of the movement per region of the face."""
 
     id: str
     face: int
@@ -63,13 +63,13 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What `session.json` says.
+    """The content of `session.json`.
 
-    `started`: wall clock (ISO 8601 UTC) at source time `starts_s`; for a file that was run offline, when that was.
-    `videos`: the source file if the session refers to one. `file_sha256`: of that file. `consent`: the note given at
-    the start. `dropped`: frames that the session lacks, by the stage that lost them. `ends_s`: source time of the last
-    frame. `complete`: the program ended the session itself and could write all of it; False after a kill, and while it
-    records.
+    `started`: wall clock (ISO 8601 UTC) at source time `starts_s`; for a file that was run offline, the time of the
+    run. `videos`: the source file if the session refers to one. `file_sha256`: that of the file. `consent`: the note
+    given at the start. `dropped`: frames missing in the session, by the stage that lost them. `ends_s`: source time of
+    the last frame. `complete`: the program ended the session itself and wrote all of it. It is False during the
+    recording and after a kill.
     """
 
     source: str
@@ -97,7 +97,7 @@ class About:
 
 
 class State(StrEnum):
-    """What can be done with a session. `cut short`: the program was killed, or it could not write all of it."""
+    """The state of a session. `cut short`: the program was killed, or could not write everything."""
 
     COMPLETE = "complete"
     CUT_SHORT = "cut short"
@@ -113,12 +113,14 @@ class Session:
 
     @property
     def name(self) -> str:
-        """The folder's name: what the command line and the page call it."""
+        """The folder's name, which the command line and the page use."""
         return self.folder.name
 
     @property
     def state(self) -> State:
-        """Whether all of it is there. A video that was to begin when the program was killed is not missed."""
+        """The state of the session. A video that was about to begin when the program was killed does not count as
+        missing.
+        """
         inside = self.folder.resolve()
         expected = [v.path for v in self.about.videos if self.about.complete or v.path.parent != inside]
         if not all(path.is_file() for path in expected):
@@ -127,13 +129,13 @@ class Session:
 
     @property
     def ends_s(self) -> float:
-        """Source time of its last moment; of a session that was cut short, of the last crop or score."""
+        """Source time of the last moment. For a session that was cut short, that of the last crop or score."""
         if self.about.ends_s is not None:
             return self.about.ends_s
         return float(max([self.about.starts_s, *self.trace()["time_s"][-1:], *self.track()["time_s"][-1:]]))
 
     def events(self) -> list[dict[str, Any]]:
-        """Its event messages, in order. Raises UserError for a line that is no event."""
+        """Returns the event messages, in order. Raises UserError for a line that is no event."""
         path, events = self.folder / "events.jsonl", []
         *lines, _half = path.read_bytes().split(b"\n") if path.exists() else [b""]
         for number, line in enumerate(lines, 1):
@@ -147,7 +149,7 @@ class Session:
         return events
 
     def intervals(self) -> tuple[Interval, ...]:
-        """What the machine reported, in order of onset. Raises UserError for a line that is no event."""
+        """Returns the machine's intervals, in order of onset. Raises UserError for a line that is no event."""
         try:
             found = [msgspec.convert(event, Interval) for event in self.events() if event.get("phase") == "end"]
         except msgspec.MsgspecError as error:
@@ -157,24 +159,24 @@ class Session:
         return tuple(sorted(found, key=lambda one: one.onset_s))
 
     def trace(self) -> NDArray[np.void]:
-        """The score trace, TRACE[n]."""
+        """Returns the score trace, TRACE[n]."""
         return _records(self.folder / "trace.bin", TRACE)
 
     def track(self) -> NDArray[np.void]:
-        """Where the faces were cropped, TRACK[n]."""
+        """Returns the places of the face crops, TRACK[n]."""
         return _records(self.folder / "track.bin", TRACK)
 
     @property
     def coders(self) -> tuple[str, ...]:
-        """Who coded it, in order of name. Their codings are not read."""
+        """The coders' names, in order. Their codings are not read."""
         return tuple(sorted(path.stem for path in (self.folder / "codings").glob("[!.]*.json")))
 
     def codings(self) -> tuple[Coding, ...]:
-        """What coders said, in order of their names. Raises UserError for a file that is no coding."""
+        """Returns the codings, in order of the coders' names. Raises UserError for a file that is no coding."""
         return tuple(load_coding(self.folder / "codings" / f"{coder}.json") for coder in self.coders)
 
     def media_s(self, source_s: float) -> tuple[VideoFile, float] | None:
-        """The video that shows a moment, and its own time there; None if there is no video of it."""
+        """Returns the video that shows a moment, and the time in it; None if no video shows it."""
         begun = [video for video in self.about.videos if video.starts_s <= source_s + 1e-6]
         return (begun[-1], source_s - begun[-1].starts_s) if begun else None
 
@@ -203,7 +205,7 @@ def load_session(folder: Path) -> Session:
 
 
 def write_about(folder: Path, about: About) -> None:
-    """Write `session.json`: the old one stays until the new one is whole. Raises OSError."""
+    """Write `session.json`. The old file stays until the new one is complete. Raises OSError."""
     inside = folder.resolve()
     videos = [
         {"file": v.path.name if v.path.parent == inside else str(v.path), "starts_s": v.starts_s} for v in about.videos
@@ -213,9 +215,10 @@ def write_about(folder: Path, about: About) -> None:
 
 
 def sessions_in(folder: Path) -> list[Session]:
-    """The sessions in a folder, newest last; or the one that it is. A folder that is none is one warning in the log.
+    """Returns the sessions in a folder, newest last, or the folder itself if it is one. Other folders are one warning
+    in the log.
 
-    Raises UserError when there is none.
+    Raises UserError if there is none.
     """
     if (folder / "session.json").exists():
         return [load_session(folder)]

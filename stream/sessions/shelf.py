@@ -1,4 +1,4 @@
-"""The sessions that a reviewer may open: one, or all in a folder. What was read stays until its file grows."""
+"""The sessions that a reviewer may open: one, or all in a folder. Data that was read is cached until its file grows."""
 
 import threading
 from dataclasses import replace
@@ -17,7 +17,7 @@ KEPT = 8
 
 
 class Shelf:
-    """Sessions by name, for several threads at once. Raises UserError unless `folder` is a session or holds one."""
+    """Sessions by name, for use from several threads. Raises UserError unless `folder` is a session or holds one."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.resolve()
@@ -25,25 +25,25 @@ class Shelf:
         if self._alone:
             load_session(folder)
         elif not any(folder.glob("*/session.json")):
-            sessions_in(folder)  # raises, with what to do
+            sessions_in(folder)  # raises UserError, which says what to do
         self._traces: dict[tuple[Path, int], dict[int, tuple[Resolution, ...]]] = {}
         self._tracks: dict[tuple[Path, int], NDArray[np.void]] = {}
         self._reading, self._writing = threading.Lock(), threading.Lock()
 
     def names(self) -> list[str]:
-        """What can be opened now, in order of name, which is that of time."""
+        """Returns the names that can be opened now. Their order is that of time."""
         if self._alone:
             return [self._folder.name]
         return sorted(path.parent.name for path in self._folder.glob("*/session.json"))
 
     def open(self, name: str) -> Session:
-        """One session as it is now. Raises UserError if there is none of this name, or if it can't be read."""
+        """Returns one session as it is now. Raises UserError if there is none of this name, or if it can't be read."""
         if name not in self.names():
             raise UserError(f"there is no session {name} here any more; go back to the list")
         return load_session(self._folder if self._alone else self._folder / name)
 
     def trace(self, session: Session) -> dict[int, tuple[Resolution, ...]]:
-        """The score trace of every face at several resolutions, finest first."""
+        """Returns the score trace of every face at several resolutions, finest first."""
         key = _key(session.folder / "trace.bin")
         with self._reading:
             if key not in self._traces:
@@ -52,7 +52,7 @@ class Shelf:
             return self._traces[key]
 
     def track(self, session: Session) -> NDArray[np.void]:
-        """Where the faces were cropped, TRACK[n] in order of time."""
+        """Returns the places of the face crops, TRACK[n], in order of time."""
         key = _key(session.folder / "track.bin")
         with self._reading:
             if key not in self._tracks:
@@ -62,7 +62,7 @@ class Shelf:
             return self._tracks[key]
 
     def coding(self, session: Session, coder: str) -> Coding:
-        """What a coder said of a session so far; an empty coding if nothing. Raises UserError, ValueError."""
+        """Returns a coder's coding so far, or an empty one. Raises UserError, ValueError."""
         new = Coding(coder, session.name)
         path = session.folder / "codings" / f"{coder}.json"
         if not path.exists():
@@ -75,9 +75,9 @@ class Shelf:
         return coding
 
     def save(self, coding: Coding) -> Coding:
-        """Store a coding; return it with its new revision. Raises ConflictError, UserError, OSError.
+        """Store a coding. Returns it with its new revision. Raises ConflictError, UserError, OSError.
 
-        A finished blind coding stays as it is: whoever changed it would have seen the others.
+        A finished blind coding can't be changed, because its coder could have seen the others meanwhile.
         """
         session = self.open(coding.session)
         with self._writing:

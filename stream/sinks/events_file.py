@@ -1,4 +1,4 @@
-"""Events as lines of JSON in a file (`--events`)."""
+"""Writes events as lines of JSON to a file (`--events`)."""
 
 from pathlib import Path
 
@@ -12,15 +12,15 @@ from stream.types import Event
 
 
 def open_events_file(config: Config, run: Run) -> "EventsFile | None":
-    """See `stream.sinks.OpenSink`. A live run goes on with a file that is there."""
+    """See `stream.sinks.OpenSink`. A live run appends to an existing file."""
     return EventsFile(config.events, run.epoch, append=run.live) if config.events else None
 
 
 class EventsFile:
-    """One event message of protocol v1 per line, complete on disk before `put` returns.
+    """One event message of protocol v1 per line. Each line is completely on disk before `put` returns.
 
-    `epoch` and the counted `seq` are those under which the server sends the same events. Raises UserError when the file
-    can't be opened; `flag` names what to change.
+    `epoch` and the counted `seq` match those of the server's messages. Raises UserError if the file can't be opened;
+    `flag` names the setting to change.
     """
 
     def __init__(self, path: Path, epoch: str, *, append: bool = False, flag: str = "--events") -> None:
@@ -52,5 +52,5 @@ class EventsFile:
             self.trouble = f"{self._flag} {self.path}: {error.strerror}"
 
     def close(self) -> None:
-        """No more lines."""
+        """Finish, since no more lines come."""
         self._file.close()

@@ -1,11 +1,11 @@
-"""What Home Assistant is told, so that it shows a source as a device (MQTT discovery)."""
+"""Messages that let Home Assistant show a source as a device (MQTT discovery)."""
 
 import hashlib
 import json
 
 
 def discovery(source: str, topic: str) -> tuple[str, str]:
-    """The topic and the JSON of the discovery message for `source`, whose own topics begin with `topic`."""
+    """Returns topic and JSON of the discovery message for `source`, whose own topics begin with `topic`."""
     own = f"mestream_{hashlib.sha256(topic.encode()).hexdigest()[:16]}"
     state, status = f"{topic}/state", f"{topic}/status"
     entities = {

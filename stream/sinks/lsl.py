@@ -1,14 +1,14 @@
-"""Events and scores on the Lab Streaming Layer (`--lsl [NAME]`, extra `lsl`).
+"""Sends events and scores to the Lab Streaming Layer (`--lsl [NAME]`, extra `lsl`).
 
-Two outlets, open for the whole run:
+Two kinds of outlets are open for the whole run:
 
 - `NAME`, type `Markers`: text, irregular. One marker per moment: `start`, `update`, `onset`, `apex`, `end`, `retract`,
   as `onset face=1 id=01J... score=0.87`. `NAME-json` has the same events as messages of protocol v1.
 - `NAME-scores`, type `MEScore`: for each of `--max-faces` places the face's number, its newest settled score and its
-  threshold; NaN where nobody is watched.
+  threshold; NaN for a place without a face.
 
-Each sample is stamped with the moment that it speaks of, on LSL's clock: an `end` leaves 0.4 s after the offset and
-carries the offset's time. LSL sends to the whole local network without asking who listens, so it is off by default.
+Each sample has the time of the moment it describes, on LSL's clock. An `end` leaves 0.4 s after the offset and carries
+the offset's time. LSL sends to the whole local network and does not check who listens, so it is off by default.
 """
 
 import logging
@@ -26,12 +26,12 @@ from stream.types import Event, Frame, Phase, TracePoint
 log = logging.getLogger("stream")
 
 LATE_S = 0.25
-"""A file that waits this long is played later from then on: its times are mapped anew."""
+"""If a file waits this long, it plays later from then on, so its times are mapped anew."""
 PER_FACE = ("face", "score", "threshold")
 
 
 def open_lsl(config: Config, run: Run) -> "LslOutlets | None":
-    """See `stream.sinks.OpenSink`. Offline there is no moment to stamp."""
+    """See `stream.sinks.OpenSink`. Offline it opens nothing, because there is no moment to stamp."""
     return LslOutlets(config.lsl, run) if config.lsl and run.live else None
 
 
@@ -59,7 +59,7 @@ class LslOutlets:
         log.warning("--lsl: %s is sent to the whole local network, to anyone who listens", name)
 
     def put(self, item: Item) -> None:
-        """Send an event or a score; learn from a frame how the source's clock runs."""
+        """Send an event or a score. A frame updates the mapping of the source's clock."""
         if isinstance(item, Frame):
             self._clock.saw(item.time_s, time.monotonic())
         elif isinstance(item, TracePoint):
@@ -74,7 +74,7 @@ class LslOutlets:
             self._messages.push_sample([message], self._lsl_time(moments(item)[-1][1]))
 
     def close(self) -> None:
-        """Send the last scores; the outlets end with their last reference."""
+        """Send the last scores. The outlets end with their last reference."""
         self._push_row()
         del self._markers, self._messages, self._scores
 
@@ -85,7 +85,7 @@ class LslOutlets:
         self._row_s = point.time_s
         if point.face_id not in self._places:
             free = set(range(self._run.max_faces)) - set(self._places.values())
-            if not free:  # a face took over from one that has gone
+            if not free:  # a face replaced one that has gone
                 gone = min(self._places)
                 free = {self._places.pop(gone)}
             self._places[point.face_id] = min(free)
@@ -128,25 +128,27 @@ class LslOutlets:
 
 
 class SourceClock:
-    """Maps a source's clock to the monotonic one. A camera's is the monotonic clock; a file's runs beside it."""
+    """Maps a source's clock to the monotonic one. A camera's clock is the monotonic one; a file's runs beside it."""
 
     def __init__(self, live: bool) -> None:
         self._live = live
         self._ahead_s: float | None = 0.0 if live else None
 
     def saw(self, source_s: float, monotonic_s: float) -> None:
-        """A frame stamped `source_s` was shown at `monotonic_s`."""
+        """Note that a frame stamped `source_s` was shown at `monotonic_s`."""
         ahead_s = monotonic_s - source_s
         if not self._live and (self._ahead_s is None or abs(ahead_s - self._ahead_s) > LATE_S):
             self._ahead_s = ahead_s
 
     def monotonic_s(self, source_s: float) -> float:
-        """When it was, on the monotonic clock; before the first frame of a file, as if it began now."""
+        """Returns the time on the monotonic clock. Before the first frame of a file, the file counts as
+        beginning now.
+        """
         return source_s + (time.monotonic() - source_s if self._ahead_s is None else self._ahead_s)
 
 
 def moments(event: Event) -> list[tuple[str, float]]:
-    """The markers of one event, in order of time, and the moment on the source's clock that each speaks of."""
+    """Returns the markers of one event in order of time, each with its moment on the source's clock."""
     if event.phase is not Phase.END:
         return [(event.phase.value, event.onset_s)]
     known = (("onset", event.onset_s), ("apex", event.apex_s), ("end", event.offset_s))

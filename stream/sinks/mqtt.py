@@ -1,11 +1,11 @@
-"""Events on an MQTT broker (`--mqtt mqtt[s]://[USER:PASSWORD@]HOST[:PORT]/PREFIX`, extra `mqtt`).
+"""Sends events to an MQTT broker (`--mqtt mqtt[s]://[USER:PASSWORD@]HOST[:PORT]/PREFIX`, extra `mqtt`).
 
-Under `PREFIX/<source>/`: `event` (each stored event, QoS 1), and retained `status`, `state` and `availability`. Home
-Assistant is told of them. See docs/outputs.md.
+The topics under `PREFIX/<source>/` are `event` (each stored event, QoS 1) and the retained `status`, `state` and
+`availability`. Home Assistant discovers them. See docs/outputs.md.
 
-The journal is the outbox. A thread reads what is stored behind a bookmark, publishes it, and moves the bookmark once
-the broker has taken all of it over. So a broker may be away, and the program may be restarted meanwhile: what was
-stored arrives, in order, now and then twice. One connection follows the other; none inherits messages of the last.
+The journal is the outbox. A thread reads the stored events after a bookmark and publishes them. It moves the bookmark
+once the broker has confirmed all of them. So the broker may be away, and the program may restart meanwhile: stored
+events still arrive in order, sometimes twice. Connections follow one another, and none inherits messages of the last.
 """
 
 import hashlib
@@ -39,12 +39,12 @@ log = logging.getLogger("stream")
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 LOOK_S = 1.0
 CLOSE_S = 0.5
-"""How long the last events may take; what is left is sent by the next run."""
+"""How long the last events may take. The next run sends what is left."""
 FORM = "mqtt[s]://[USER:PASSWORD@]HOST[:PORT]/PREFIX"
 
 
 def open_mqtt(config: Config, run: Run) -> "MqttOutput | None":
-    """See `stream.sinks.OpenSink`. Nothing is stored offline, so there is nothing to send on."""
+    """See `stream.sinks.OpenSink`. Offline nothing is stored, so it opens nothing."""
     if not config.mqtt or run.outbox is None:
         return None
     if run.outbox.path is None:
@@ -55,7 +55,7 @@ def open_mqtt(config: Config, run: Run) -> "MqttOutput | None":
 
 
 def broker_of(config: Config) -> Broker:
-    """The broker that the settings name. Raises UserError, which shows no password."""
+    """Returns the broker that the settings name. Raises UserError, which shows no password."""
     url = config.mqtt or ""
     shown = f"--mqtt {redact(url)}"
     try:
@@ -89,7 +89,7 @@ def _tls(ca: Path | None) -> ssl.SSLContext:
 
 
 def topic_name(source: str) -> str:
-    """A source's name as one level of a topic: letters, digits, `-` and `_`, at most the last 64 of them."""
+    """Returns a source's name as one level of a topic: letters, digits, `-` and `_`, at most the last 64 of them."""
     return re.sub(r"[^\w-]+", "_", source).strip("_")[-64:] or "source"
 
 
@@ -134,7 +134,7 @@ class MqttOutput:
         return self._trouble or self._bookmark.trouble
 
     def put(self, item: Item) -> None:
-        """Remember the newest status, and who moves. Events themselves come from the outbox, once they are stored."""
+        """Remember the newest status and which movements go on. Events come from the outbox once they are stored."""
         if isinstance(item, Event):
             self._published += 1
             over = item.phase in (Phase.END, Phase.RETRACT)
@@ -149,7 +149,7 @@ class MqttOutput:
         self._wake()
 
     def close(self) -> None:
-        """Send what is stored, for a moment; the bookmark tells the next run what is left."""
+        """Send stored events for a moment. The bookmark tells the next run what is left."""
         self._closing.set()
         self._wake()
         self._worker.join(CLOSE_S)
@@ -158,7 +158,7 @@ class MqttOutput:
         return json.dumps({"movement": bool(self._moving), **self._counts})
 
     def _wake(self) -> None:
-        with suppress(OSError):  # full: it is awake already; closed: it is gone
+        with suppress(OSError):  # if full, the thread is awake already; if closed, it has ended
             self._wake_in.send(b"!")
 
     def _topic(self, name: str, source: str | None = None) -> str:
@@ -174,7 +174,7 @@ class MqttOutput:
                         self._talk(link)
                 except BrokerError as error:
                     self._fail(error.what, error.why)
-                except Exception as error:  # whatever it is, the output says so and tries again
+                except Exception as error:  # the output reports any error and tries again
                     self._fail("output failed", one_line(error))
                 self._closing.wait(self._wait_s)
                 self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
@@ -184,7 +184,7 @@ class MqttOutput:
         return Link(self._mqtt, self._broker, name, self._topic("availability"), self._unwanted)
 
     def _talk(self, link: Link) -> None:
-        """Publish what is stored and what is new, until `close` or until the link breaks (BrokerError)."""
+        """Publish stored and new events until `close`, or until the link breaks (BrokerError)."""
         while not link.connected:
             link.poll(self._wake_out, LOOK_S)
             if self._closing.is_set():
@@ -211,20 +211,23 @@ class MqttOutput:
         link.goodbye()
 
     def _arrived(self, end: Cursor) -> None:
-        """The broker has everything up to `end`."""
+        """Note that the broker has everything up to `end`."""
         if end != self._bookmark.cursor:
             self._bookmark.move(end)
             self._recover()
 
     def _show(self, link: Link, shown: dict[str, str]) -> bool:
-        """Publish one of the retained texts that is not what is `shown`; False if there is none.
+        """Publish one of the retained texts that differs from `shown`. Returns False if there is none.
 
-        One at a time: a broker that refuses one may close the connection, and its reason is lost if more is under way.
+        Only one is sent at a time. A broker that refuses one may close the connection, and with more under way its
+        reason is lost.
         """
         for topic, text in self._retained.items():
             if text and shown.get(topic) != text and topic not in self._unwanted:
                 shown[topic] = text
-                if topic == self._topic("status"):  # again: the last will of an earlier connection may come late
+                if topic == self._topic(
+                    "status"
+                ):  # published again, since the last will of an earlier connection may come late
                     shown.pop(self._topic("availability"))
                 link.publish(topic, text, optional=topic == self._discovery)
                 return True
@@ -246,5 +249,5 @@ class MqttOutput:
 
 
 def _source_of(item: Entry | Missing) -> str | None:
-    """The source that an event of this or an earlier run names."""
+    """Returns the source that an event of this or an earlier run names."""
     return str(json.loads(item.body)["source"]) if isinstance(item, Entry) else None

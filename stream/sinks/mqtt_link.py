@@ -1,4 +1,4 @@
-"""One connection to an MQTT 5 broker: paho-mqtt in the caller's thread, without its own reconnecting and resending."""
+"""One connection to an MQTT 5 broker: paho-mqtt in the caller's thread, without its own reconnects and repeats."""
 
 import logging
 import select
@@ -11,11 +11,11 @@ from typing import Any
 log = logging.getLogger("stream")
 
 ANSWER_S = 5.0
-"""A broker that leaves something unanswered for so long counts as gone."""
+"""A broker that does not respond for this long counts as gone."""
 BATCH = 20
-"""Messages that paho-mqtt sends without an answer, and so events that come twice at most after a broken connection."""
+"""Messages that paho-mqtt sends without a response. At most this many events come twice after a broken connection."""
 KEEPALIVE_S = 15
-"""After one and a half times this, a broker that hears nothing publishes the last will."""
+"""A broker that hears nothing for one and a half times this long publishes the last will."""
 
 
 class BrokerError(Exception):
@@ -28,7 +28,9 @@ class BrokerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """Where a broker is and who we are there. `str` of it holds no secret. `tls`: None if nothing is encrypted."""
+    """A broker's address and our credentials. Its `str` holds no secret. `tls`: None if the connection is not
+    encrypted.
+    """
 
     host: str
     port: int
@@ -45,8 +47,8 @@ class Broker:
 class Link:
     """An open connection. Its methods raise BrokerError once the broker is gone or refuses something.
 
-    `connected`: the broker has let us in. `batch`: how many messages it takes at once. `waiting`: topics by number of
-    the messages that it has yet to take over. `unwanted`: gets the optional topics that the broker refuses.
+    `connected`: the broker has accepted us. `batch`: how many messages it takes at once. `waiting`: topics, by number,
+    of unconfirmed messages. `unwanted`: collects the optional topics that the broker refuses.
     """
 
     def __init__(self, mqtt: Any, broker: Broker, client_id: str, will_topic: str, unwanted: set[str]) -> None:
@@ -74,9 +76,9 @@ class Link:
             raise BrokerError("broker unreachable", error.strerror or error) from None
 
     def publish(self, topic: str, text: str, *, retain: bool = True, optional: bool = False) -> None:
-        """Send a message, which is in `waiting` until the broker has taken it over.
+        """Send a message. It stays in `waiting` until the broker confirms it.
 
-        `optional`: if the broker refuses the topic, it is `unwanted`; else that is the end of the link.
+        `optional`: if the broker refuses the topic, it becomes `unwanted`. Otherwise a refusal ends the link.
         """
         if not self.waiting:
             self._heard_s = time.monotonic()
@@ -85,7 +87,7 @@ class Link:
         self.waiting[self._client.publish(topic, text.encode(), 1, retain).mid] = topic
 
     def poll(self, wake: socket.socket, timeout_s: float) -> None:
-        """Wait for the broker or for bytes on `wake`, at most `timeout_s`, and handle what came."""
+        """Wait for the broker or for bytes on `wake`, at most `timeout_s`, and handle what arrived."""
         client, connection = self._client, self._client.socket()
         if connection is None:
             raise self._trouble or BrokerError("broker unreachable", "the connection is closed")
@@ -105,11 +107,11 @@ class Link:
             wake.recv(4096)
 
     def goodbye(self) -> None:
-        """Tell the broker that this is the end, so that it keeps the last will to itself."""
+        """Tell the broker that this is the end, so that it does not publish the last will."""
         self._client.disconnect()
 
     def close(self) -> None:
-        """Let go of the connection. Without a goodbye the broker publishes the last will."""
+        """Close the connection. Without a goodbye the broker publishes the last will."""
         if (connection := self._client.socket()) is not None:
             connection.close()
 

@@ -1,4 +1,4 @@
-"""What is stored, for an output that must lose nothing, and how far that output has come."""
+"""The stored events for an output that must lose nothing, and how far that output has come."""
 
 import logging
 import os
@@ -14,24 +14,26 @@ log = logging.getLogger("stream")
 
 
 class Outbox(Protocol):
-    """The stored events of this run and of those before it. Any thread may call these methods.
+    """The stored events of this run and of earlier ones. Any thread may call these methods.
 
-    `path`: the file that holds them, None if there is none, so that nothing can be read.
+    `path`: the file that holds them. Without one (None) nothing can be read.
     """
 
     path: Path | None
 
     def read_after(self, cursor: Cursor, limit: int) -> tuple[list[Entry | Missing], Cursor]:
-        """Up to `limit` events behind `cursor`, oldest first, what is missing named; and how far that brings one."""
+        """Returns up to `limit` events after `cursor`, oldest first, with the missing ones named, and the
+        new cursor.
+        """
 
     def listen(self, stored: Callable[[], None]) -> None:
-        """Call `stored` in the thread that stores whenever there is more to read. It neither waits nor raises."""
+        """Call `stored` in the storing thread whenever there is more to read. `stored` must neither wait nor raise."""
 
 
 class Bookmark:
-    """How far an output has come, in a private file of one line.
+    """How far an output has come, kept in a private file of one line.
 
-    A new bookmark lies at `start`. One that can't be read lies before everything: twice is better than never.
+    A new bookmark is at `start`. An unreadable one is set before everything, because twice is better than never.
     `trouble` says why the file can't be written; the output goes on all the same.
     """
 
@@ -50,7 +52,7 @@ class Bookmark:
             log.warning("%s: can't be read; all stored events are sent again", path)
 
     def move(self, cursor: Cursor) -> None:
-        """Everything up to `cursor` has arrived."""
+        """Note that everything up to `cursor` has arrived."""
         self.cursor = cursor
         new = self.path.with_name(f"{self.path.name}.new")
         try:

@@ -1,9 +1,9 @@
-"""`--record DIR`: a session (`stream.sessions.session`) on disk, and the only way by which an image gets there.
+"""`--record DIR`: writes a session (`stream.sessions.session`) to disk. Images reach the disk in no other way.
 
-One private folder per session. Matroska, flushed frame by frame: whatever was written is readable, also after
-`kill -9`. Encoding has a thread of its own behind a short queue; when it can't keep up, frames are left out of the
-recording and counted, never waited for. Offline the queue waits; of a single file nothing is encoded: the session
-refers to it, or holds a copy (`--copy`).
+Each session has one private folder. The video is Matroska, flushed frame by frame, so everything written is readable
+even after `kill -9`. Encoding has its own thread behind a short queue. If it can't keep up, frames are left out of the
+recording and counted; the live run never waits. Offline the queue waits. A run of a single file encodes nothing: the
+session refers to the file, or holds a copy (`--copy`).
 """
 
 import hashlib
@@ -37,13 +37,13 @@ log = logging.getLogger("stream")
 
 FRAMES_WAITING = 15
 CLOSE_S = 0.4
-"""How long the end of a live run waits for the encoder; twice, since then it still has the frame that it is at."""
+"""How long the end of a live run waits for the encoder. It waits twice, since the encoder may still be at one frame."""
 TOLD_S = 1.0
-"""`session.json` tells of lost frames at most this often while the recording goes on."""
+"""`session.json` is updated with lost frames at most this often during the recording."""
 BLOCK_BYTES = 1 << 20
 TIME_BASE = Fraction(1, 1000)
 OPTIONS = {"preset": "veryfast", "tune": "zerolatency", "crf": "18", "g": "30"}
-CONTAINER = {"flush_packets": "1", "cluster_time_limit": "0"}  # what is in a cluster is on disk once it ends
+CONTAINER = {"flush_packets": "1", "cluster_time_limit": "0"}  # a cluster is on disk once it ends
 
 
 def open_recorder(config: Config, run: Run) -> "Recorder | None":
@@ -52,10 +52,10 @@ def open_recorder(config: Config, run: Run) -> "Recorder | None":
 
 
 class Recorder:
-    """Writes what it is given until `close`. Raises UserError when the folder can't be made or written.
+    """Writes what it gets until `close`. Raises UserError if the folder can't be made or written.
 
-    `folder`: of the session, a new one in `parent`. `consent`: a note that is kept. `copy`: copy a file that is run
-    offline instead of referring to it. `trouble`: why the recording is not complete.
+    `folder`: the session's folder, a new one in `parent`. `consent`: a note to keep. `copy`: copy a file that is run
+    offline instead of referring to it. `trouble`: why the recording is incomplete.
     """
 
     def __init__(self, parent: Path, run: Run, consent: str = "", *, copy: bool = False) -> None:
@@ -87,11 +87,11 @@ class Recorder:
 
     @property
     def dropped(self) -> dict[str, int]:
-        """Frames that came here and are not in the video: the encoder was behind, or it failed."""
+        """Frames that arrived and are not in the video, because the encoder was behind or failed."""
         return {"record": self._late + self._unfit}
 
     def put(self, item: Item) -> None:
-        """Record it; live, a frame is left out when the encoder is behind."""
+        """Record the item. Live, a frame is left out if the encoder is behind."""
         try:
             if isinstance(item, Frame):
                 self._put_frame(item)
@@ -108,11 +108,11 @@ class Recorder:
             self._fail(f"--record {self.folder}: {error.strerror}")
 
     def close(self) -> None:
-        """Finish the files, and say what is missing."""
+        """Finish the files and report what is missing."""
         self._frames.close()
         self._worker.join(CLOSE_S if self._run.live else None)
         while self._frames.get() is not None:
-            self._late += 1  # the encoder is too far behind to be waited for
+            self._late += 1  # the encoder is too far behind to wait for it
         self._worker.join(CLOSE_S)
         for file in (self._events, self._trace, self._track):
             file.close()
@@ -130,7 +130,7 @@ class Recorder:
 
     def _put_frame(self, frame: Frame) -> None:
         if self._newest is not None:
-            self._missed += frame.index - self._newest.index - 1  # a camera's frames are numbered as they come
+            self._missed += frame.index - self._newest.index - 1  # a camera's frames are numbered as they arrive
         self._newest = frame
         self._seen += 1
         if self._file is None:
@@ -146,7 +146,7 @@ class Recorder:
             log.warning("%s; the recording will not be complete", why)
 
     def _tell(self, **news: Any) -> None:
-        """Write `session.json` anew."""
+        """Rewrite `session.json`."""
         with self._telling:
             self._about = replace(self._about, dropped=self._lost(), **news)
             write_about(self.folder, self._about)
@@ -187,7 +187,7 @@ class Recorder:
         return _Video(path, frame)
 
     def _keep(self, source: Path) -> None:
-        """Hash the file, and copy it if that is asked for; until the copy is whole the session refers to the file."""
+        """Hash the file, and copy it if requested. Until the copy is complete, the session refers to the file."""
         digest, part = hashlib.sha256(), self.folder / "video.part"
         try:
             with source.open("rb") as file, open_private(part, "xb") if self._copy else nullcontext() as copied:
@@ -206,7 +206,7 @@ class Recorder:
 
 
 def _about(run: Run, file: Path | None, consent: str) -> About:
-    """What is known before the first frame. A camera's clock is the monotonic one; a file's begins at 0."""
+    """Returns what is known before the first frame. A camera's clock is the monotonic one; a file's begins at 0."""
     starts_s = time.monotonic() if run.source.live else 0.0
     return About(
         source=run.source.name,
@@ -226,7 +226,7 @@ def _about(run: Run, file: Path | None, consent: str) -> About:
 
 
 def _wall_clock(run: Run, source_s: float) -> str:
-    """ISO 8601 UTC at a moment of just now on the source's clock."""
+    """Returns the ISO 8601 UTC of a recent moment on the source's clock."""
     ago_s = time.monotonic() - source_s if run.source.live else 0.0
     return datetime.fromtimestamp(time.time() - ago_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -239,7 +239,7 @@ def _release() -> str:
 
 
 class _Video:
-    """One Matroska file; its time 0 is its first frame's."""
+    """One Matroska file. Its time 0 is that of its first frame."""
 
     def __init__(self, path: Path, first: Frame) -> None:
         self._starts_s = first.time_s
@@ -247,7 +247,7 @@ class _Video:
         self._last_pts = -1
         self._container = av.open(str(path), "w", format="matroska", options=CONTAINER)
         stream: Any = self._container.add_stream("libx264", options=OPTIONS)
-        # H.264 in 4:2:0 has even sides; a last odd row or column is left out
+        # H.264 in 4:2:0 needs even sides, so a last odd row or column is left out
         stream.height, stream.width = (max(2, side - side % 2) for side in self._size)
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = TIME_BASE
@@ -257,13 +257,15 @@ class _Video:
         return frame.image.shape[:2] == self._size
 
     def write(self, frame: Frame) -> bool:
-        """Encode a frame; False if the file can't hold it: two frames in one millisecond, or a single row or column."""
+        """Encode a frame. Returns False if the file can't hold it: two frames in one millisecond, or a single row or
+        column.
+        """
         pts = round((frame.time_s - self._starts_s) / TIME_BASE)
         if pts <= self._last_pts:
             return False
         image = frame.image[: self._stream.height, : self._stream.width]
         if image.shape[:2] != (self._stream.height, self._stream.width):
-            return False  # nothing that 4:2:0 can hold
+            return False  # 4:2:0 can't hold it
         self._last_pts = pts
         picture = av.VideoFrame.from_ndarray(image.copy(), format="bgr24")
         picture.pts, picture.time_base = pts, TIME_BASE

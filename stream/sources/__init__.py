@@ -1,7 +1,7 @@
-"""Where frames come from: one call opens a file, a camera or a network stream, and says plainly why it can't.
+"""Opens every kind of source with one call: a file, a camera or a network stream. If it can't, the error says why.
 
-Every frame is stamped once: a file's by its container's PTS (`stream.sources.media_clock`), a live source's by the
-monotonic clock right after the grab (`stream.sources.cameras`, `stream.sources.network`).
+Every frame is stamped once. A file's frame gets its container's PTS (`stream.sources.media_clock`). A live frame gets
+the monotonic clock right after the grab (`stream.sources.cameras`, `stream.sources.network`).
 """
 
 import re
@@ -49,11 +49,11 @@ def open_source(
 ) -> Source:
     """Open a camera (index, `camera:NAME` or a /dev path), an http(s) MJPEG or rtsp(s) URL, a file or a folder.
 
-    A name without `camera:` means a camera only where there is no such file. `paced`: a file plays in real time; else
-    as fast as it is read. `loop`: a file begins again at its end. Size and rate are asked of a camera; `fps` is the
-    rate of a folder's pictures. `video_stream`, `capture_fps`: see `stream.sources.file.VideoFile`. `max_pixels`: a
-    larger picture is not decoded. `stop`: once set, `read` returns None soon. `patience`: how long a live source is
-    waited for.
+    A name without `camera:` means a camera only if there is no file of that name. `paced`: a file plays in real time;
+    otherwise it is read as fast as possible. `loop`: a file starts again at its end. Size and rate are requested from a
+    camera; for a folder, `fps` is the rate of its pictures. `video_stream`, `capture_fps`: see
+    `stream.sources.file.VideoFile`. `max_pixels`: a larger picture is not decoded. `stop`: once it is set, `read`
+    returns None soon. `patience`: how long to wait for a live source.
 
     Raises:
         UserError: it can't be opened; the message says why and what to do.

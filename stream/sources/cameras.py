@@ -1,4 +1,4 @@
-"""Cameras, through OpenCV: what is there, which is which, and one open camera that is never taken for another."""
+"""Cameras through OpenCV: lists them, finds the one that is meant, and never confuses an open camera with another."""
 
 import os
 import sys
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# V4L2 waits for a frame for 10 s unless told otherwise (in whole seconds, before OpenCV's first capture): a camera that
-# hangs could not be let go of sooner.
+# V4L2 waits 10 s for a frame by default. This sets it in whole seconds and must run before OpenCV's first capture.
+# Otherwise a camera that hangs could not be released sooner.
 os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "1")
 
 import cv2
@@ -25,17 +25,17 @@ from stream.sources.picture import TooLarge, check_size
 BACKENDS = {"linux": cv2.CAP_V4L2, "win32": cv2.CAP_DSHOW, "darwin": cv2.CAP_AVFOUNDATION}
 """Media Foundation takes up to half a minute to open a camera; DirectShow does not."""
 PROBED_INDICES = 8
-"""How many indices are tried where the system lists no cameras (Windows, macOS)."""
+"""How many indices are tried on systems that list no cameras (Windows, macOS)."""
 PLAIN_FPS, PLAIN_WIDTH_PX = 30.0, 640
-"""Above these a USB 2 camera has to compress: MJPEG is asked for."""
+"""Above these limits a USB 2 camera has to compress, so MJPEG is requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class CameraInfo:
-    """One camera: `index` as in --camera, `name` as the driver calls it.
+    """One camera: `index` as in --camera, `name` as the driver gives it.
 
-    `path`: a /dev path that stays the same over replugs; None where the system has none (Windows, macOS). `opens`: it
-    could be opened just now.
+    `path`: a /dev path that survives replugging; None on systems without one (Windows, macOS). `opens`: whether the
+    camera could be opened just now.
     """
 
     index: int
@@ -46,7 +46,9 @@ class CameraInfo:
 
 @dataclass(frozen=True, slots=True)
 class CameraNode:
-    """A capture device of Linux: `device` is /dev/videoN, `links` its paths under /dev/v4l, by-id before by-path."""
+    """A capture device on Linux: `device` is /dev/videoN. `links` are its paths under /dev/v4l, by-id
+    before by-path.
+    """
 
     index: int
     name: str
@@ -55,7 +57,7 @@ class CameraNode:
 
 
 def list_cameras() -> list[CameraInfo]:
-    """Return all cameras, each opened for a moment to see if it can be; an empty list without any."""
+    """Returns all cameras, or an empty list. Each is opened briefly to see whether it works."""
     _hush()
     if sys.platform == "linux":
         nodes = camera_nodes()
@@ -72,7 +74,7 @@ def list_cameras() -> list[CameraInfo]:
 
 
 def camera_nodes(dev: Path = Path("/dev"), sys_class: Path = Path("/sys/class/video4linux")) -> list[CameraNode]:
-    """Return the capture devices that Linux knows, in the order of their index; nodes of metadata are left out."""
+    """Returns the capture devices that Linux knows, in the order of their index, without metadata nodes."""
     nodes = []
     for entry in sorted(sys_class.glob("video*"), key=lambda path: (len(path.name), path.name)):
         number = entry.name.removeprefix("video")
@@ -90,7 +92,7 @@ def camera_nodes(dev: Path = Path("/dev"), sys_class: Path = Path("/sys/class/vi
 
 
 def find_camera(spec: str, nodes: list[CameraNode]) -> CameraNode:
-    """Return the one camera that `spec` means: an index, a path under /dev, or a name.
+    """Returns the one camera that `spec` means: an index, a path under /dev, or a name.
 
     Raises:
         UserError: none fits, or several do.
@@ -118,7 +120,7 @@ def find_camera(spec: str, nodes: list[CameraNode]) -> CameraNode:
 class CameraConnection:
     """One opened camera. See `stream.sources.live.Connection`.
 
-    Made by a `Camera`, which remembers which device it is.
+    A `Camera` makes it and remembers which device it is.
     """
 
     def __init__(self, camera: "Camera") -> None:
@@ -129,7 +131,7 @@ class CameraConnection:
         self._last_s = time.monotonic()
 
     def open(self) -> None:
-        """Open the device, and ask it for size and rate."""
+        """Open the device and request size and rate."""
         self._capture = self._camera.open_device()
         self.nominal_fps = self._camera.given_fps
         self._last_s = time.monotonic()
@@ -140,27 +142,27 @@ class CameraConnection:
             silent_s = time.monotonic() - self._last_s
             if self._interrupted.is_set() or silent_s > self._camera.silence_s or not self._camera.is_there():
                 raise SourceLost(f"no image for {silent_s:.1f} s")
-            self._interrupted.wait(0.05)  # a driver that fails at once must not be asked in a busy loop
+            self._interrupted.wait(0.05)  # a driver that fails at once must not cause a busy loop
         self._last_s = time.monotonic()
         decoded, image = self._capture.retrieve()
         return (self._last_s, image) if decoded else None
 
     def interrupt(self) -> None:
-        """Make `grab` end; a driver that hangs is waited for 1 s by OpenCV (V4L2)."""
+        """Make `grab` end. OpenCV waits 1 s for a driver that hangs (V4L2)."""
         self._interrupted.set()
 
     def close(self) -> None:
-        """Let the device go."""
+        """Release the device."""
         if self._capture is not None:
             self._capture.release()
 
 
 class Camera:
-    """Which camera is meant, and what is asked of it; bound to one device for good when it is first opened.
+    """A camera and the settings requested from it. It is bound to one device for good when first opened.
 
-    On Linux the device is known by its /dev/v4l/by-id path (or by-path, for cameras without one), so that after a
-    replug the same camera is opened, whatever its index is then, and never another. Elsewhere OpenCV knows cameras by
-    their index alone: there the index is opened again.
+    Linux identifies the device by its /dev/v4l/by-id path, or by-path for cameras without one. So the same camera is
+    opened after a replug, whatever its index is then, and never another one. On other systems OpenCV knows cameras only
+    by index, so that index is opened again.
     """
 
     def __init__(
@@ -180,20 +182,20 @@ class Camera:
         self.given_fps: float | None = None
 
     def connect(self) -> CameraConnection:
-        """Return a new connection, not yet open."""
+        """Returns a new connection that is not open yet."""
         return CameraConnection(self)
 
     def is_there(self) -> bool:
-        """Whether the device that this camera is bound to is plugged in."""
+        """Whether this camera's device is plugged in."""
         if sys.platform != "linux" or self.node is None:
             return True
         return Path(self._path()).exists()
 
     def open_device(self) -> Any:
-        """Return an open cv2.VideoCapture of this camera.
+        """Returns an open cv2.VideoCapture of this camera.
 
         Raises:
-            UserError: it is not there, in use, may not be opened, or gives pictures that are too large.
+            UserError: it is missing, in use or forbidden, or its pictures are too large.
         """
         target: str | int = int(self.spec) if self.spec.isdecimal() else self.spec
         if sys.platform == "linux":
@@ -217,7 +219,7 @@ class Camera:
         return capture
 
     def describe(self, image: NDArray[np.uint8]) -> SourceInfo:
-        """Say what was given, and what was asked for."""
+        """Returns what the camera delivers and what was requested."""
         return SourceInfo(
             name=f"camera:{self.spec}",
             live=True,
@@ -264,5 +266,5 @@ def _first_line(path: Path) -> str:
 
 
 def _hush() -> None:
-    """Keep OpenCV's own warnings off the terminal: what matters of them is said in one line by whoever asked."""
+    """Keep OpenCV's warnings off the terminal. The caller reports what matters in one line."""
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

@@ -1,4 +1,6 @@
-"""Opening a video file: what is not one gets one clear line, and of several video streams the best is chosen."""
+"""Opens a video file and chooses the best of its video streams. A file that is not a video gets one clear
+error line.
+"""
 
 import os
 import select
@@ -12,24 +14,26 @@ from stream.errors import UserError
 from stream.sources.picture import HEADER_BYTES, check_size, size_px
 
 POLL_MS = 100
-"""How often a wait for the writer of a FIFO looks whether it is to end."""
+"""How often a wait for the writer of a FIFO checks whether to end."""
 
 
 class Pipe:
-    """A FIFO, or what stands in for stdin, read so that a wait for its writer can be ended. For `av.open`.
+    """A FIFO, or a stand-in for stdin, for `av.open`. A wait for its writer can be ended.
 
-    `ended`: says whether nobody wants the bytes any more; then it reads as at its end.
+    `ended`: returns whether the bytes are no longer needed. From then on the pipe reads as ended.
     """
 
     def __init__(self, path: Path, ended: Callable[[], bool]) -> None:
         self.name, self._ended = str(path), ended
-        # a plain open would wait for a writer, and nothing could end that
+        # a plain open would wait for a writer, and nothing could end that wait
         self._file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0)
         self._readable = select.poll()
         self._readable.register(self._file, select.POLLIN)
 
     def read(self, size: int) -> bytes:
-        """Return up to so many bytes as soon as there are any; b"" once the writer has closed, or at the end."""
+        """Returns up to so many bytes as soon as there are any. Returns b"" once the writer has closed, or
+        at the end.
+        """
         while not self._ended():
             if self._readable.poll(POLL_MS):
                 return self._file.read(size) or b""
@@ -37,13 +41,13 @@ class Pipe:
 
 
 def open_video(path: Path, number: int | None, max_pixels: int, ended: Callable[[], bool]) -> tuple[Any, Any]:
-    """Open a video file for decoding on one thread; return its container and the stream to watch.
+    """Open a video file for decoding on one thread. Returns its container and the stream to watch.
 
-    Several threads would make what a damaged stream decodes to depend on their timing. `number`: of the video stream
-    (`choose`). `ended`: see `Pipe`.
+    With several threads, the decoding of a damaged stream would depend on their timing. `number`: number of the video
+    stream, see `choose`. `ended`: see `Pipe`.
 
     Raises:
-        UserError: there is no such file, it can't be read, or it holds no video of a size that is allowed.
+        UserError: there is no such file, it can't be read, or it has no video of an allowed size.
     """
     container = _open(path, max_pixels, ended)
     try:
@@ -55,16 +59,16 @@ def open_video(path: Path, number: int | None, max_pixels: int, ended: Callable[
         raise
     context.thread_count = 1
     context.options = {"max_pixels": str(max_pixels)}
-    if context.name == "mjpeg":  # else a damaged JPEG comes out half grey, as if it were whole
+    if context.name == "mjpeg":  # otherwise a damaged JPEG comes out half grey, as if it were whole
         context.options = {**context.options, "err_detect": "explode"}
     return container, stream
 
 
 def choose(path: Path, container: Any, number: int | None) -> Any:
-    """Return the video stream to watch: number `number` from 0, or else the best of those with moving pictures.
+    """Returns the video stream to watch: stream `number` (from 0), or else the best one with moving pictures.
 
-    Which is best, FFmpeg says: it prefers a stream flagged as default, then one with several pictures, then more bits.
-    Cover pictures and streams of a single picture do not count.
+    FFmpeg decides which stream is best. It prefers a stream flagged as default, then one with several pictures, then
+    more bits. Cover pictures and streams of a single picture do not count.
 
     Raises:
         UserError: there is none.
@@ -84,7 +88,7 @@ def choose(path: Path, container: Any, number: int | None) -> Any:
 
 
 def describe(stream: Any) -> str:
-    """A video stream in words, to choose it by."""
+    """Describes a video stream in words, so that a user can choose one."""
     context = stream.codec_context
     what = "unknown codec" if context is None else f"{context.name} {context.width}x{context.height}"
     return f"{what}, cover picture" if _is_cover(stream) else what
@@ -96,12 +100,12 @@ def _open(path: Path, max_pixels: int, ended: Callable[[], bool]) -> Any:
     if path.is_file() and path.stat().st_size == 0:
         raise UserError(f"source {path}: is empty (0 bytes); copy or record it again")
     try:
-        if path.is_file():  # a single picture tells its size to nobody but its decoder
+        if path.is_file():  # only the decoder learns the size of a single picture
             with path.open("rb") as opened:
                 check_size(f"source {path}", size_px(opened.read(HEADER_BYTES)), max_pixels)
         file: Any = Pipe(path.absolute(), ended) if path.is_fifo() else str(path.absolute())
         container = av.open(file, "r", options={"max_pixels": str(max_pixels)})  # FFmpeg decodes while it probes
-        if container.format.name == "tty":  # FFmpeg plays any text file as an animation of its letters
+        if container.format.name == "tty":  # FFmpeg plays any text file as an animation of characters
             container.close()
             raise ValueError("it is text")
     except PermissionError:

@@ -1,4 +1,4 @@
-"""A video file, through PyAV: the container's own time stamps, upright images, nothing left out."""
+"""Reads a video file through PyAV: the container's own time stamps, upright images, every frame."""
 
 import logging
 import threading
@@ -22,8 +22,8 @@ log = logging.getLogger("stream")
 class VideoFile:
     """One video stream of a file. See `stream.sources.playback.Clip`.
 
-    `video_stream`: its number among the file's video streams from 0, None to choose. `capture_fps`: the rate at which
-    it was taken if that is not the rate at which it is stored, None to believe the file.
+    `video_stream`: its number among the file's video streams, from 0; None chooses the best. `capture_fps`: the rate at
+    which it was filmed, if the stored rate differs; None uses what the file says.
     """
 
     def __init__(
@@ -48,15 +48,15 @@ class VideoFile:
             raise UserError(f"--capture-fps: {path} names no frame rate to start from; leave it out", code=2)
         self._scale = stored_fps / self._fps if stored_fps and self._fps else 1.0
         self.period_s = 1 / self._fps if self._fps else DEFAULT_PERIOD_S
-        # AVI stores no time of display, only the order of decoding, one tick each; FFmpeg's guess at the rest is wrong
-        # where B frames reorder. Decoding times less the first one are the display times.
+        # AVI stores no display time, only the decoding order, one tick each. FFmpeg's guess at the rest is wrong
+        # if there are B frames. Decoding times minus the first one are the display times.
         self._only_dts = "avi" in self._container.format.name
         start_us = None if self._only_dts else self._container.start_time
         self.start_s = start_us / av.time_base * self._scale if start_us is not None else None
         self._tell(stored_fps)
 
     def describe(self, first: NDArray[np.uint8]) -> SourceInfo:
-        """Say what the file is. See `stream.sources.playback.Clip`."""
+        """Returns what the file contains. See `stream.sources.playback.Clip`."""
         return SourceInfo(
             name=f"file:{self._path.name}",
             live=False,
@@ -111,7 +111,7 @@ class VideoFile:
             )
 
     def _decoded(self) -> Iterator[Any]:
-        """Decoded pictures in the order of display, None for each that can't be decoded."""
+        """Yields the decoded pictures in display order, and None for each that can't be decoded."""
         packets = self._container.demux(self._stream)
         broken = self._ends_early()
         broken_off = False
@@ -129,7 +129,7 @@ class VideoFile:
             yield from pictures
             if ended:
                 break
-            broken_off = packet.is_corrupt  # FFmpeg flags the last packet if there is but a piece of it
+            broken_off = packet.is_corrupt  # FFmpeg flags the last packet if it is incomplete
         if (broken or broken_off) and not self._ended():
             raise UserError(
                 f"source {self._path}: breaks off before its end (cut off or damaged); "
@@ -137,7 +137,7 @@ class VideoFile:
             )
 
     def _ends_early(self) -> bool:
-        """Whether the index speaks of bytes that the file does not have."""
+        """Whether the index refers to bytes that the file does not have."""
         entries = self._stream.index_entries
         ends = entries[-1].pos + entries[-1].size if len(entries) else 0
         return self._path.is_file() and ends > self._path.stat().st_size

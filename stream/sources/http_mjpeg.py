@@ -1,7 +1,7 @@
-"""MJPEG over HTTP, by the standard library's client; each image is stamped when its last byte has come.
+"""Reads MJPEG over HTTP with the standard library's client. Each image is stamped when its last byte arrives.
 
-It is not left to FFmpeg, whose demuxer buffers images while it probes, can't be interrupted while it waits, and says
-25 fps whatever the rate is.
+FFmpeg is not used here: its demuxer buffers images while it probes, can't be interrupted while it waits, and always
+reports 25 fps.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ class MjpegConnection:
         self._decoded = False
 
     def open(self) -> None:
-        """Ask for the stream and read the headers of the answer."""
+        """Request the stream and read the headers of the response."""
         try:
             request, opener = self._request()
             self._response = opener.open(request, timeout=CONNECT_S)
@@ -91,19 +91,19 @@ class MjpegConnection:
         except TooLarge:
             if not self._decoded:
                 raise
-            image = None  # among good ones it is a damaged one
+            image = None  # among good images it counts as a damaged one
         self._decoded = self._decoded or image is not None
         return None if image is None else (arrived_s, image)
 
     def interrupt(self) -> None:
-        """Cut the connection: whatever waits on it ends at once."""
+        """Cut the connection. Whatever waits on it ends at once."""
         self._interrupted.set()
         if self._socket is not None:
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         if self._response is not None:
             self._response.close()
         if self._socket is not None:
@@ -116,7 +116,7 @@ class MjpegConnection:
         if parts.username is not None:
             passwords.add_password(None, bare, unquote(parts.username), unquote(parts.password or ""))
         opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}),  # a camera is asked, and nobody else
+            urllib.request.ProxyHandler({}),  # the request goes straight to the camera
             _Handler(self),
             _SameHost(),
             urllib.request.HTTPBasicAuthHandler(passwords),
@@ -125,12 +125,14 @@ class MjpegConnection:
         return urllib.request.Request(bare, headers={"Accept": "multipart/x-mixed-replace, */*"}), opener
 
     def connect(self, host: str, port: int, tls: ssl.SSLContext | None) -> socket.socket:
-        """Connect as `_Handler` wants it, and keep the socket for `interrupt`. Its timeout is that of silence."""
+        """Connect as `_Handler` expects, and keep the socket for `interrupt`. The socket's timeout is the silence
+        limit.
+        """
         connected = dial(host, port, CONNECT_S, self._interrupted)
         if tls is not None:
             connected = tls.wrap_socket(connected, server_hostname=host, do_handshake_on_connect=False)
         self._socket = connected
-        if self._interrupted.is_set():  # set while there was no socket to cut yet
+        if self._interrupted.is_set():  # set before there was a socket to cut
             raise TimeoutError
         if isinstance(connected, ssl.SSLSocket):
             connected.do_handshake()
@@ -139,7 +141,7 @@ class MjpegConnection:
 
 
 class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
-    """Opens http and https by the sockets of a connection, so that they can be cut from another thread."""
+    """Opens http and https through the connection's own sockets, so that another thread can cut them."""
 
     def __init__(self, connection: MjpegConnection) -> None:
         super().__init__()
@@ -156,16 +158,16 @@ class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
 
 
 class Redirected(Exception):  # noqa: N818 - what the server did
-    """The server sends on to another host or scheme; its text is where, without secrets."""
+    """The server redirects to another host or scheme. The text names the target without secrets."""
 
 
 class _SameHost(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect within the host: a camera must not make this machine ask others."""
+    """Follows redirects within the host only: a camera must not make this machine contact others."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
-        """Return the new request. Raises Redirected: it would go elsewhere."""
+        """Returns the new request. Raises Redirected if it would go elsewhere."""
         old, new = urlsplit(req.full_url), urlsplit(newurl)
         if (old.scheme, old.hostname) != (new.scheme, new.hostname):
             raise Redirected(redact(newurl))

@@ -1,4 +1,4 @@
-"""A folder of numbered pictures, as data sets come: each at its own moment by the number in its name."""
+"""Plays a folder of numbered pictures, a common form of data sets. The number in its name sets each picture's time."""
 
 import logging
 import re
@@ -17,12 +17,12 @@ log = logging.getLogger("stream")
 
 IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp"}
 NUMBER = re.compile(r"(.*?)(\d+)(\D*)", re.DOTALL)
-"""A file's name without its ending: what comes before its last digits, they, and what comes after."""
+"""Splits a file's name without its ending: the text before its last digits, the digits, and the text after them."""
 PLACE = re.compile(r"%(0\d+)?d")
 
 
 def natural(text: str) -> tuple[tuple[int, int | str], ...]:
-    """Sort key by which `s2` comes before `s10`."""
+    """Sort key that puts `s2` before `s10`."""
     return tuple((0, int(p)) if p.isdigit() else (1, p) for p in re.split(r"(\d+)", text) if p)
 
 
@@ -32,7 +32,7 @@ def means_images(path: Path) -> bool:
 
 
 class ImageFolder:
-    """The pictures of a folder, or those that a pattern names. See `stream.sources.playback.Clip`."""
+    """The pictures of a folder, or those that match a pattern. See `stream.sources.playback.Clip`."""
 
     start_s: float | None = None
 
@@ -47,22 +47,22 @@ class ImageFolder:
         self._tell_missing()
 
     def describe(self, first: NDArray[np.uint8]) -> SourceInfo:
-        """Say what the pictures are. See `stream.sources.playback.Clip`."""
+        """Returns what the pictures are. See `stream.sources.playback.Clip`."""
         height, width = first.shape[:2]
         return SourceInfo(
             f"images:{self._path.absolute().name}", False, width, height, self._fps, "images", self.period_s / 2
         )
 
     def pictures(self) -> Iterator[tuple[float | None, NDArray[np.uint8] | None]]:
-        """Read one picture after the other. See `stream.sources.playback.Clip`."""
+        """Read the pictures one by one. See `stream.sources.playback.Clip`."""
         for frame, file in self._files:
             yield (frame - self._files[0][0]) / self._fps, self._decoder.decode(_read(file, -1))
 
     def interrupt(self) -> None:
-        """Nothing is waited for."""
+        """Do nothing, since reading a picture never waits."""
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing, since no file stays open."""
 
     def _check_sizes(self, max_pixels: int) -> None:
         first: tuple[Path, tuple[int, int]] | None = None
@@ -70,7 +70,7 @@ class ImageFolder:
             size = size_px(_read(file, HEADER_BYTES)) or size_px(_read(file, -1))
             check_size(f"source {file}", size, max_pixels)
             if size is None:
-                continue  # damaged; it will be counted as such
+                continue  # a damaged picture, which is counted later
             first = first or (file, size)
             if size != first[1]:
                 sizes = ", ".join(f"{f.name} {w}x{h}" for f, (w, h) in (first, (file, size)))
@@ -87,7 +87,9 @@ class ImageFolder:
 
 
 def number(files: list[Path]) -> list[tuple[int, Path]]:
-    """(frame number, file) in order: by the last digits of names that are alike but for them, else counted from 0."""
+    """Returns (frame number, file) in order. The number is the last digits of names that are otherwise alike; else it
+    counts from 0.
+    """
     parts = [NUMBER.fullmatch(file.stem) for file in files]
     alike = {(part[1], part[3], file.suffix) for part, file in zip(parts, files, strict=True) if part}
     numbers = [int(part[2]) for part in parts if part]
@@ -97,7 +99,7 @@ def number(files: list[Path]) -> list[tuple[int, Path]]:
 
 
 def _files(path: Path) -> list[Path]:
-    """The pictures that are meant, in no order. Raises UserError: there are none."""
+    """Returns the selected pictures, in no order. Raises UserError if there are none."""
     folder = path if path.is_dir() else path.parent
     if path.is_dir():
         files = [file for file in folder.iterdir() if file.suffix.lower() in IMAGE_ENDINGS]

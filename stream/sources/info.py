@@ -1,4 +1,4 @@
-"""What a source of frames is: what it says of itself, and how it is used. See `stream.sources` for opening one."""
+"""Describes a source of frames and its interface. `stream.sources` opens one."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +10,12 @@ from stream.types import Frame, SourceGap
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """What a source is and gives. `name` is fit to be printed and sent: credentials are out of it, see `printable`.
+    """What a source is and delivers. `name` is safe to print and send: it holds no credentials, see `printable`.
 
-    `width_px`, `height_px`: of the images as given (upright). `nominal_fps`: what the container or driver claims, None
-    if it claims nothing credible; the true rate is to be measured from the frames' times. `requested_*`: what was asked
-    for.
-    `file`: the one file that is played, if its own times are the source's.
-    `time_uncertainty_s`: how far a frame's `time_s` may be from the moment it shows, as far as this end can know.
+    `width_px`, `height_px`: size of the delivered images (upright). `nominal_fps`: what the container or driver claims,
+    None if it claims nothing credible. Measure the true rate from the frames' times. `requested_*`: what was requested.
+    `file`: the one file that is played, if the source uses its times. `time_uncertainty_s`: how far `time_s` may be
+    from the moment a frame shows, as far as the program can know.
     """
 
     name: str
@@ -38,7 +37,7 @@ class SourceInfo:
 class Source(Protocol):
     """A stream of frames in order of time.
 
-    `dropped`: frames that came and were not handed out (live: a newer one replaced them; file: PTS not increasing).
+    `dropped`: frames that arrived and were not delivered (live: a newer one replaced them; file: PTS not increasing).
     `corrupt`: frames that could not be decoded.
     """
 
@@ -47,21 +46,21 @@ class Source(Protocol):
     corrupt: int
 
     def read(self) -> Frame | SourceGap | None:
-        """Block until there is a frame or a gap; None is the end, for good.
+        """Block until there is a frame or a gap. Returns None once the source has ended.
 
         Raises:
             UserError: the source failed for good (a truncated file, a camera that does not come back, ...).
         """
 
     def close(self) -> None:
-        """Let go of the device, file or connection within 1 s; a `read` that waits in another thread returns None."""
+        """Release the device, file or connection within 1 s. A `read` that waits in another thread returns None."""
 
 
 def redact(url: str) -> str:
-    """The same URL without what may be a secret: user and password, values of the query, the fragment.
+    """Returns the URL without possible secrets: user, password, query values and the fragment.
 
-    Anything else (a path, a camera's name) is returned as it is. When in doubt it hides too much: a password may hold
-    an unescaped `/`, `?` or `@`.
+    Any other text (a path, a camera's name) is returned unchanged. If in doubt it hides too much, since a password may
+    hold an unescaped `/`, `?` or `@`.
     """
     scheme, separator, rest = url.partition("://")
     if not separator:

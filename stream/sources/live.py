@@ -1,4 +1,6 @@
-"""A live source: a thread grabs, stamps and keeps only the newest frame; what goes wrong is a gap, then mended."""
+"""A live source: a thread grabs and stamps images and keeps only the newest. A failure becomes a gap and is then
+repaired.
+"""
 
 import threading
 import time
@@ -14,20 +16,21 @@ from stream.sources.watch import Patience, SourceWatch, look_at
 from stream.types import Frame, SourceGap
 
 WAKE_S = 0.1
-"""How often a `read` that waits looks whether it is to stop, and for silence."""
+"""How often a waiting `read` checks for a stop and for silence."""
 JOIN_S = 0.9
 SETTLED_S = 5.0
-"""A connection that held for so long was a good one: the pauses before new attempts start from the shortest again."""
+"""A connection that lasts this long counts as good. The pauses before new attempts then start from the shortest again.
+"""
 
 
 class SourceLost(Exception):  # noqa: N818 - what happened, not a mistake
-    """The connection broke, or gave nothing for too long."""
+    """The connection broke, or delivered nothing for too long."""
 
 
 class Connection(Protocol):
-    """One connection to a device or server; it is used by one thread, but for `interrupt`.
+    """One connection to a device or server. One thread uses it; only `interrupt` may come from another.
 
-    `nominal_fps`: the rate that the other side claims, None if it claims none. It may be known only once open.
+    `nominal_fps`: the rate that the other side claims, None if it claims none. It may be known only after opening.
     """
 
     nominal_fps: float | None
@@ -36,25 +39,26 @@ class Connection(Protocol):
         """Connect. Raises UserError with the reason."""
 
     def grab(self) -> tuple[float, NDArray[np.uint8]] | None:
-        """Block for the next image uint8[H, W, 3] BGR and the moment it came; None if it could not be decoded.
+        """Block until the next image. Returns uint8[H, W, 3] BGR and its arrival time; the image is None if it is
+        damaged.
 
         Raises:
-            SourceLost: there will be no more.
+            SourceLost: there will be no more images.
         """
 
     def interrupt(self) -> None:
-        """From another thread: make `open` or `grab` end soon."""
+        """Make `open` or `grab` end soon. Called from another thread."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release everything."""
 
 
 class LiveSource:
     """Keeps the newest frame of a camera or a network stream. See `stream.sources.info.Source`.
 
-    Opening waits for the first image, so that a dead source fails at once and the size is known; `stop` ends that, too.
-    The slot between the threads holds at most one gap and, after it, one frame: a newer frame replaces it, a newer gap
-    takes the place of both.
+    Opening waits for the first image, so a dead source fails at once and the size is known. `stop` ends that wait, too.
+    The slot between the threads holds at most one gap and one frame after it. A newer frame replaces the frame, and a
+    newer gap replaces both.
     """
 
     def __init__(
@@ -89,7 +93,7 @@ class LiveSource:
             raise
 
     def read(self) -> Frame | SourceGap | None:
-        """Return the gap or the newest frame as soon as there is one; None once closed or stopped."""
+        """Returns the gap or the newest frame as soon as there is one, or None once closed or stopped."""
         with self._news:
             while True:
                 if self._closed.is_set() or self._stop.is_set():
@@ -106,7 +110,7 @@ class LiveSource:
                     self._put_gap(self._arrived_s, self._watch.silence(time.monotonic()))
 
     def close(self) -> None:
-        """End the thread and let go of the device."""
+        """End the thread and release the device."""
         self._closed.set()
         with self._news:
             self._news.notify_all()
@@ -163,13 +167,13 @@ class LiveSource:
                     self._put(*grabbed)
         except UserError as error:
             self._fail(error)
-        except Exception as error:  # the thread must never end in silence
+        except Exception as error:  # the thread must never end silently
             self._fail(UserError(f"source {self._name}: capture failed ({type(error).__name__}); start again"))
         finally:
             self._connection.close()
 
     def _reconnect(self, lost: SourceLost, attempt: int) -> int:
-        """Open a new connection, however often it takes; return the number of the next attempt."""
+        """Open a new connection, with as many attempts as it takes. Returns the number of the next attempt."""
         failure = UserError(f"source {self._name}: {lost}; check its plug, power and network, then start again")
         with self._news:
             self._put_gap(self._arrived_s, self._watch.lost())

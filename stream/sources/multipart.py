@@ -1,4 +1,6 @@
-"""Cut an HTTP multipart stream (MJPEG, `multipart/x-mixed-replace`) into its parts. Pure: bytes in, parts out."""
+"""Splits an HTTP multipart stream (MJPEG, `multipart/x-mixed-replace`) into its parts. Pure: it takes bytes and returns
+parts.
+"""
 
 import re
 
@@ -6,11 +8,11 @@ HEADER_LIMIT_BYTES = 8192
 PART_LIMIT_BYTES = 32 * 1024 * 1024
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 OVERRUN = re.compile(rb"(?<=\xff\xd9)\r?\n?(?:--|-?\Z)")
-"""What is behind the end mark where a Content-Length reaches into the next boundary."""
+"""Matches the bytes after the end mark if a Content-Length reaches into the next boundary."""
 HEADER_LINE = re.compile(rb"[A-Za-z][A-Za-z0-9-]*:")
 BOUNDARY_LINE = re.compile(rb"\s*(--[^\r\n]+?)\s*\n")
 JPEG_TAIL_BYTES = 512
-"""How much some cameras pad behind the end mark."""
+"""Most padding that cameras put after the end mark."""
 NEXT_BOUNDARY = re.compile(rb"(?<=\xff\xd9)\r?\n--")
 
 
@@ -19,15 +21,16 @@ class BadMultipart(ValueError):  # noqa: N818 - what the bytes are
 
 
 class PartSplitter:
-    """Takes bytes as they come, gives each part's body as soon as it is whole.
+    """Takes bytes as they arrive and returns each part's body as soon as it is complete.
 
-    A part with a Content-Length is whole at its last byte; one without at the next boundary, or as soon as what has
-    come ends with the end mark of a JPEG (waiting for the boundary would stamp every image one frame late).
+    A part with a Content-Length is complete at its last byte. A part without one is complete at the next boundary, or
+    once the received bytes end with the end mark of a JPEG. Waiting for the boundary would stamp every image one frame
+    late.
 
-    Source: RFC 2046, section 5.1. Cameras disagree about dashes before the boundary, so they are not counted. What
-    browsers accept is accepted: `boundary` may be "", then the first line with two dashes tells it; and the first part
-    may lack its boundary line (ESP32 cameras). A Content-Length that cuts a JPEG short, or
-    reaches into the next boundary, is not believed.
+    Source: RFC 2046, section 5.1. Cameras disagree about dashes before the boundary, so dashes are not counted. It
+    accepts what browsers accept. `boundary` may be ""; then the first line with two dashes defines it. The first part
+    may lack its boundary line (ESP32 cameras). A Content-Length that cuts a JPEG short or reaches into the next
+    boundary is ignored.
     """
 
     def __init__(self, boundary: str) -> None:
@@ -39,10 +42,10 @@ class PartSplitter:
         self._length: int | None = None
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Return the parts that `data` completes.
+        """Returns the parts that `data` completes.
 
         Raises:
-            BadMultipart: headers or a part longer than any camera's.
+            BadMultipart: the headers or a part are longer than any camera's.
         """
         self._bytes += data
         parts = []
@@ -52,7 +55,7 @@ class PartSplitter:
         return parts
 
     def _header(self) -> bytes | None:
-        """Step over boundary and headers; b"" once they are whole, None if more bytes are needed."""
+        """Skip the boundary and the headers. Returns b"" once they are complete, None if more bytes are needed."""
         start, end, blank = self._headers()
         if end < 0:
             limit = PART_LIMIT_BYTES if self._begun else HEADER_LIMIT_BYTES
@@ -65,7 +68,9 @@ class PartSplitter:
         return b""
 
     def _headers(self) -> tuple[int, int, int]:
-        """Where the next headers start and end, and how long the blank line after them is; an end of -1: not yet."""
+        """Returns start and end of the next headers and the length of the blank line after them. An end of -1:
+        incomplete.
+        """
         if not self._begun:
             del self._bytes[: len(self._bytes) - len(self._bytes.lstrip(b"\r\n"))]
             if self._bytes.startswith(JPEG_START):
@@ -78,7 +83,7 @@ class PartSplitter:
         return (start, *_blank_line(self._bytes, start)) if start >= 0 else (-1, -1, 0)
 
     def _body(self) -> bytes | None:
-        """Take the body if it is whole, else None."""
+        """Take the body if it is complete; otherwise return None."""
         end = -1
         if self._length is not None and len(self._bytes) >= self._length:
             end = self._end_by_length(self._length)
@@ -96,7 +101,9 @@ class PartSplitter:
         return body if length is not None else body.rstrip(b"\r\n")
 
     def _end_by_length(self, length: int) -> int:
-        """Where the body ends by its Content-Length; -1, and no length any more, if the JPEG goes on behind that."""
+        """Returns where the body ends by its Content-Length. Returns -1 and drops the length if the JPEG goes on after
+        that.
+        """
         body = bytes(self._bytes[:length])
         if not body.startswith(JPEG_START):
             return length
@@ -108,7 +115,7 @@ class PartSplitter:
         return length
 
     def _next_boundary(self) -> int:
-        """Where the boundary after this body is, -1 if it has not come."""
+        """Returns the position of the boundary after this body, or -1 if it has not arrived."""
         if self._delimiter is not None:
             return self._bytes.find(self._delimiter)
         found = NEXT_BOUNDARY.search(self._bytes)
@@ -116,7 +123,7 @@ class PartSplitter:
 
 
 def _blank_line(data: bytearray, start: int) -> tuple[int, int]:
-    """Where the headers that begin at `start` end, and how long the blank line after them is; (-1, 0) if not yet."""
+    """Returns where the headers at `start` end, and the length of the blank line after them; (-1, 0) if incomplete."""
     crlf, lf = data.find(b"\r\n\r\n", start), data.find(b"\n\n", start)
     if crlf >= 0 and (lf < 0 or crlf < lf):
         return crlf, 4

@@ -1,4 +1,4 @@
-"""What network cameras share: connecting in a way that can be interrupted, and reasons without secrets."""
+"""Shared parts of network cameras: connecting in a way that can be interrupted, and error reasons without secrets."""
 
 import errno
 import http.client
@@ -17,13 +17,13 @@ from stream.sources.multipart import BadMultipart
 
 CONNECT_S = 5.0
 POLL_S = 0.1
-"""How often a wait looks whether it is to end."""
+"""How often a wait checks whether to end."""
 NETWORK_UNCERTAINTY_S = 0.1
-"""Assumed, not measured: what encoder and network add between exposure and arrival can't be seen from this end."""
+"""Assumed, not measured: this end can't see the delay that encoder and network add between exposure and arrival."""
 
 
 def describe_stream(url: str, backend: str, nominal_fps: float | None, image: NDArray[np.uint8]) -> SourceInfo:
-    """What a network stream gives."""
+    """Returns what a network stream delivers."""
     return SourceInfo(
         name=redact(url),
         live=True,
@@ -36,7 +36,7 @@ def describe_stream(url: str, backend: str, nominal_fps: float | None, image: ND
 
 
 def dial(host: str, port: int, timeout_s: float, interrupted: threading.Event) -> socket.socket:
-    """Connect a TCP socket; like socket.create_connection, but ends soon after `interrupted` is set.
+    """Connect a TCP socket like socket.create_connection, but end soon after `interrupted` is set.
 
     Raises:
         OSError: no address of the host could be reached in time.
@@ -63,7 +63,9 @@ def dial(host: str, port: int, timeout_s: float, interrupted: threading.Event) -
 
 
 def why(error: object) -> str:
-    """One plain reason; of foreign errors only `strerror` is used, as their text may hold the URL's secrets."""
+    """Returns one plain reason. For errors of other libraries it uses only `strerror`, because their text may hold the
+    URL's secrets.
+    """
     if isinstance(error, socket.gaierror):
         return "the host's name is not known"
     if isinstance(error, TimeoutError | av.error.ExitError):

@@ -1,4 +1,4 @@
-"""Pictures, as every source hands them on: measured before they are decoded, then BGR and upright."""
+"""Decodes pictures the same way for every source: it checks their size first, then returns them as upright BGR."""
 
 import struct
 from typing import Any
@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from stream.errors import UserError
 
 CODECS = {b"\xff\xd8": "mjpeg", b"\x89PNG": "png", b"BM": "bmp"}
-"""How a picture begins, and what decodes it."""
+"""The first bytes of a picture, and the codec that decodes it."""
 HEADER_BYTES = 65536
-"""A picture's size is within its first bytes, so many in nearly all."""
+"""In nearly all pictures the size is within this many first bytes."""
 NO_FRAME_HEADER = {0xC4, 0xC8, 0xCC}
-"""JPEG markers from 0xC0 to 0xCF that do not tell the size."""
+"""JPEG markers from 0xC0 to 0xCF that do not hold the size."""
 BARE_MARKERS = {0x01, *range(0xD0, 0xD9)}
 
 
 class TooLarge(UserError):  # noqa: N818 - what the picture is
-    """A picture has more pixels than are allowed."""
+    """The picture has more pixels than allowed."""
 
     def __init__(self, name: str, size_px: tuple[int, int], max_pixels: int) -> None:
         width, height = size_px
@@ -30,13 +30,13 @@ class TooLarge(UserError):  # noqa: N818 - what the picture is
 
 
 def check_size(name: str, size_px: tuple[int, int] | None, max_pixels: int) -> None:
-    """Raise TooLarge if a picture of this width and height has too many pixels; None is a size that is not known."""
+    """Raise TooLarge if a picture of this width and height has too many pixels. None means that the size is unknown."""
     if size_px is not None and size_px[0] * size_px[1] > max_pixels:
         raise TooLarge(name, size_px, max_pixels)
 
 
 def size_px(data: bytes) -> tuple[int, int] | None:
-    """Return width and height that the header of a JPEG, PNG or BMP claims; None if it is not within `data`."""
+    """Returns the width and height in the header of a JPEG, PNG or BMP; None if they are not within `data`."""
     if data.startswith(b"\x89PNG") and len(data) >= 24:
         return struct.unpack(">II", data[16:24])
     if data.startswith(b"BM") and len(data) >= 26:
@@ -63,14 +63,14 @@ def _jpeg_size_px(data: bytes) -> tuple[int, int] | None:
 
 
 class PictureDecoder:
-    """Decodes pictures that are each whole in themselves: JPEG, PNG or BMP. Not to be shared between threads."""
+    """Decodes pictures that are each complete in themselves: JPEG, PNG or BMP. Not thread-safe."""
 
     def __init__(self, name: str, max_pixels: int) -> None:
         self._name, self._max_pixels = name, max_pixels
         self._contexts: dict[str, Any] = {}
 
     def decode(self, data: bytes) -> NDArray[np.uint8] | None:
-        """Return the upright image uint8[H, W, 3] BGR, or None if the picture is damaged.
+        """Returns the upright image uint8[H, W, 3] BGR, or None if the picture is damaged.
 
         Raises:
             TooLarge: by its header; nothing has been decoded.
@@ -80,7 +80,7 @@ class PictureDecoder:
         if codec not in self._contexts:
             self._contexts[codec] = self._context(codec)
         packet = av.Packet(data)
-        packet.is_keyframe = True  # else FFmpeg adds a PNG to the one before
+        packet.is_keyframe = True  # otherwise FFmpeg adds a PNG to the one before
         try:
             pictures = self._contexts[codec].decode(packet)
         except (av.error.FFmpegError, ValueError):
@@ -91,16 +91,16 @@ class PictureDecoder:
     def _context(self, codec: str) -> Any:
         context: Any = av.CodecContext.create(codec, "r")
         context.thread_count = 1  # frame threads would hold images back
-        # a damaged image is left out, not shown half grey; a second header cannot go round the limit
+        # a damaged image is left out, not shown half grey; a second header cannot bypass the limit
         context.options = {"err_detect": "explode", "max_pixels": str(self._max_pixels)}
         return context
 
 
 def upright(picture: Any) -> NDArray[np.uint8]:
-    """Of an `av.VideoFrame`: uint8[H, W, 3] BGR, turned and mirrored as its display matrix says.
+    """Returns the uint8[H, W, 3] BGR of an `av.VideoFrame`, turned and mirrored as its display matrix says.
 
-    Only the linear part counts, rounded to the nearest of the eight orientations. Source: libavutil/display.h; the
-    matrix takes (x, y) to (a x + c y, b x + d y).
+    Only the linear part counts, rounded to the nearest of the eight orientations. The matrix takes (x, y) to (a x + c
+    y, b x + d y). Source: libavutil/display.h.
     """
     image = bgr(picture)
     a, b, c, d = _display_matrix(picture)
@@ -110,10 +110,10 @@ def upright(picture: Any) -> NDArray[np.uint8]:
 
 
 def _display_matrix(picture: Any) -> tuple[float, float, float, float]:
-    """The linear part (a, b, c, d), without a unit."""
+    """Returns the linear part (a, b, c, d), without a unit."""
     try:
         matrix = picture.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV stumbles over kinds of side data that it does not know, such as EXIF
+    except ValueError:  # PyAV fails on side data that it does not know, such as EXIF
         turn = np.deg2rad(picture.rotation)
         return np.cos(turn), -np.sin(turn), np.sin(turn), np.cos(turn)
     if matrix is None:
@@ -123,10 +123,10 @@ def _display_matrix(picture: Any) -> tuple[float, float, float, float]:
 
 
 def bgr(picture: Any) -> NDArray[np.uint8]:
-    """Of an `av.VideoFrame`: uint8[H, W, 3].
+    """Returns the uint8[H, W, 3] BGR of an `av.VideoFrame`, converted on this thread alone.
 
-    On this thread alone. FFmpeg would share it out among a thread per core, and wait for the last of them: no faster,
-    and where cores are busy ten times as long now and then (`python -m benchmarks pictures`). The pixels are the same.
+    FFmpeg would use a thread per core and wait for the slowest. That is no faster, and on busy cores it sometimes takes
+    ten times as long (`python -m benchmarks pictures`). The pixels are the same.
     """
     image: NDArray[np.uint8] = picture.to_ndarray(format="bgr24", threads=1)
     return image

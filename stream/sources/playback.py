@@ -1,4 +1,4 @@
-"""A recording as a source: played in real time or as fast as it is read, once or again and again."""
+"""Plays a recording as a source: in real time or as fast as it is read, once or in a loop."""
 
 import threading
 import time
@@ -15,16 +15,17 @@ from stream.sources.media_clock import MediaClock
 from stream.types import Frame, SourceGap
 
 HOLE_S = 0.2
-"""Frames lost to decoding errors are a gap once they leave a hole longer than this; shorter ones show in the times."""
+"""Frames lost to decoding errors become a gap if they leave a longer hole than this. Shorter holes show in the times.
+"""
 WAKE_S = 0.1
-"""How often a paced source that waits for its moment looks whether it is to stop."""
+"""How often a waiting paced source checks whether to stop."""
 
 
 class Clip(Protocol):
     """Recorded pictures: a video file or a folder of images.
 
-    `name`: as the user wrote it. `period_s`: from one picture to the next where nothing else is known. `start_s`: the
-    time stamp that is media time 0, None if that is the first picture's.
+    `name`: as the user wrote it. `period_s`: time between pictures if nothing else is known. `start_s`: the time stamp
+    of media time 0, or None if that is the first picture's.
     """
 
     name: str
@@ -32,19 +33,19 @@ class Clip(Protocol):
     start_s: float | None
 
     def pictures(self) -> Iterator[tuple[float | None, NDArray[np.uint8] | None]]:
-        """Yield (time stamp in s, upright image uint8[H, W, 3] BGR) in the order of display, from the first on.
+        """Yields (time stamp in s, upright image uint8[H, W, 3] BGR) in display order, from the first picture on.
 
-        A time stamp may be None; an image is None where it can't be decoded. Raises UserError: it breaks off.
+        A time stamp may be None. An image is None if it can't be decoded. Raises UserError if the clip breaks off.
         """
 
     def describe(self, first: NDArray[np.uint8]) -> SourceInfo:
-        """Say what the clip is, `first` being its first image."""
+        """Returns what the clip is. `first` is its first image."""
 
     def interrupt(self) -> None:
-        """From another thread: make `pictures` end soon if it waits."""
+        """Make `pictures` end soon if it waits. Called from another thread."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release everything."""
 
 
 class Playback:
@@ -65,7 +66,7 @@ class Playback:
         self.info = clip.describe(first)
 
     def read(self) -> Frame | SourceGap | None:
-        """Return the next frame or gap, at its moment if paced; None at the end."""
+        """Returns the next frame or gap, at its moment if paced, or None at the end."""
         with self._decoding:
             item = None if self._ended() else next(self._items, None)
         if item is None or (self._paced and not self._wait_until(item.time_s)):
@@ -73,7 +74,7 @@ class Playback:
         return item
 
     def close(self) -> None:
-        """Close the clip, after the frame that is being decoded if there is one."""
+        """Close the clip. If a frame is being decoded, this waits for it."""
         self._closed.set()
         self._clip.interrupt()
         with self._decoding:
@@ -83,7 +84,7 @@ class Playback:
         return self._closed.is_set() or self._stop.is_set()
 
     def _wait_until(self, media_s: float) -> bool:
-        """Sleep until the media time is now; False if told to end before."""
+        """Sleep until the media time is now. Returns False if the source ends first."""
         if self._started_s is None:
             self._started_s = time.monotonic() - media_s
         while (left_s := self._started_s + media_s - time.monotonic()) > 0 and not self._ended():
@@ -91,7 +92,9 @@ class Playback:
         return not self._ended()
 
     def _peek(self, items: Iterator[Frame | SourceGap]) -> tuple[NDArray[np.uint8], Iterator[Frame | SourceGap]]:
-        """Return the first image and an iterator over all: the size is known now, and what is no video fails now."""
+        """Returns the first image and an iterator over all items. So the size is known, and a file without video fails
+        at once.
+        """
         before: list[Frame | SourceGap] = []
         for item in items:
             before.append(item)
@@ -118,7 +121,7 @@ class Playback:
             lap_start_s = end_s + self._clip.period_s
 
     def _lap(self, index: int, lap_start_s: float) -> Iterator[Frame | SourceGap]:
-        """The clip once, its first frame being number `index`, media time 0 being `lap_start_s`."""
+        """Plays the clip once. Its first frame has number `index`, and its media time 0 is `lap_start_s`."""
         clock = MediaClock(self._clip.period_s, self._clip.start_s)
         last_s, last_shape, corrupt_before = lap_start_s, None, self.corrupt
         for stamp_s, image in self._clip.pictures():

@@ -1,4 +1,4 @@
-"""RTSP, by PyAV; each image is stamped when its packet has come, before it is decoded."""
+"""Reads RTSP through PyAV. Each image is stamped when its packet arrives, before it is decoded."""
 
 import errno
 import select
@@ -21,15 +21,16 @@ from stream.sources.picture import TooLarge, check_size, upright
 
 RTSP_OPTIONS = {"rtsp_flags": "prefer_tcp", "timeout": str(int(CONNECT_S * 1e6)), "analyzeduration": "10000"}
 BUFFERED_S, BUFFERED_PACKETS = 0.005, 250
-"""At first, a packet that came sooner after it was asked for is an old one; no more than so many are believed to be."""
+"""At first, a packet that arrives within this time after the request is an old one. At most this many packets count as
+old."""
 
 
 class RtspConnection:
-    """RTSP, over TCP where the server can (UDP loses packets). See `stream.sources.live.Connection`.
+    """RTSP, over TCP if the server supports it (UDP loses packets). See `stream.sources.live.Connection`.
 
-    FFmpeg reads in slices of POLL_S, so that it can be interrupted. It hardly probes (10 ms; it would for a second or
-    more), and what needs not be waited for at first, because it buffered it or the server kept it, is decoded but not
-    handed out: those images are old.
+    FFmpeg reads in slices of POLL_S, so that it can be interrupted. It probes for only 10 ms; by default it takes a
+    second or more. The first packets that arrive without a wait were buffered by FFmpeg or the server. Their images are
+    old, so they are decoded but not delivered.
     """
 
     def __init__(self, url: str, silence_s: float, max_pixels: int) -> None:
@@ -40,7 +41,7 @@ class RtspConnection:
         self.nominal_fps: float | None = None
 
     def open(self) -> None:
-        """See that an RTSP server answers, then let FFmpeg open the stream."""
+        """Check that an RTSP server answers, then let FFmpeg open the stream."""
         limit = {"max_pixels": str(self._max_pixels)}
         try:
             self._knock()
@@ -82,16 +83,16 @@ class RtspConnection:
         return None if picture.is_corrupt else (arrived_s, upright(picture))
 
     def interrupt(self) -> None:
-        """Make `grab` end within POLL_S; an `open` ends within CONNECT_S at most."""
+        """Make `grab` end within POLL_S. An `open` ends within CONNECT_S at most."""
         self._interrupted.set()
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         if self._container is not None:
             self._container.close()
 
     def _arriving(self) -> Iterator[tuple[float, Any, bool]]:
-        """Packets, the moment each came, and whether it is an old one that lay in FFmpeg's buffer."""
+        """Yields packets, their arrival times, and whether each is an old one from FFmpeg's buffer."""
         asked_s, buffered = time.monotonic(), BUFFERED_PACKETS
         while True:
             try:
@@ -101,7 +102,7 @@ class RtspConnection:
                     yield arrived_s, packet, buffered > 0
                     asked_s = time.monotonic()
                 raise SourceLost("the server ended the stream")
-            except av.error.ExitError:  # one slice of waiting is over
+            except av.error.ExitError:  # one slice of the wait has ended
                 silent_s = time.monotonic() - asked_s
                 if self._interrupted.is_set() or silent_s > self._silence_s:
                     raise SourceLost(f"nothing came for {silent_s:.1f} s") from None
@@ -109,7 +110,7 @@ class RtspConnection:
                 raise SourceLost(why(error)) from None
 
     def _knock(self) -> None:
-        """Ask for OPTIONS: a server that is not there, or hangs, is found out in a way that can be interrupted.
+        """Request OPTIONS, to detect a missing or hanging server in a way that can be interrupted.
 
         Raises:
             OSError: no RTSP server answered.

@@ -1,7 +1,7 @@
 """File formats of other programs: one file each, listed here.
 
-A writer takes the videos of a session and the path that the user named; it returns what to write where. A reader
-returns the rows of one file, and raises ValueError or KeyError where the file is not of its kind.
+A writer takes the videos of a session and the path that the user named, and returns the content of each file. A
+reader returns the rows of one file, and raises ValueError or KeyError if the file is not of its kind.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ WRITERS: dict[str, Writer] = {
 
 
 def reader(path: Path) -> Reader:
-    """What reads this file: by its ending, and tables by their header."""
+    """Returns the reader of this file, chosen by its ending and for tables by their header."""
     if path.suffix.lower() == ".eaf":
         return elan.rows
     return table.rows if table.is_ours(path) else boris.rows

@@ -26,7 +26,9 @@ COLUMNS = {
 
 
 def files(videos: Sequence[VideoRows], out: Path) -> dict[Path, str]:
-    """Files of subject `sub-<name of the recording>`. A data set that is there keeps its description and README."""
+    """Returns the files of subject `sub-<name of the recording>`. An existing data set keeps its description and
+    README.
+    """
     name = videos[0].session
     subject = re.sub(r"[^0-9A-Za-z]", "", name) or "unnamed"
     about = {

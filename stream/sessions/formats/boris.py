@@ -1,7 +1,7 @@
-"""BORIS: rows to paste into the events of an observation; and its exports of tabular events, read.
+"""BORIS: writes rows to paste into the events of an observation, and reads its exports of tabular events.
 
-What is pasted has no header: time, subject, behaviour, modifier, comment, frame. A state event is two rows, the first
-starts it and the second stops it. The frame is left to BORIS.
+Pasted rows have no header: time, subject, behaviour, modifier, comment, frame. A state event has two rows: the first
+starts it and the second stops it. BORIS fills in the frame.
 """
 
 import csv
@@ -30,7 +30,7 @@ class _Event:
 
 
 def files(videos: Sequence[VideoRows], out: Path) -> dict[Path, str]:
-    """One file a video. There is no line end after the last row, which BORIS would not accept."""
+    """Returns one file per video. It has no line end after the last row, because BORIS rejects one."""
     return per_video(videos, out, lambda one: "\n".join(_lines(one)))
 
 
@@ -48,7 +48,7 @@ def _lines(one: VideoRows) -> Iterator[str]:
 
 
 def rows(path: Path) -> list[Row]:
-    """Intervals of pasted rows, or of an export of tabular events. Raises ValueError that names the row."""
+    """Returns the intervals of pasted rows, or of an export of tabular events. Raises ValueError that names the row."""
     text = path.read_bytes().decode("utf-8-sig")
     header = text.partition("\n")[0].rstrip("\r")
     pasted = header == "" or header.count("\t") == PASTED - 1

@@ -1,4 +1,6 @@
-"""ELAN (.eaf): per rater and face a tier of intervals, with its other fields on dependent tiers. Integer ms."""
+"""ELAN (.eaf): each rater and face has a tier of intervals, with other fields on dependent tiers. Times are
+integer ms.
+"""
 
 from collections.abc import Iterator, Sequence
 from itertools import count
@@ -15,7 +17,7 @@ XSI = "{http://www.w3.org/2001/XMLSchema-instance}"
 
 
 def files(videos: Sequence[VideoRows], out: Path) -> dict[Path, str]:
-    """One file a video."""
+    """Returns one file per video."""
     return per_video(videos, out, _text)
 
 
@@ -35,7 +37,7 @@ def _text(one: VideoRows) -> str:
         for row in rows:
             onset, offset = round(1000 * row.mark.onset_s), round(1000 * row.mark.offset_s)
             times = [f"ts{next(slots)}", f"ts{next(slots)}"]
-            for slot, ms in zip(times, (onset, max(offset, onset + 1)), strict=True):  # ELAN has no empty interval
+            for slot, ms in zip(times, (onset, max(offset, onset + 1)), strict=True):  # ELAN has no empty intervals
                 ET.SubElement(order, "TIME_SLOT", TIME_SLOT_ID=slot, TIME_VALUE=str(ms))
             parent = f"a{next(ids)}"
             slot_refs = {"TIME_SLOT_REF1": times[0], "TIME_SLOT_REF2": times[1]}
@@ -82,7 +84,7 @@ def _types(root: ET.Element) -> None:
 
 
 def rows(path: Path) -> list[Row]:
-    """Intervals of all tiers that depend on no other. Raises ValueError that names the annotation."""
+    """Returns the intervals of all tiers that depend on no other. Raises ValueError that names the annotation."""
     try:
         root = ET.fromstring(path.read_bytes())
     except ET.ParseError as error:
@@ -116,7 +118,7 @@ def rows(path: Path) -> list[Row]:
 
 
 def _dependent(root: ET.Element) -> dict[str, dict[str, str]]:
-    """By annotation: what the tiers `... id`, `... apex` and so on say of it."""
+    """Returns, by annotation, what its dependent tiers `... id`, `... apex` and so on hold."""
     said: dict[str, dict[str, str]] = {}
     for tier in root.iter("TIER"):
         name = tier.get("TIER_ID", "").rpartition(" ")[2]

@@ -13,7 +13,7 @@ from stream.sessions.rows import MACHINE, Row, VideoRows
 
 
 def files(videos: Sequence[VideoRows], out: Path) -> dict[Path, str]:
-    """One file: a list with one task a video."""
+    """Returns one file: a list with one task per video."""
     return {out: json.dumps([_task(one) for one in videos], indent=1, ensure_ascii=False) + "\n"}
 
 

@@ -1,4 +1,4 @@
-"""Where a format goes that holds one video a file: the path that the user named, then PATH-2, PATH-3 and so on."""
+"""Paths for a format with one video per file: the path that the user named, then PATH-2, PATH-3 and so on."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -7,10 +7,10 @@ from stream.sessions.rows import VideoRows
 
 
 def per_video(videos: Sequence[VideoRows], out: Path, text_of: Callable[[VideoRows], str]) -> dict[Path, str]:
-    """One file a video."""
+    """Returns one file per video."""
     return {out if n == 1 else out.with_stem(f"{out.stem}-{n}"): text_of(one) for n, one in enumerate(videos, 1)}
 
 
 def one_line(texts: Iterable[str]) -> str:
-    """Fields of a row whose format knows no quotes: tabs and line ends become spaces."""
+    """Joins the fields of a row without quotes: tabs and line ends become spaces."""
     return "\t".join(" ".join(text.split()) for text in texts)

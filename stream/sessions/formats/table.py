@@ -1,4 +1,4 @@
-"""CSV: one row per interval, all videos and raters in one file. The times are to the microsecond."""
+"""CSV: one row per interval, with all videos and raters in one file. Times are to the microsecond."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ COLUMNS = ("video", "video_starts_s", "video_started", "rater", "id", "face", *T
 
 
 def files(videos: Sequence[VideoRows], out: Path) -> dict[Path, str]:
-    """One file. Each row states the clocks: the source's time and the wall clock at time 0 of its video."""
+    """Returns one file. Each row states the clocks: the source's time and the wall clock at time 0 of its video."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -29,12 +29,12 @@ def files(videos: Sequence[VideoRows], out: Path) -> dict[Path, str]:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether the header has the columns of times that `rows` needs."""
+    """Whether the header has the time columns that `rows` needs."""
     return {"onset_s", "offset_s"} <= set(_reader(path).fieldnames or ())
 
 
 def rows(path: Path) -> list[Row]:
-    """Rows of a table with at least `onset_s` and `offset_s`. Raises ValueError that names the line."""
+    """Returns the rows of a table with at least `onset_s` and `offset_s`. Raises ValueError that names the line."""
     found, table = [], _reader(path)
     for line in table:
         said = {name: text or "" for name, text in line.items() if name}

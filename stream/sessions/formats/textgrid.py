@@ -1,4 +1,6 @@
-"""Praat TextGrid: per rater and face a tier of intervals and one of their apexes; the first tier states the clocks."""
+"""Praat TextGrid: each rater and face has a tier of intervals and one of their apexes. The first tier states the
+clocks.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,11 +9,11 @@ from stream.sessions.formats.placing import per_video
 from stream.sessions.rows import VideoRows, lanes
 
 Labelled = tuple[float, float, str]
-"""From, to in s, and the label."""
+"""Start and end in s, and the label."""
 
 
 def files(videos: Sequence[VideoRows], out: Path) -> dict[Path, str]:
-    """One file a video."""
+    """Returns one file per video."""
     return per_video(videos, out, _text)
 
 
@@ -24,7 +26,7 @@ def _text(one: VideoRows) -> str:
         tiers.append(_intervals(lane, spans, end_s))
         points: dict[float, str] = {}
         for r in on_lane:
-            if r.mark.apex_s is not None:  # two at one time would not load
+            if r.mark.apex_s is not None:  # two points at one time would not load
                 points[r.mark.apex_s] = f"{points[r.mark.apex_s]} | apex" if r.mark.apex_s in points else "apex"
         if points:
             tiers.append(_points(f"{lane} apex", points, end_s))
@@ -35,7 +37,7 @@ def _text(one: VideoRows) -> str:
 
 
 def _intervals(name: str, spans: Sequence[Labelled], end_s: float) -> list[str]:
-    """An interval tier fills all of the time; where nothing is marked, it is empty."""
+    """Returns an interval tier, which fills all of the time. It is empty where nothing is marked."""
     filled, at_s = [], 0.0
     for start_s, stop_s, label in spans:
         if start_s > at_s:
@@ -65,7 +67,7 @@ def _head(kind: str, name: str, end_s: float) -> list[str]:
 
 
 def _end(onset_s: float, offset_s: float) -> float:
-    return max(offset_s, onset_s + 0.001)  # Praat has no empty interval
+    return max(offset_s, onset_s + 0.001)  # Praat has no empty intervals
 
 
 def _quoted(text: str) -> str:

@@ -8,7 +8,7 @@ from stream.sessions.rows import VideoRows
 
 
 def files(videos: Sequence[VideoRows], out: Path) -> dict[Path, str]:
-    """One file a video."""
+    """Returns one file per video."""
     return per_video(videos, out, lambda one: "\n\n".join(_blocks(one)) + "\n")
 
 
@@ -28,5 +28,5 @@ def _stamp(ms: int) -> str:
 
 
 def _plain(text: str) -> str:
-    """One line that holds no markup and no arrow, which would end a cue."""
+    """Returns one line without markup and without an arrow, which would end a cue."""
     return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
