@@ -79,7 +79,8 @@ def on_grid(time_s: Array, values: Array) -> tuple[Array, Array]:
 
 
 def blendshape_spots(signals: Signals, threshold: float) -> list[Spot]:
-    """Stretches in which some expression changes faster than `threshold` per second. The pause at an apex is bridged."""
+    """Stretches in which some expression changes faster than `threshold` per second, with the pause at an apex
+    bridged."""
     kept = [i for i in range(signals.blendshapes.shape[1]) if i not in (NEUTRAL, *BLINK, *GAZE)]
     t, scores = on_grid(signals.time_s, signals.blendshapes[:, kept].astype(float))
     steps = max(1, round(SLOPE_S * GRID_FPS))
@@ -95,7 +96,7 @@ def blendshape_spots(signals: Signals, threshold: float) -> list[Spot]:
 
 
 def flow_spots(signals: Signals) -> list[Spot]:
-    """Peaks of the band-passed motion of the region that moves most against the nose. The score is in px of the crop."""
+    """Peaks of the band-passed motion of the region that moves most against the nose, with scores in px of the crop."""
     from scipy.signal import butter, filtfilt, find_peaks
 
     names = list(REGIONS)

@@ -212,7 +212,7 @@ def ensure(
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """A progress bar per phase on stderr. A bar appears when its phase starts, so nothing shows when nothing is built."""
+    """A progress bar per phase on stderr. A bar appears when its phase starts, so without a build there is none."""
     from rich.console import Console
     from rich.progress import Progress as Bars
 

@@ -103,7 +103,7 @@ def _example(spec: ModelSpec, half: str) -> tuple[Tensor, ...]:
 
 
 def _tidy(proto: onnx.ModelProto) -> None:
-    """Names each node after its module (`spatial.down1/Conv`) and drops traces. Ranges and tests refer to these names."""
+    """Names each node after its module (`spatial.down1/Conv`) and drops traces. Ranges and tests use these names."""
     taken: dict[str, int] = {}
     for node in proto.graph.node:
         scopes = next((p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"), "[]")

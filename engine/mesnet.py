@@ -131,7 +131,7 @@ def asinh(x: Tensor) -> Tensor:
 
 
 def solve3(a: Tensor, b: Tensor) -> Tensor:
-    """Solves symmetric positive 3x3 systems [..., 3, 3] x = [..., 3, k] by cofactors, which export as plain arithmetic."""
+    """Solves symmetric positive 3x3 systems [..., 3, 3] x = [..., 3, k] by cofactors, which export as arithmetic."""
     a00, a01, a02 = a[..., 0, 0], a[..., 0, 1], a[..., 0, 2]
     a11, a12, a22 = a[..., 1, 1], a[..., 1, 2], a[..., 2, 2]
     c00, c01, c02 = a11 * a22 - a12 * a12, a02 * a12 - a01 * a22, a01 * a12 - a02 * a11

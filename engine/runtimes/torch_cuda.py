@@ -180,7 +180,7 @@ class TorchRuntime:
 def torch_runtime(
     model: Model, faces: int, device: str = "cuda", precision: str = "fp32", capture: bool = True
 ) -> TorchRuntime:
-    """MESNet itself on `device`. `precision` is fp32 (without TF32), or fp16 for learnt layers with the stem in fp32."""
+    """MESNet itself on `device`. `precision` is fp32 (without TF32), or fp16 for learnt layers with an fp32 stem."""
     from engine.export import load_network
 
     if device.startswith("cuda") and not torch.cuda.is_available():
