@@ -55,7 +55,8 @@ class Recording:
         return [one for _, _, one in sorted(told, key=lambda one: one[:2])]
 
     def trace(self, latency_s: float) -> list[tuple[float, float]]:
-        """(time, score) `latency_s` before every hop. The score is the best proposal at that time."""
+        """(time, score) `latency_s` before every hop. The score is that of the best proposal at that time. It comes
+        from a clip that extends past it."""
         points: dict[float, float] = {}
         for steps in self.faces:
             for step in (s for s in steps if s.reason is None):
