@@ -25,7 +25,7 @@ ENCODERS: dict[str, Encoder | None] = {
     "H.264 of a recorder, CRF 23": Encoder("libx264", {"crf": "23"}),
     "H.264 of a recorder, CRF 28": Encoder("libx264", {"crf": "28"}),
     "H.265 of a recorder, CRF 28": Encoder("libx265", {"crf": "28", "x265-params": "log-level=none"}),
-    # cv2.VideoWriter needs 1.0 to 1.7 Mbit/s for such films.
+    # cv2.VideoWriter writes such films at 1.0 to 1.7 Mbit/s.
     "MPEG-4 part 2, 1.3 Mbit/s": Encoder("mpeg4", {}, bit_rate=1_300_000, rate=1000, tick=COARSE_TICK),
     "VP8 of a call, 1 Mbit/s": Encoder("libvpx", CALL, bit_rate=1_000_000, tick=COARSE_TICK),
     "VP8 of a call, 0.4 Mbit/s": Encoder("libvpx", CALL, bit_rate=400_000, tick=COARSE_TICK),

@@ -2,7 +2,7 @@
 
 Per new frame every front end gives motion at the model's lags. The stem and the 2D half run from the shipped graph.
 OpenCV computes the flows between the frame and its lagged crops. TV-L1 is in opencv-contrib-python only (cv2.optflow).
-With opencv-python that row is missing. OpenCV recommends DIS instead, which stands next to Farneback.
+With opencv-python that row is missing. OpenCV offers DIS instead, which stands next to Farneback.
 """
 
 import argparse
