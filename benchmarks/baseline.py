@@ -1,9 +1,8 @@
-"""The effect of a face's baseline: false alarms and recall with and without it, by people and cameras, at one overall
-rate.
+"""The effect of a face's baseline at one overall rate: false alarms and recall with and without it.
 
-It runs on a pool of tuning people (`engine.training.pools.pool --split tune`). Each person is judged by the law of all
-others. Sequences are short, so a level is the median of the sequence's hops away from the detection. The live level
-takes a minute. Each sequence's script is drawn again to find its camera.
+Figures are over people and cameras, on a pool of tuning people (`engine.training.pools.pool --split tune`). Each person
+is judged by the law of all others. Sequences are too short for the live level, which takes a minute. So a level is the
+median of the sequence's hops away from the detection. Each sequence's script is drawn again to find its camera.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""Compares events between runtimes. The hops of a video are made once, scored by any runtime and decided by the
-program.
+"""Compares the events of runtimes on videos, by the program's own decisions.
 
-Faces are found and aligned once per video, so only the runtime can make two results differ.
+The hops of a video are made once and scored by any runtime. Faces are found and aligned once per video, so only the
+runtime can make two results differ.
 """
 
 from collections.abc import Iterable, Sequence

@@ -118,6 +118,6 @@ def _check(name: str, value: object, many: bool) -> None:
 
 
 HEAD_FIELDS = 3 + len(CLASSES) + len(REGIONS)
-"""Columns of the network's output float32[N, P, HEAD_FIELDS]:
-0..2 onset, apex, offset in frames of the clip (0 is the clip's first frame, may reach past either end);
-3..8 probability per CLASSES (sums to 1); 9..12 share per REGIONS (sums to 1)."""
+"""Columns of the network's output float32[N, P, HEAD_FIELDS]. 0..2 are onset, apex and offset in frames of the clip.
+0 is the clip's first frame, and the values may reach past either end. 3..8 are the probability per CLASSES, which
+sums to 1. 9..12 are the share per REGIONS, which sums to 1."""
