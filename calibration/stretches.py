@@ -22,7 +22,7 @@ from stream.types import Phase, TrackerEvent
 
 MICRO = CLASSES.index("micro")
 TAIL = 12
-"""Frames at the end of a sequence in which no event ends any more."""
+"""Frames at the end of a sequence in which no decision comes any more."""
 FLOOR = TrackerConfig().floor_score
 APART_S = 0.5
 """A detection's level uses only hops at least this far from it."""

@@ -80,7 +80,7 @@ def table(videos: Sequence[VideoResult]) -> list[dict[str, float]]:
     found, curve = alarms(videos), sweep(videos)
     backed = [rate for rate in RATES_PER_HOUR if rate >= found.lowest_rate]
     rows = {(point := found.at_rate(rate)).threshold: {"asked": rate, **row(point, curve)} for rate in backed}
-    return list(rows.values())  # with few alarms, several rates have one threshold: the lowest rate's
+    return list(rows.values())  # with few alarms, several rates share a threshold; the row is the lowest's
 
 
 def row(point: OperatingPoint, curve: Curve) -> dict[str, float]:

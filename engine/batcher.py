@@ -36,8 +36,8 @@ class Request:
 class Gathering:
     """Requests that wait. They are due when every live face has a request, or after `deadline_s`.
 
-    A face is live from its first request until it is forgotten. It has at most one request in a batch, and its requests
-    keep their order.
+    A face is live from its first request until it is forgotten. A batch takes at most one request with crops from each
+    face. The requests of a face keep their order.
     """
 
     def __init__(self, deadline_s: float = DEADLINE_S) -> None:

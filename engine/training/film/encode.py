@@ -31,7 +31,7 @@ class Encoder:
 
     @property
     def ending(self) -> str:
-        """Ending of a file format that keeps the given stamps."""
+        """Ending of a file format that takes this codec and keeps the given stamps."""
         return ".mkv" if self.name in ("mjpeg", "libvpx") else ".mp4"
 
 

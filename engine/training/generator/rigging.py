@@ -191,7 +191,7 @@ def _seam(shut: NDArray[np.float32], points: NDArray[np.float32], rim: tuple[int
 
 
 def _lid_grey(texture: NDArray[np.uint8], points: NDArray[np.float32], rim: tuple[int, ...]) -> float:
-    """Grey of the seam of shut lids, from between the upper lid's margin with its lashes and the skin below the eye."""
+    """Grey of the seam of shut lids: a mix of the upper lid's margin with its lashes and the skin below the eye."""
     lashes = warps.to_samples(points[list(rim[10:15])], len(texture)) - np.array([0, 1])
     skin = warps.to_samples(points[list(rim[2:7])], len(texture)) + np.array([0, 7])
     dark, light = (np.median(texture[tuple(at.round().astype(int).T[::-1])]) for at in (lashes, skin))

@@ -3,7 +3,8 @@
     python -m engine.training.pools.dataset --dataset samm-lv --root DIR --out DIR
 
 Each person has one pool, `OUT/<subject>`. Every fold of a leave-one-subject-out run then takes the same pools but one.
-Most sets don't annotate blinks, speech and head motion, so other sequences only teach what is *not* an ME (`UNKNOWN`).
+Most sets don't annotate blinks, speech and head motion. Outside MEs, a sequence only teaches what is *not* an ME
+(`UNKNOWN`).
 """
 
 import argparse
