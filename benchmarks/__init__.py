@@ -1,1 +1,1 @@
-"""What it costs: `python -m benchmarks NAME`. Each measures against a named alternative in the same run."""
+"""Benchmarks: `python -m benchmarks NAME`. Each compares with a named alternative in the same run."""

@@ -35,11 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--portraits", type=int, default=8, help="how many stills to use (default: 8)")
 
 
-# What the crops are laid by: three ways, each called with an image, its landmarks and its time.
+# The three ways to align crops. Each is called with an image, its landmarks and its time.
 
 
 class ByEyes:
-    """The two outer eye corners alone: the usual way, and the one to beat."""
+    """Aligns by the two outer eye corners alone: the usual way, and the baseline."""
 
     def __call__(self, image, points, time_s):
         eyes = points[[33, 263], 0] + 1j * points[[33, 263], 1].astype(np.float64)
@@ -50,7 +50,7 @@ class ByEyes:
 
 
 class ByLandmarks:
-    """`crop_matrix`: many rigid landmarks, each frame by itself."""
+    """`crop_matrix`: aligns each frame separately by many rigid landmarks."""
 
     def __call__(self, image, points, time_s):
         matrix = crop_matrix(points)
@@ -71,7 +71,7 @@ WAYS: dict[str, Callable] = {"eye corners": ByEyes, "landmarks": ByLandmarks, "s
 
 
 def still(path: Path, landmarker: Landmarker, face_px: float = FACE_PX) -> np.ndarray:
-    """A portrait as a camera frame: the face `face_px` wide in the middle of uint8[480, 640, 3]."""
+    """A portrait as a camera frame, with the face `face_px` wide in the middle of uint8[480, 640, 3]."""
     image = cv2.imread(str(path))
     (points, *_) = landmarker.find(image)
     scale = face_px / face_width_px(points)
@@ -91,7 +91,7 @@ def resting(image: np.ndarray, frames: int) -> tuple[list[np.ndarray], list[np.n
 
 
 def moving(image: np.ndarray, frames: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """A head that sways, rolls and nears: images, and float64[3, 3] per frame from the still to it."""
+    """A head that sways, rolls and comes closer. Returns images, and float64[3, 3] per frame from the still to it."""
     rng, images, truths = np.random.default_rng(0), [], []
     for t in np.arange(frames) / FPS:
         wave = {hz: np.sin(2 * np.pi * hz * t + hz) for hz in (0.3, 0.4, 0.5, 1.1, 1.7, 2.0)}
@@ -108,7 +108,7 @@ def moving(image: np.ndarray, frames: int) -> tuple[list[np.ndarray], list[np.nd
 
 
 def twitching(image: np.ndarray, points: np.ndarray, place: str, frames: int, hz: float = 4.0) -> list[np.ndarray]:
-    """Skin around `place` goes up and down by 1 px of the image; the head is still."""
+    """The skin around `place` moves up and down by 1 px of the image, while the head is still."""
     rng = np.random.default_rng(0)
     unit = face_width_px(points) / CROP_FACE_PX
     y, x = np.mgrid[: FRAME[0], : FRAME[1]].astype(np.float32)
@@ -134,7 +134,7 @@ def laid(way: Callable, images: list[np.ndarray], points: list[np.ndarray], fps:
 
 
 def residual_px(matrices: list[np.ndarray], truths: list[np.ndarray]) -> float:
-    """Rms, px of the crop, by which the face moves in crops laid by `matrices` when it moved by `truths`; mean free."""
+    """Rms motion of the face in px of crops cut by `matrices`, when the head moved by `truths`. The mean is removed."""
     back = np.linalg.inv(np.vstack([matrices[0], [0, 0, 1]]))
     at = np.array([(m @ truth @ back @ SKIN_AT)[:2] for m, truth in zip(matrices, truths, strict=True)])
     return float(np.sqrt(((at - at.mean(axis=0)) ** 2).sum(axis=1).mean()))
@@ -155,7 +155,7 @@ def _heights(crops: list[np.ndarray], at: np.ndarray) -> np.ndarray:
 
 
 def _skin_mask() -> np.ndarray:
-    """Skin without eyes, brows and mouth, and a little inside the outline."""
+    """Skin without eyes, brows and mouth, slightly smaller than the outline."""
     mask = cv2.ellipse(np.zeros((CROP_PX, CROP_PX), np.uint8), (63, 58), (42, 48), 0, 0, 360, 255, -1)
     for centre, axes in (((41, 40), (19, 17)), ((86, 40), (19, 17)), ((63, 100), (32, 20))):
         cv2.ellipse(mask, centre, axes, 0, 0, 360, 0, -1)
@@ -163,9 +163,9 @@ def _skin_mask() -> np.ndarray:
 
 
 def flow_px(crops: list[np.ndarray], lag: int) -> list[float]:
-    """Per pair of crops `lag` apart, rms over the face (px) of the similarity that most of the skin moves by.
+    """Rms over the face (px) of the similarity that most of the skin moves by, per pair of crops `lag` apart.
 
-    Corners of the skin, pyramidal Lucas-Kanade there and back, RANSAC over them: nothing that the aligner uses.
+    It uses corners of the skin, pyramidal Lucas-Kanade forward and back, and RANSAC. The aligner uses none of these.
     """
     mask, out = _skin_mask(), []
     options = {"winSize": (15, 15), "maxLevel": 1, "criteria": (3, 30, 0.003)}
@@ -224,7 +224,8 @@ def _means(results: dict) -> dict:
 
 
 def measure_video(path: Path, landmarker: Landmarker) -> dict | None:
-    """Per way, the median over pairs of frames of the skin's motion, per lag; None if there is no face to follow."""
+    """For each way, the median over pairs of frames of the skin's motion, per lag. Returns None without a face to
+    follow."""
     images = list(frames_of(path))
     first = next((i for i, image in enumerate(images) if landmarker.find(image)), None)
     if first is None or len(images) - first < 2 * max(LAGS):
@@ -239,7 +240,7 @@ def measure_video(path: Path, landmarker: Landmarker) -> dict | None:
 
 
 def measure_time(path: Path, landmarker: Landmarker, repeats: int = 100) -> dict:
-    """Median ms of processor time per call on 640x480 with one face; what else the machine does is left out."""
+    """Median processor time in ms per call on 640x480 with one face. Other load on the machine does not count."""
     images, _ = moving(still(path, landmarker), repeats)
     points = landmarks_of(images, landmarker)
     steady, faces = Steady(), Faces(landmarker)

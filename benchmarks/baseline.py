@@ -1,8 +1,8 @@
-"""What a face's baseline buys: false alarms and recall with and without, over people and cameras, at one overall rate.
+"""The effect of a face's baseline at one overall rate: false alarms and recall with and without it.
 
-On a pool of tuning people (`engine.training.pools.pool --split tune`): each person is judged by the law that all
-others give. Sequences are short, so a level is the median of the sequence's hops away from what is judged, not the
-live one of a minute. Cameras are told by drawing each sequence's script again.
+Figures are over people and cameras, on a pool of tuning people (`engine.training.pools.pool --split tune`). Each person
+is judged by the law of all others. Sequences are too short for the live level, which takes a minute. So a level is the
+median of the sequence's hops away from the detection. Each sequence's script is drawn again to find its camera.
 """
 
 import argparse
@@ -25,12 +25,12 @@ from stream.decide.baseline import BaselineLaw
 from stream.errors import UserError
 
 TUNE_SEED = 1_000_003
-"""What `engine.training.pools.pool` adds to the seed for tuning people."""
+"""`engine.training.pools.pool` adds this to the seed for tuning people."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A sequence and how it was filmed; `without` and `with_` are its results, scores in terms of one threshold."""
+    """A sequence and its camera. `without` and `with_` are its results, with scores relative to one threshold."""
 
     person: str
     camera: Camera

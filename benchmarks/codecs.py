@@ -1,6 +1,6 @@
-"""What an encoder costs: films that had none, encoded anew as webcams, recorders and calls do, then spotted in.
+"""The cost of an encoder: films without one, encoded as by webcams, recorders and calls, then spotted in.
 
-The same pictures, stamps and MEs in every row (`benchmarks.same_films`).
+Every row has the same pictures, stamps and MEs (`benchmarks.same_films`).
 """
 
 import argparse
@@ -25,12 +25,12 @@ ENCODERS: dict[str, Encoder | None] = {
     "H.264 of a recorder, CRF 23": Encoder("libx264", {"crf": "23"}),
     "H.264 of a recorder, CRF 28": Encoder("libx264", {"crf": "28"}),
     "H.265 of a recorder, CRF 28": Encoder("libx265", {"crf": "28", "x265-params": "log-level=none"}),
-    # cv2.VideoWriter makes 1.0 to 1.7 Mbit/s of such films
+    # cv2.VideoWriter writes such films at 1.0 to 1.7 Mbit/s.
     "MPEG-4 part 2, 1.3 Mbit/s": Encoder("mpeg4", {}, bit_rate=1_300_000, rate=1000, tick=COARSE_TICK),
     "VP8 of a call, 1 Mbit/s": Encoder("libvpx", CALL, bit_rate=1_000_000, tick=COARSE_TICK),
     "VP8 of a call, 0.4 Mbit/s": Encoder("libvpx", CALL, bit_rate=400_000, tick=COARSE_TICK),
 }
-"""None: the bench's own file. A recorder may look ahead, and use B frames; a webcam and a call may not."""
+"""None is the bench's own file. A recorder may look ahead and use B frames; a webcam or a call may not."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

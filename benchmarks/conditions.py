@@ -1,6 +1,6 @@
-"""What a worse picture costs: films by a good camera, made smaller, rarer, darker or noisier, then spotted in.
+"""The cost of a worse picture: films by a good camera, made smaller, slower, darker or noisier, then spotted in.
 
-The same MEs in every row (`benchmarks.same_films`). In the films as they are a face is 144 to 259 px wide.
+Every row has the same MEs (`benchmarks.same_films`). In the original films a face is 144 to 259 px wide.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from stream.types import Frame
 
 
 def smaller(share: float) -> Change:
-    """The whole picture, and so the face in it, `share` times as wide; sides even, as encoders want them."""
+    """The whole picture, and so the face in it, `share` times as wide. Sides are even, as encoders need."""
 
     def shrunk(f: Frame) -> NDArray[np.uint8]:
         height, width = (2 * round(side * share / 2) for side in f.image.shape[:2])
@@ -28,7 +28,7 @@ def smaller(share: float) -> Change:
 
 
 def rarer(fps: float) -> Change:
-    """Frames left out, those that are kept at their own stamps."""
+    """Leaves out frames. The others keep their own stamps."""
     return Change(fps=fps)
 
 
@@ -38,7 +38,7 @@ def darker(share: float) -> Change:
 
 
 def noisier(sigma: float) -> Change:
-    """White noise of `sigma` grey levels on every pixel and colour, besides what is there; the frame is its seed."""
+    """Adds white noise of `sigma` grey levels to every pixel and colour. The frame is its seed."""
 
     def noisy(f: Frame) -> NDArray[np.uint8]:
         noise = np.random.default_rng(f.index).standard_normal(f.image.shape, np.float32)
@@ -61,7 +61,7 @@ CHANGES: dict[str, Change | None] = {
     "noise of 4 grey levels": noisier(4),
     "noise of 8 grey levels": noisier(8),
 }
-"""None: the bench's own file."""
+"""None is the bench's own file."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

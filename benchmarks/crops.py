@@ -1,4 +1,4 @@
-"""Real crops for the benchmarks: what the program's own face stage cuts out of videos."""
+"""Real crops for the benchmarks, cut out of videos by the program's own face stage."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ SUFFIXES = (".mp4", ".mkv", ".mpg", ".avi")
 
 
 def videos(data: Path) -> list[Path]:
-    """Below DIR/video; raises UserError when there are none."""
+    """The videos below DIR/video. Raises UserError when there are none."""
     found = sorted(p for p in (data / "video").rglob("*") if p.suffix in SUFFIXES)
     if not found:
         raise UserError(f"--data {data}: no video/**/*.mp4 in there; give the folder that holds video/", code=2)

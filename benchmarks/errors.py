@@ -1,8 +1,8 @@
-"""How exactly a picture must show motion before micro-expressions are lost: F1 over errors of the motion, same faces.
+"""How exact motion must be before micro-expressions are lost: F1 over errors of the motion, on the same faces.
 
-On pools of tuning people: their sequences without a micro-expression, of which every other one gets one imprinted, as
-in `liveliness`; then every place of the face errs, whatever the skin's texture: in every frame anew, or for longer.
-What a worse picture errs by, `remains` measures. Judged by the live decisions (`engine.training.learn.online`).
+It runs on pools of tuning people. Half of their sequences without a micro-expression get one imprinted, as in
+`liveliness`. Then every place of the face gets an error, whatever the skin's texture, new in every frame or lasting.
+`remains` measures the errors of worse pictures. The live decisions judge (`engine.training.learn.online`).
 """
 
 import argparse
@@ -43,8 +43,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def erring(rows: Tensor, size: float, memory: float, seed: int, stem: MotionStem, spec: ModelSpec) -> Tensor:
-    """Stem rows [1, T, features] whose motion over the shortest lag errs by `size`, crop px, rms."""
-    # a motion errs by both of its ends, as far as they do not err alike, in two directions
+    """Stem rows [1, T, features] whose motion over the shortest lag has an error of `size`, crop px, rms."""
+    # A motion has the errors of both its ends, unless they are equal, in two directions.
     place = size / 2 / (1 - memory ** min(spec.lags)) ** 0.5
     errors = shiver(torch.tensor([place]), seed, spec, torch.tensor([memory]))
     return imprinted(rows, torch.zeros_like(errors), stem, spec, errors)

@@ -1,7 +1,8 @@
 """Many faces: latency of one hop for 1, 8, 64, 512 faces, how many fit at the model's rate, and the roofline.
 
-Roofline: floating-point operations (counted by torch, convolutions and products) and bytes (the least that must move)
-of a hop, against the peak of a matrix product and of a copy, both measured here. `roofline`: share of it reached.
+The roofline counts floating-point operations (by torch: convolutions and products) and bytes (the least that must move)
+of a hop. It compares them with the peak of a matrix product and of a copy, both measured here. `roofline` is the
+reached share.
 """
 
 import argparse
@@ -71,8 +72,8 @@ def _hop(runtime: Runtime, faces: int, clock: Clock, seconds: float) -> Timing:
 
 
 def _work(model: Model) -> tuple[float, float]:
-    """Operations and bytes of one face's hop. Bytes: crops and their lagged ones in, each once; the clip's features in,
-    proposals out; weights not, since they stay in a cache."""
+    """Operations and bytes of one face's hop. Input bytes are crops and their lagged ones, each once, and the clip's
+    features. Output bytes are the proposals. Weights do not count, since they stay in a cache."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -88,13 +89,13 @@ def _work(model: Model) -> tuple[float, float]:
 
 
 def _peaks(runtime: Runtime, clock: Clock) -> tuple[float, float]:
-    """FLOP/s of a float32 matrix product and bytes/s of a copy, on what the runtime computes on."""
+    """FLOP/s of a float32 matrix product and bytes/s of a copy, on the runtime's own device."""
     import torch
 
     torch.set_num_threads(1)
     on_gpu = runtime.name not in ("onnx", "torch")
     device, n = ("cuda", 8192) if on_gpu else ("cpu", 1024)
-    precision = torch.float16 if runtime.name.startswith("tensorrt") else torch.float32  # as the runtime's own default
+    precision = torch.float16 if runtime.name.startswith("tensorrt") else torch.float32  # the runtime's own default
     a, b = (torch.rand(n, n, device=device, dtype=precision) for _ in range(2))
     source = torch.zeros((1 << 30) if on_gpu else (1 << 26), dtype=torch.uint8, device=device)
     target = torch.empty_like(source)

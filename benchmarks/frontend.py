@@ -1,8 +1,8 @@
 """The motion stem and the whole 2D half against the optical-flow front ends of the literature, on the same crops.
 
-Per new frame every front end gives motion at the model's lags: the stem and the 2D half by the shipped graph, the flows
-by OpenCV between the frame and its lagged crops. TV-L1 is in opencv-contrib-python only (cv2.optflow): with
-opencv-python that row is missing, and DIS, which OpenCV gives in its place, stands beside Farneback.
+Per new frame every front end gives motion at the model's lags. The stem and the 2D half run from the shipped graph.
+OpenCV computes the flows between the frame and its lagged crops. TV-L1 is in opencv-contrib-python only (cv2.optflow).
+With opencv-python that row is missing. OpenCV offers DIS instead, which stands next to Farneback.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> dict:
 def _crops(data: Path | None, side: int) -> np.ndarray:
     if data is None:
         return textured(60, side)
-    from benchmarks.crops import crops_of_videos  # needs the program's own networks, the texture does not
+    from benchmarks.crops import crops_of_videos  # needs the program's own networks; the texture does not
 
     return crops_of_videos(data, 1)[0]
 
@@ -72,7 +72,7 @@ def _flow(flow: Callable[[np.ndarray, np.ndarray], np.ndarray], stacks: np.ndarr
 
 
 def _graph(model: Model, part: str | None, stacks: np.ndarray) -> Callable[[], object]:
-    """The 2D half, or all of it up to where the nodes named `part/...` end, frame by frame as a live program does."""
+    """The 2D half, or its part up to the end of the nodes named `part/...`, frame by frame as in a live program."""
     graph = onnx.load(model.onnx("2d"))
     if part is not None:
         first = next(n for n in graph.graph.node if n.op_type == "Conv" and not n.name.startswith(part))

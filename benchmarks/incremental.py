@@ -1,6 +1,6 @@
 """Overlapping clips: the scorer's hop against scoring every clip afresh, on the same runtime and in the same run.
 
-`ratio`: how many times cheaper a hop of `hop_frames` is than re-scoring the clip of `clip_frames`.
+`ratio` is how many times cheaper a hop of `hop_frames` is than scoring the clip of `clip_frames` again.
 """
 
 import argparse

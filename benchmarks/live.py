@@ -1,8 +1,8 @@
-"""The whole live path on a video: how many times faster than real time, and what each stage costs.
+"""The whole live path on a video: its speed against real time, and the cost of each stage.
 
-Runs the program's own stages in one loop (`mestream --offline` does the same), on one thread; live they share
-two or three. `realtime_factor`: seconds of video per second of work; `cores`: seconds of processor per second of
-video, which other load on the machine does not change. Default: the first 640x480 clip of --data DIR (video/**/*).
+It runs the program's own stages in one loop on one thread, like `mestream --offline`. The live program uses two or
+three threads. `realtime_factor` is seconds of video per second of work. `cores` is seconds of processor per second of
+video, which does not depend on other load. The default is the first 640x480 clip of --data DIR (video/**/*).
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""How much a face may move of itself before micro-expressions are lost in it: F1 over liveliness, same faces, same MEs.
+"""How lively a face may be before micro-expressions are lost: F1 over liveliness, with the same faces and MEs.
 
-On pools of tuning people (`engine.training.pools.pool --split tune`, `film`, `footage`): their sequences without an
-ME are made so many times as lively behind the motion stem, from twice on with most of another one's motion on top;
-then an ME is imprinted into every other one. Judged by the live decisions (`engine.training.learn.online`).
+It runs on pools of tuning people (`engine.training.pools.pool --split tune`, `film`, `footage`). Their sequences
+without an ME are made several times as lively behind the motion stem. From twice on, most of another sequence's motion
+is added. Then every other sequence gets an ME. The live decisions judge (`engine.training.learn.online`).
 """
 
 import argparse
@@ -42,7 +42,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def livelier(rows: Tensor, other: Tensor, times: float, spec: ModelSpec) -> Tensor:
-    """Stem rows [1, T, features] of a face that moves so many times as much; from twice on, another one's on top."""
+    """Stem rows [1, T, features] of a face that moves that many times as much. From twice on, another one's motion
+    is added."""
     gain = torch.tensor([times])
     rows = distorted(rows, AS_IT_IS, gain, spec)
     if times < 2:

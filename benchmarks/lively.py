@@ -1,7 +1,7 @@
-"""What a person's baseline buys on faces that never rest: false alarms and recall with and without it.
+"""The effect of a person's baseline on faces that never rest: false alarms and recall with and without it.
 
-Films of tuning people, half a minute each, every third of a calm person, the others of lively ones
-(`engine.training.generator.scenes.enliven`), through the live path at the operating point.
+Films of tuning people, half a minute each, run through the live path at the operating point. Every third film shows a
+calm person, the others show lively ones (`engine.training.generator.scenes.enliven`).
 """
 
 import argparse
@@ -34,11 +34,11 @@ from stream.decide.policy import policy_of
 SEED = 4242
 DURATION_S = 32.0
 MES = 8
-"""Asked for per film; one that would meet another is left out."""
+"""Requested per film. One that would meet another is left out."""
 
 
 class Job(NamedTuple):
-    """Film `number`, what it is made from, and the weights that it is shown to."""
+    """Film `number`, its sources, and the weights that judge it."""
 
     number: int
     actors: list[Path]
@@ -47,7 +47,7 @@ class Job(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What the spotter finds in one film, without a baseline and with one."""
+    """The detections in one film, without a baseline and with one."""
 
     lively: bool
     without: VideoResult
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def seen(job: Job) -> Seen:
-    """Make a film and run it through the live path."""
+    """Makes a film and runs it through the live path."""
     cv2.setNumThreads(1)
     config = Config(offline=True, model=job.model, max_faces=1)
     tracker = policy_of(config, load_model(job.model), "").tracker

@@ -1,4 +1,4 @@
-"""How time is measured here: alternatives in turn, in one run, so that what else the machine does hits all alike."""
+"""Measures time: alternatives take turns in one run, so that other load on the machine affects all alike."""
 
 import os
 import platform
@@ -30,12 +30,12 @@ Clock = Callable[[], float]
 
 
 def clock_for(runtime: str) -> Clock:
-    """Processor time for what works in this thread alone, which other load does not stretch; for a GPU the wall's."""
+    """Processor time for work in this thread alone, which other load does not stretch. For a GPU it is wall time."""
     return time.thread_time if runtime in ("onnx", "torch") else time.perf_counter
 
 
 def in_turn(calls: Mapping[str, Callable[[], object]], runs: int, clock: Clock) -> dict[str, Timing]:
-    """Time every call `runs` times, one after the other, round by round."""
+    """Times every call `runs` times, one after the other, round by round."""
     warm = 3
     took_ms: dict[str, list[float]] = {name: [] for name in calls}
     for round_ in range(-warm, runs):
@@ -53,7 +53,7 @@ def timing(took_ms: list[float]) -> Timing:
 
 
 def machine() -> dict[str, object]:
-    """What a figure rests on: processor, cores that this process may use, load, versions, GPU."""
+    """The conditions of a figure: processor, cores that this process may use, load, versions, GPU."""
     found = {}
     for package in PACKAGES:
         try:
@@ -84,7 +84,7 @@ def _gpu() -> str | None:
 
 
 def textured(frames: int, side: int, seed: int = 0) -> np.ndarray:
-    """uint8[n, S, S]: a drifting texture with noise. What the network costs does not depend on what it sees."""
+    """uint8[n, S, S]: a drifting texture with noise. The network's cost does not depend on its input."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:side, :side] / side * 2 * np.pi
     waves = [(rng.uniform(1, side / 12, 2), rng.uniform(0, 6.28)) for _ in range(8)]
@@ -94,7 +94,7 @@ def textured(frames: int, side: int, seed: int = 0) -> np.ndarray:
 
 
 def table(title: str, rows: Mapping[str, Timing], against: str, note: str = "") -> None:
-    """Print rows with their ratio to the row named `against`."""
+    """Prints rows with their ratio to the row named `against`."""
     print(f"{title}{'  (' + note + ')' if note else ''}")
     width = max(map(len, rows))
     for name, t in rows.items():

@@ -1,6 +1,7 @@
-"""The same events or not: the hops of a video, made once, scored by any runtime and decided upon as the program does.
+"""Compares the events of runtimes on videos, by the program's own decisions.
 
-Faces are found and aligned once per video; what differs between two results is then the runtime alone.
+The hops of a video are made once and scored by any runtime. Faces are found and aligned once per video, so only the
+runtime can make two results differ.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,7 +32,7 @@ from stream.types import Event, Hop
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A video as the face stage hands it on, hop by hop. `truths`: its MEs in frames at `fps`; None: not known."""
+    """A video after the face stage, hop by hop. `truths` are its MEs in frames at `fps`, or None if unknown."""
 
     name: str
     hops: tuple[Hop, ...]
@@ -40,7 +41,7 @@ class Watched:
 
     @property
     def stretches(self) -> list[NDArray[np.uint8]]:
-        """Crops between gaps, uint8[n, S, S] each, of all its faces."""
+        """Crops between gaps of all its faces, uint8[n, S, S] each."""
         out: list[NDArray[np.uint8]] = []
         open_: dict[int, list[NDArray[np.uint8]]] = {}
         for face in (face for hop in self.hops for face in hop.faces):
@@ -73,7 +74,7 @@ def bench_videos(folder: Path) -> list[tuple[Path, TruthVideo]]:
 
 
 def ends_of(watched: Watched, runtime: Runtime, model: Model, threshold: float | None = None) -> list[Event]:
-    """The `end` events of the program's own decisions on these hops: at the threshold, else the model's own point."""
+    """The `end` events of the program's own decisions on these hops, at the threshold or else the model's own point."""
     policy = policy_of(Config(source=watched.name, offline=True, threshold=threshold), model, watched.name)
     stage = ScoreStage(Scorer(runtime, model.spec), Emitter(watched.name, OfflineEdge()), policy)
     return [event for hop in watched.hops for event in stage.step(hop).events if event.phase == "end"]
@@ -81,10 +82,10 @@ def ends_of(watched: Watched, runtime: Runtime, model: Model, threshold: float |
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How a runtime's `end` events compare with the reference's, over all videos.
+    """Agreement of a runtime's `end` events with the reference's, over all videos.
 
-    `identical`: those with the same onset and offset frame. `apart_frames`: the largest difference of an onset or
-    offset of two that are one (IoU >= 0.5, one to one). `f1`: by the truth; of videos without, by the reference.
+    `identical`: events with the same onset and offset frame. `apart_frames`: the largest difference of an onset or
+    offset in a matched pair (IoU >= 0.5, one to one). `f1`: by the truth, or by the reference for videos without truth.
     """
 
     ends: int

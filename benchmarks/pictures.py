@@ -1,7 +1,8 @@
-"""A picture's colours between a codec's and ours: on one thread against FFmpeg's thread per core.
+"""Converts a picture's colours between a codec's format and ours: one thread against FFmpeg's thread per core.
 
-While other processes rest, keep all cores but one busy, and keep all busy: a laptop with a call and a browser open.
-`one thread` is what the program does (`stream.sources.picture`), and what encodes training films.
+It runs while other processes rest, while they keep all cores but one busy, and while they keep all busy. This is like a
+laptop with a call and a browser open. The program (`stream.sources.picture`) and the encoding of training films use
+`one thread`.
 """
 
 import argparse
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> dict:
 
 @contextmanager
 def at_work(processes: int) -> Iterator[None]:
-    """While so many processes do nothing but count."""
+    """A context in which that many processes do nothing but count."""
     context = get_context("spawn")
     started = [context.Process(target=_count, daemon=True) for _ in range(processes)]
     for process in started:

@@ -1,10 +1,12 @@
-"""What is left of a micro-expression (ME) in a worse picture: its motion, as the network is shown it.
+"""How much of a micro-expression (ME) remains in a worse picture: its motion, as the network's input.
 
-So whether it is the picture or the network that lacks what `conditions` does not find. Of every ME of a film that no
-codec spoilt, the motion up to its apex over the stem's longest lag is laid over the same moment of the changed film: 1
-if all of it is still there, 0 if nothing, or if the face is lost. Beside: the difference of the two, as a share of
-that motion. Late: the shift at which the courses of that motion, there and back, are most alike. And how far the motion
-of the whole film errs over the shortest lag, for `errors` tells what that costs.
+It shows whether the picture or the network loses what `conditions` does not find. It takes every ME of a film without
+codec, and its motion up to the apex over the stem's longest lag. It compares this motion with the same moment of the
+changed film.
+
+The share is 1 if all of the motion is there, and 0 if none is or the face is lost. Beside: the difference of the two,
+as a share of that motion. Late: the shift at which the courses of that motion, rise and return, are most alike. Error:
+how far the motion of the whole film is off over the shortest lag. `errors` measures the cost of that.
 """
 
 import argparse
@@ -35,7 +37,7 @@ SPEC = ModelSpec()
 SHIFTS = range(-6, 7)
 """Frames that a course may come later."""
 AROUND = (12, 21)
-"""Frames before and after an apex that its course is looked at in: the way there, and over the stem's lag back."""
+"""Frames before and after an apex in which its course is compared: the rise, and the return over the stem's lag."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,9 +94,9 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def motion(video: Path, landmarker: Landmarker, frames: int) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-    """Local motion that the network sees of a video's one face, crop px, float32[frames - longest lag, 2, G, G] each:
-    over the shortest lag as it is measured, over the longest times what the skin lets be seen of it. None if the face
-    is ever lost."""
+    """The network's view of the local motion of a video's one face, crop px, float32[frames - longest lag, 2, G, G]
+    each. Over the shortest lag it is as measured. Over the longest lag it is scaled by what the skin shows. Returns
+    None if the face is ever lost."""
     crops = crops_of(video, landmarker, SPEC, frames)
     if crops is None:
         return None
@@ -112,7 +114,7 @@ def error_px(quick: NDArray[np.float32], there: NDArray[np.float32]) -> float:
 
 
 def shares(whole: NDArray[np.float32], there: NDArray[np.float32], at: NDArray[np.int_]) -> list[float]:
-    """How much of the motion float32[n, 2, G, G] of `whole` is in `there` at the rows `at`: least squares."""
+    """How much of the motion float32[n, 2, G, G] of `whole` is in `there` at the rows `at`, by least squares."""
     return [float((there[k] * whole[k]).sum() / (whole[k] ** 2).sum()) for k in at]
 
 
@@ -122,8 +124,8 @@ def differences(whole: NDArray[np.float32], there: NDArray[np.float32], at: NDAr
 
 
 def delays_ms(whole: NDArray[np.float32], there: NDArray[np.float32], at: NDArray[np.int_]) -> list[float]:
-    """By how much later the courses of the motions of `whole` at the rows `at` come in `there`, to a frame: the shift
-    that leaves the least difference. Motions of which less than half is there are left out."""
+    """Delay of the motions of `whole` at the rows `at` in `there`, to a frame: the shift with the least difference.
+    Motions are left out when less than half of them is there."""
     out = []
     for k, share in zip(at, shares(whole, there, at), strict=True):
         if share < 0.5:

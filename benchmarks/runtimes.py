@@ -1,9 +1,9 @@
-"""Every runtime that is here, one hop of one face: time against torch eager, and how far each is from float32.
+"""Every available runtime on one hop of one face: time against torch eager, and distance from float32.
 
-Parity is taken on the videos of --data DIR (video/**/*) or on the test videos of --bench DIR (truth.json), through the
-program's own stages; with neither, on a drifting texture. `score`: largest difference of a probability; `same`: of the
-decoded proposals with a score of at least --threshold those that another runtime finds too, with IoU of at least 0.9.
-Events, at the model's own operating point and at --threshold: see `benchmarks.parity.Agreement`.
+Parity uses the videos of --data DIR (video/**/*) or the test videos of --bench DIR (truth.json), through the program's
+own stages. Without either it uses a drifting texture. `score`: largest difference of a probability. `same`: share of
+the decoded proposals with a score of at least --threshold that another runtime also finds, with IoU of at least 0.9.
+Events are compared at the model's own operating point and at --threshold: see `benchmarks.parity.Agreement`.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from stream.faces.model_file import locate
 
 SAME_IOU = 0.9
 SHORTEST = 24
-"""Frames of a stretch of crops below which no proposals are compared."""
+"""Proposals are not compared on shorter stretches of crops, in frames."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> dict:
 
 
 def _watched(args: argparse.Namespace, model: Model) -> list[Watched]:
-    """What --data or --bench names, evenly drawn, through the face stage."""
+    """The videos of --data or --bench, evenly drawn, through the face stage."""
     every: list[tuple[Path, TruthVideo | None]] = []
     if args.bench:
         every += bench_videos(args.bench)
@@ -111,7 +111,7 @@ def _runtimes(
 
     from engine.runtimes.torch_cuda import TorchRuntime, torch_runtime
 
-    torch.set_num_threads(1)  # as the others: one core
+    torch.set_num_threads(1)  # one core, like the others
     yield "torch eager cpu", torch_runtime(model, 1, "cpu")
     if compiled:
         from engine.export import load_network
@@ -129,7 +129,7 @@ def _runtimes(
 
 
 def _ranges(model: Model, stretches: list[np.ndarray]) -> Mapping[str, float | None]:
-    """The model's own INT8 ranges; where it has none, of the crops at hand."""
+    """The model's own INT8 ranges, or those of the available crops."""
     try:
         return load_ranges(model.directory / "mesnet_int8.json", model.sha256)
     except EngineError:
@@ -144,7 +144,7 @@ def _openvino(model: Model) -> Iterator[tuple[str, Runtime]]:
     from openvino import CompiledModel
 
     class OpenVino(OnnxRuntime):
-        """The same graphs and rings, run by OpenVINO: here to be measured, not to be used."""
+        """The same graphs and rings, run by OpenVINO. It is here only for measurement."""
 
         def __init__(self) -> None:
             super().__init__(model, 1)
@@ -166,7 +166,7 @@ def _openvino(model: Model) -> Iterator[tuple[str, Runtime]]:
             return next(iter(self._calls["2d"].infer({"crops": crops}, share_inputs=True).values())).copy()
 
         def heads(self, features: np.ndarray, valid: np.ndarray) -> np.ndarray:
-            if len(features) != 1:  # compiled for one face; without a clip there is nothing to infer
+            if len(features) != 1:  # compiled for one face; without a clip there is nothing to run
                 return super().heads(features, valid)
             feed = {"features": features, "valid": valid}
             return next(iter(self._calls["1d"].infer(feed, share_inputs=True).values())).copy()

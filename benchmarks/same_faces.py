@@ -1,6 +1,6 @@
-"""Sequences of pools without a micro-expression (ME), changed behind the motion stem, with an ME in every other one.
+"""Pool sequences without a micro-expression (ME), changed behind the motion stem. Every other one gets an ME.
 
-The same faces and the same MEs in every row of a table, judged by the live decisions (`engine.training.learn.online`).
+Every row of a table has the same faces and MEs. The live decisions judge (`engine.training.learn.online`).
 """
 
 import argparse
@@ -26,10 +26,10 @@ from engine.training.pools.truth import MICRO
 from stream.errors import UserError
 
 FACE = slice(3, 13)
-"""Windows of the grid, along either side, that lie on the face."""
+"""Windows of the grid, along either side, that cover the face."""
 
 Change = Callable[[int, np.random.Generator], Tensor]
-"""Stem rows [1, T, features] of the sequence of that index, changed."""
+"""Returns the changed stem rows [1, T, features] of the sequence with that index."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class Faces:
-    """What the arguments name. Raises UserError if there is too little."""
+    """The sequences that the arguments name. Raises UserError if there are too few."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         torch.set_num_threads(1)
@@ -53,7 +53,7 @@ class Faces:
             raise UserError("--pool: fewer than two sequences without a micro-expression; give larger ones")
 
     def judged(self, change: Change) -> dict[str, Any]:
-        """All sequences after a change: `figures`, and how much the faces move, median of `motion_px`."""
+        """Judges all sequences after a change: `figures`, and the motion of the faces, median of `motion_px`."""
         spotted: list[Spotted] = []
         truth: list[Truth] = []
         motion = []
@@ -83,13 +83,13 @@ def told(row: dict[str, Any]) -> str:
 
 
 def motion_px(rows: Tensor, spec: ModelSpec) -> float:
-    """How far the face's windows move over the shortest lag, rms in crop px; what all of the face does is taken out."""
+    """How far the face's windows move over the shortest lag, rms in crop px, without the common motion of the face."""
     local, _ = split_stem(rows, spec)
     lags = len(spec.lags)
     return over_face(unsquashed(local[:, [0, lags]]))
 
 
 def over_face(motion: Tensor) -> float:
-    """Of motion [n, 2, G, G]: rms over the face's windows."""
+    """Rms of motion [n, 2, G, G] over the face's windows."""
     motion = motion[..., FACE, FACE]
     return float((motion * motion).sum(dim=1).mean().sqrt())

@@ -1,6 +1,6 @@
-"""The films of a bench (`engine.bench_data`) whose tag `codec` is `none`, remade in one way per row, then spotted in.
+"""The films of a bench (`engine.bench_data`) with tag `codec` = `none`, remade in one way per row, then spotted in.
 
-The same MEs in every row, through the live path at the operating point: rows are paired.
+Every row has the same MEs, through the live path at the operating point, so rows are paired.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def as_it_is(f: Frame) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`picture`: what becomes of a frame's uint8[H, W, 3]. `fps`: of every 1 / fps s only the first frame is kept."""
+    """`picture` changes a frame's uint8[H, W, 3]. `fps`: only the first frame of every 1 / fps s is kept."""
 
     picture: Callable[[Frame], NDArray[np.uint8]] = as_it_is
     fps: float | None = None
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def without_codec(bench: Path, split: str | None) -> list[TruthVideo]:
-    """The films of a bench (of one split of it) whose camera had no codec. Raises UserError if there is none."""
+    """The films of a bench (or of one split) whose camera had no codec. Raises UserError if there are none."""
     films = [v for v in load_truth(bench / "truth.json") if v.tags.get("codec") == "none"]
     films = [v for v in films if split in (None, v.split)]
     if not films:
@@ -64,7 +64,7 @@ def without_codec(bench: Path, split: str | None) -> list[TruthVideo]:
 
 
 def judge(args: argparse.Namespace, column: str, changes: Mapping[str, Change | None]) -> dict[str, Any]:
-    """One row per change, its name under `column`; None is the bench's own file. Prints what they rest on."""
+    """Makes one row per change, with its name under `column`. None is the bench's own file. Prints the conditions."""
     config = Config(offline=True, model=args.model, max_faces=1)
     tracker = policy_of(config, load_model(args.model), "").tracker
     films = without_codec(args.bench, args.split)
@@ -83,14 +83,14 @@ def judge(args: argparse.Namespace, column: str, changes: Mapping[str, Change | 
 
 
 def versions(film: Path, changes: Mapping[str, Change | None], folder: Path) -> Iterator[tuple[str, Path]]:
-    """A film after each change, by name, as a file that is there until the next is asked for; None: the film itself."""
+    """A film after each change, by name. Each file exists until the next is requested. None gives the film itself."""
     frames = list(read_frames(str(film)))
     for name, change in changes.items():
         yield name, film if change is None else remade(change, frames, folder)
 
 
 def remade(change: Change, frames: list[Frame], folder: Path) -> Path:
-    """A film's frames after a change, as a file in `folder`."""
+    """Writes a film's frames after a change to a file in `folder`."""
     path = folder / f"film{change.encoder.ending}"
     kept = frames if change.fps is None else _first_of_each(frames, change.fps)
     write_video(path, (change.picture(f) for f in kept), np.array([f.time_s for f in kept]), change.encoder)

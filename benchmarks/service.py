@@ -1,7 +1,7 @@
 """Fan-out of the event service against a bare `websockets` broadcast of the same messages in the same run.
 
-Subscribers live in a process of their own and are as thin as a WebSocket client can be, so that the server is what is
-measured. Latency is from the moment an event is on disk (broadcast: handed over) to its last byte at a client.
+Subscribers live in their own process and are as thin as a WebSocket client can be, so that only the server is measured.
+Latency runs from the moment an event is on disk (for the broadcast: handed over) to its last byte at a client.
 """
 
 import argparse
@@ -58,11 +58,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 Send = Callable[[list[Event]], list[float]]
-"""Sends events one after the other; returns when each was ready to go out (monotonic clock, s)."""
+"""Sends events one after the other. Returns the time at which each was ready to go out (monotonic clock, s)."""
 
 
 def _measure(port: int, send: Send, events: list[Event], args: argparse.Namespace, skip: int) -> dict[str, Any]:
-    """Latency at a steady rate, then deliveries per second in one burst."""
+    """Measures latency at a steady rate, then deliveries per second in one burst."""
     count = len(events)
     parent, child = get_context("spawn").Pipe()
     clients = get_context("spawn").Process(target=_subscribe, args=(port, args.subscribers, skip, count, child))
@@ -130,7 +130,7 @@ def _service(subscribers: int) -> Iterator[tuple[int, Send]]:
 
 @contextlib.contextmanager
 def _broadcast(subscribers: int) -> Iterator[tuple[int, Send]]:
-    """The least that a fan-out can be: no journal, no resume, no bound on what a slow client costs."""
+    """The smallest possible fan-out: no journal, no resume, and no limit on the cost of a slow client."""
     loop, started, connections, ports = (
         asyncio.new_event_loop(),
         threading.Event(),
@@ -171,7 +171,7 @@ def _broadcast(subscribers: int) -> Iterator[tuple[int, Send]]:
 
 
 class _Subscriber(asyncio.Protocol):
-    """Reads frames and notes when each was complete."""
+    """Reads frames and notes the time at which each was complete."""
 
     def __init__(self, skip: int) -> None:
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -210,7 +210,8 @@ class _Subscriber(asyncio.Protocol):
 
 
 def _subscribe(port: int, count: int, skip: int, events: int, pipe: Connection) -> None:
-    """A process of subscribers: says how many are let in, then twice when each got each event."""
+    """A process of subscribers. It reports how many were accepted, then twice the times at which each got each
+    event."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, count + 256)), hard))
 

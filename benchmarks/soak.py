@@ -1,10 +1,9 @@
-"""Hours of video through the live pipeline at speed: do memory, handles, threads and latency stay flat?
+"""Hours of video through the live pipeline at speed, to check that memory, handles, threads and latency stay flat.
 
-The live program itself (threads, channel, server, journal in a temporary folder), on a video that is played again and
-again without waiting for real time. Once per --every seconds it notes resident memory, open handles, threads, and the
-latencies of the last 10 s (from a frame's reading to its hop's scoring). `growth_mb_per_hour` is the slope of a
-straight line through resident memory after the first fifth, per hour of video. With --client a subscriber to all
-topics listens along.
+It runs the live program itself (threads, channel, server, journal in a temporary folder) on a video in a loop, without
+waiting for real time. Every --every seconds it notes resident memory, open handles, threads, and the latencies of the
+last 10 s (from a frame's reading to its hop's scoring). `growth_mb_per_hour` is the slope of a straight line through
+resident memory after the first fifth, per hour of video. With --client a subscriber receives all topics.
 """
 
 import argparse
@@ -70,7 +69,7 @@ def run(args: argparse.Namespace) -> dict:
 
 
 def _figures(looks: list[dict]) -> dict:
-    """How the process grew, the first fifth of the looks aside: there it is still warming up."""
+    """Growth of the process, without the first fifth of the looks, in which it still warms up."""
     settled = looks[len(looks) // 5 :]
     media_h = np.array([look["media_s"] for look in settled]) / 3600
     slope = float(np.polyfit(media_h, [look["rss_mb"] for look in settled], 1)[0]) if len(settled) > 1 else 0.0
@@ -90,7 +89,7 @@ def _figures(looks: list[dict]) -> dict:
 
 
 def _watch(pipeline: LivePipeline, stop: threading.Event, for_s: float, every_s: float) -> list[dict]:
-    """Look at the process until the time is over or the program has ended."""
+    """Looks at the process until the time is over or the program has ended."""
     looks, until_s = [], time.monotonic() + for_s
     while time.monotonic() < until_s and not stop.wait(every_s):
         latency = pipeline.telemetry.status()["latency_ms"]

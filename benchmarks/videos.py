@@ -1,6 +1,6 @@
-"""Every video of a folder through `mestream --offline`, twice: what is seen, how fast, the same bytes or not.
+"""Runs every video of a folder through `mestream --offline` twice: detections, speed, and whether the bytes are equal.
 
-Each row is a real run of the program in a process of its own.
+Each row is a real run of the program in its own process.
 """
 
 import argparse

@@ -1,1 +1,1 @@
-"""Fits and measures the decisions: metrics, thresholds, a person's baseline."""
+"""Fits and measures what decisions rest on: metrics, thresholds, a person's baseline."""

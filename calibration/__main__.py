@@ -1,4 +1,4 @@
-"""Know what a score means, for this person, at this camera: `mestream calibrate COMMAND`.
+"""Learn what a score means for this person and this camera: `mestream calibrate COMMAND`.
 
     baseline --camera N | --source FILE     measure one person's noise floor; give it to --calibration of the program
     camera --camera N | --source FILE       is this set-up fit to see micro-expressions, and what to change
@@ -37,7 +37,7 @@ SUMMARIES = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 done, 1 failed, 2 wrong usage. Errors are one line on stderr."""
+    """Runs one command. Exit code: 0 done, 1 failed, 2 wrong usage. Errors are one line on stderr."""
     try:
         options = _parse(list(sys.argv[1:] if arguments is None else arguments))
         if why := clash(_writes(options), _reads(options)):
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Raises what would else come to light only after the measurement."""
+    """Raises errors that would otherwise appear only after the measurement."""
     for path in (options.out, options.plot):
         if path is not None and not path.resolve().parent.is_dir():
             raise UserError(f"{path}: there is no folder {path.resolve().parent}; make it first", 2)
@@ -91,7 +91,7 @@ def _writes(options: argparse.Namespace) -> Iterator[Named]:
 
 
 def _reads(options: argparse.Namespace) -> Iterator[Named]:
-    """What the command reads. `threshold` with data and `int8` only make the file beside the weights."""
+    """The files that the command reads. `threshold` with data and `int8` only write the file next to the weights."""
     home = options.model or DEFAULT_DIRECTORY
     yield from model_files(home)
     fits = options.command == "threshold" and (options.pool or options.bench)

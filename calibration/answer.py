@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a command found: `record` as JSON, `text` for people, `draw` puts it into a picture file."""
+    """The result of a command: `record` is JSON, `text` is for people, `draw` writes a picture file."""
 
     record: dict[str, Any]
     text: str

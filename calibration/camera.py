@@ -1,4 +1,4 @@
-"""What a look at a camera tells of it: rate, light, flicker, noise, compression, size and steadiness of the face."""
+"""Measures a camera: rate, light, flicker, noise, compression, and size and steadiness of the face."""
 
 import math
 from dataclasses import dataclass
@@ -12,17 +12,18 @@ from stream.faces.template import RIGID, TEMPLATE
 
 _EDGES = [TEMPLATE[int(np.flatnonzero(edge == RIGID)[0]), :2] for edge in FACE_EDGES]
 FACE_CROP_PX = float(np.hypot(*(_EDGES[1] - _EDGES[0])))
-"""Width of the template's face in px of the crop; the field speaks of a face of 256 px."""
+"""Width of the template's face in px of the crop. The field's sizes refer to a face of 256 px."""
 MAINS_HZ = {"50 Hz": 100.0, "60 Hz": 120.0}
-"""Lamps flicker at twice the mains frequency; a camera sees what is left of it after sampling."""
+"""Lamps flicker at twice the mains frequency. Sampling shifts the frequency that a camera sees."""
 SLOWEST_HZ = 1.0
 NEAR_HZ = 0.35
-"""So near to where the flicker of the mains must appear, a peak is taken for it."""
+"""A peak this close to the expected flicker of the mains counts as that flicker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flicker:
-    """Light that pulses: seen at `hz`, its amplitude `share` of the mean brightness; `mains` names the likely cause."""
+    """Pulsing light. It is seen at `hz`, with an amplitude `share` of the mean brightness. `mains` names the likely
+    cause."""
 
     hz: float
     share: float
@@ -31,9 +32,9 @@ class Flicker:
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """What was measured. Times in ms; `noise` in grey levels; landmarks and MEs in px on a 256-px face.
+    """The measurements. Times are in ms, `noise` in grey levels, landmarks and MEs in px on a 256-px face.
 
-    `slow_share`: share of the nominal rate that is missing. `dim_slows`: correlation of frame interval and darkness.
+    `slow_share`: missing share of the nominal rate. `dim_slows`: correlation of frame interval and darkness.
     """
 
     seconds: float
@@ -54,7 +55,7 @@ class Measures:
 
 
 def measure(seen: Look) -> Measures:
-    """Everything but the smallest visible ME (see `calibration.visible`)."""
+    """Measures everything except the smallest visible ME (see `calibration.visible`)."""
     time_s = np.array(seen.time_s)
     steps_s = np.diff(time_s)
     interval_s = float(np.median(steps_s))
@@ -83,9 +84,9 @@ def measure(seen: Look) -> Measures:
 
 
 def noise(crops: NDArray[np.uint8]) -> float:
-    """Temporal noise in grey levels: second differences in time, the median over px, so that motion has no say.
+    """Temporal noise in grey levels: the median over px of second differences in time, so that motion has no influence.
 
-    uint8[n, S, S], n >= 3. The least that can be told apart is the quantisation of uint8, some 0.3.
+    The input is uint8[n, S, S], n >= 3. The lowest measurable value is the quantisation of uint8, some 0.3.
     """
     starts = np.linspace(0, len(crops) - 3, min(len(crops) - 2, 60)).astype(int)
     triples = [crops[k : k + 3].astype(np.float32) for k in starts]
@@ -95,19 +96,19 @@ def noise(crops: NDArray[np.uint8]) -> float:
 
 
 def landmark_jitter_px(rigid: NDArray[np.float32], face_px: float) -> float:
-    """How far landmarks on bone tremble from frame to frame, px on a 256-px face: float32[n, k, 2] in px of the image.
+    """How far landmarks on bone jitter from frame to frame, px on a 256-px face: float32[n, k, 2] in px of the image.
 
-    Second differences in time, by the median: what the head itself does is smooth.
+    It takes the median of second differences in time, since the head itself moves smoothly.
     """
     second = rigid[:-2] - 2 * rigid[1:-1] + rigid[2:]
     return float(1.4826 * np.median(np.abs(second)) / math.sqrt(6) * 256 / face_px)
 
 
 def flicker(time_s: NDArray[np.float64], bright: NDArray[np.float64], fps: float) -> Flicker:
-    """The strongest pulse of the whole picture's brightness, and whether the mains' would be seen there.
+    """The strongest pulse of the whole picture's brightness, and whether the mains' flicker would appear there.
 
-    Least-squares periodogram (Lomb 1976) from SLOWEST_HZ to half the rate, drift taken out. A lamp is a line in it;
-    what moves before the camera is a slope, so what all frequencies near by have is taken off.
+    It is a least-squares periodogram (Lomb 1976) from SLOWEST_HZ to half the rate, without drift. A lamp is a sharp
+    line in it, and movement before the camera is a slope. So the level of nearby frequencies is subtracted.
     """
     t = time_s - time_s[0]
     slow = np.array([np.mean(bright[np.abs(t - at) <= 0.75]) for at in t])
@@ -125,7 +126,7 @@ def flicker(time_s: NDArray[np.float64], bright: NDArray[np.float64], fps: float
 
 
 def alias_hz(true_hz: float, fps: float) -> float:
-    """Where a camera of `fps` sees a pulse of `true_hz`."""
+    """The frequency at which a camera of `fps` sees a pulse of `true_hz`."""
     return abs(true_hz - fps * round(true_hz / fps))
 
 

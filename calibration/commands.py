@@ -1,4 +1,4 @@
-"""What each command of `mestream calibrate` does, from its options to its answer."""
+"""The commands of `mestream calibrate`, each from its options to its answer."""
 
 import argparse
 import math
@@ -24,7 +24,7 @@ from stream.errors import UserError
 
 
 def threshold(options: argparse.Namespace) -> Answer:
-    """Fit an operating point on data, or look one up in the table that was fitted for the weights."""
+    """Fits an operating point on data, or looks one up in the table that was fitted for the weights."""
     model, asked = load_model(options.model), options.false_alarms_per_hour
     if options.pool or options.bench:
         return _fit(model, _stretches(options, model), _data(options), asked)
@@ -84,7 +84,7 @@ def _fit(model: Model, stretches: list[Stretch], data: str, asked: float | None)
 
 
 def _by_source(sources: list[str], videos: list[VideoResult], threshold: float) -> list[dict[str, Any]]:
-    """What the point is worth on each pool or bench by itself: `sources` says which each of the videos is of."""
+    """The figures of the point on each pool or bench separately. `sources` names the pool or bench of each video."""
     parts = []
     for source in dict.fromkeys(sources):
         own = [v for v, name in zip(videos, sources, strict=True) if name == source]
@@ -94,7 +94,7 @@ def _by_source(sources: list[str], videos: list[VideoResult], threshold: float) 
 
 
 def probability(options: argparse.Namespace) -> Answer:
-    """Fit what a score means, and say how far off it was before and is now."""
+    """Fits the probability of a score, and reports the error before and after."""
     model = load_model(options.model)
     stretches = _stretches(options, model)
     law = _law(model)
@@ -110,7 +110,7 @@ def probability(options: argparse.Namespace) -> Answer:
 
 
 def camera(options: argparse.Namespace) -> Answer:
-    """Look through a camera and judge what it shows."""
+    """Looks through a camera and judges the result."""
     config = _config(options)
     with opened(config) as source:
         seen = look(source, config, options.seconds)
@@ -137,10 +137,10 @@ def camera(options: argparse.Namespace) -> Answer:
 
 
 def baseline(options: argparse.Namespace) -> Answer:
-    """Follow one person's noise floor, as the live program would, and store it."""
+    """Follows one person's noise floor, as the live program would, and stores it."""
     model, config = load_model(options.model), _config(options)
     with opened(config) as source:
-        # a gain of 1 only so that there is a baseline: it moves thresholds, which nobody reads here
+        # The gain of 1 only switches the baseline on. It moves thresholds, which this command ignores.
         followed = follow(source, config, options.seconds, replace(_law(model), gain=1.0))
         name = source.info.name
     known = followed.baseline
@@ -167,7 +167,7 @@ def baseline(options: argparse.Namespace) -> Answer:
 
 
 def int8(options: argparse.Namespace) -> Answer:
-    """Ranges for INT8 from pools of real crops, and what INT8 costs in F1 on the tuning people."""
+    """Ranges for INT8 from pools of real crops, and the cost of INT8 in F1 on the tuning people."""
     from calibration import int8 as quantising
     from engine.export import load_network
     from engine.training.pools.pool import Pool
@@ -197,7 +197,7 @@ def int8(options: argparse.Namespace) -> Answer:
 
 
 def _config(options: argparse.Namespace) -> Config:
-    """The live program's own settings; a file is read as fast as it goes."""
+    """The live program's own settings. A file is read at full speed."""
     is_file = options.source is not None and "://" not in options.source
     return Config(
         camera=options.camera,

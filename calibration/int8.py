@@ -1,13 +1,13 @@
-"""INT8: how large activations become on real crops, which range to give each layer, and what that costs in F1.
+"""INT8: measures activations on real crops, chooses a range for each layer, and measures the cost in F1.
 
-Ranges are taken where the engine puts its Q/DQ pairs (`engine.precision.to_int8`): the input of every learnt
-convolution, one range per tensor, symmetric; weights per output channel. Three ways to a range, all measured:
+Ranges belong to the places of the engine's Q/DQ pairs (`engine.precision.to_int8`): the input of every learnt
+convolution. There is one symmetric range per tensor; weights have one per output channel. Three methods are measured:
 
 - `max`: the largest |activation|.
-- `percentile`: what 99.99 % stay below.
+- `percentile`: the value that 99.99 % stay below.
 - `entropy`: the clipping that loses least of the distribution, by Kullback-Leibler divergence (Migacz, GTC 2017).
 
-The way with the best F1 is kept. A layer whose quantisation costs more than MOST_LOST stays in floating point.
+The method with the best F1 is kept. A layer whose quantisation costs more than MOST_LOST stays in floating point.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ PERCENTILE = 99.99
 
 @dataclass(slots=True)
 class Histogram:
-    """|activation| of one layer's input: int64[BINS] from 0 to `top`, which doubles as larger ones come."""
+    """|activation| of one layer's input: int64[BINS] from 0 to `top`, which doubles when larger values come."""
 
     top: float = 0.0
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
@@ -57,7 +57,7 @@ def by_max(seen: Histogram) -> float:
 
 
 def by_percentile(seen: Histogram) -> float:
-    """What PERCENTILE of all values stay below, to a bin."""
+    """The value that PERCENTILE of all values stay below, to the width of a bin."""
     share = np.cumsum(seen.counts) / max(int(seen.counts.sum()), 1)
     return float((np.searchsorted(share, PERCENTILE / 100) + 1) * seen.top / BINS)
 
@@ -65,7 +65,7 @@ def by_percentile(seen: Histogram) -> float:
 def by_entropy(seen: Histogram) -> float:
     """The range whose 128 levels keep most of the distribution's information."""
     counts = seen.counts.astype(np.float64)
-    counts[0] = 0  # exact zeros, which ReLU makes by the million, cost nothing at any range
+    counts[0] = 0  # ReLU makes millions of exact zeros, which cost nothing at any range
     last = int(np.flatnonzero(counts)[-1]) + 1 if counts.any() else BINS
     candidates = range(LEVELS + 1, max(last, LEVELS + 1) + 1, 4)
     best = min(candidates, key=lambda bins: _divergence(counts, bins), default=BINS)
@@ -73,7 +73,7 @@ def by_entropy(seen: Histogram) -> float:
 
 
 def _divergence(counts: NDArray[np.float64], bins: int) -> float:
-    """KL divergence of the distribution clipped at `bins` from the same in 128 levels."""
+    """KL divergence of the distribution clipped at `bins` from the same distribution in 128 levels."""
     kept = counts[:bins].copy()
     kept[-1] += counts[bins:].sum()
     level = np.arange(bins) * (LEVELS + 1) // bins
@@ -90,10 +90,11 @@ WAYS: dict[str, Callable[[Histogram], float]] = {"max": by_max, "percentile": by
 
 
 def layers_of(net: MESNet) -> dict[str, nn.Module]:
-    """The convolutions that INT8 quantises, by the name that they have in the exported graph.
+    """The convolutions that INT8 quantises, by their name in the exported graph.
 
-    There a convolution is folded into the batch norm behind it and has that one's name. Its scale per output channel
-    changes no code of weights that are quantised per output channel, so computing with the unfolded ones is the same.
+    The export folds a convolution into the batch norm after it and gives it that name. The batch norm scales each
+    output channel. Weights quantised per output channel keep the same codes, so the unfolded layers give the same
+    result.
     """
     learnt = ("spatial", "temporal", "cpn", "crn")
     return {
@@ -110,7 +111,7 @@ def _folded(name: str) -> str:
 
 @torch.no_grad()
 def observe(net: MESNet, pool: Pool, sequences: int) -> dict[str, Histogram]:
-    """What goes into each quantised layer over so many sequences, evenly drawn from the pool."""
+    """The inputs of each quantised layer over that many sequences, evenly drawn from the pool."""
     seen: dict[str, Histogram] = {name: Histogram() for name in layers_of(net)}
     hooks = [
         layer.register_forward_pre_hook(lambda _, inputs, name=name: seen[name].add(inputs[0].numpy()))
@@ -127,13 +128,13 @@ def observe(net: MESNet, pool: Pool, sequences: int) -> dict[str, Histogram]:
 
 
 def quantised(x: Tensor, scale: Tensor | float) -> Tensor:
-    """To int8 and back, as QuantizeLinear and DequantizeLinear do: round half to even, saturate."""
+    """Rounds to int8 and back like QuantizeLinear and DequantizeLinear: half to even, saturating."""
     return (x / scale).round().clamp(-LEVELS - 1, LEVELS) * scale
 
 
 @contextmanager
 def in_int8(net: MESNet, ranges: Mapping[str, float | None]) -> Iterator[None]:
-    """Inside, these layers of the network compute as in int8; None leaves a layer as it is."""
+    """Within this context, these layers of the network compute as in int8. None leaves a layer unchanged."""
     hooks, kept = [], {}
     for name, layer in layers_of(net).items():
         if (largest := ranges.get(name)) is None:
@@ -158,7 +159,7 @@ def in_int8(net: MESNet, ranges: Mapping[str, float | None]) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Ranges by layer (None: stays in floating point), how they were found, and the F1 of everything that was tried."""
+    """Ranges by layer (None: stays in floating point), the method, and the F1 of everything that was tried."""
 
     ranges: dict[str, float | None]
     way: str
@@ -168,7 +169,7 @@ class Choice:
 
 
 def choose(net: MESNet, seen: Mapping[str, Histogram], f1: Callable[[], float]) -> Choice:
-    """The best way to ranges by F1; then, while too much is lost, the layer that costs most stays in floating point."""
+    """Chooses the best method by F1. While the loss is too large, the most costly layer goes back to floating point."""
     whole = f1()
     tried = [("float", whole)]
     found: dict[str, tuple[float, dict[str, float | None]]] = {}
@@ -191,12 +192,12 @@ def choose(net: MESNet, seen: Mapping[str, Histogram], f1: Callable[[], float]) 
 
 
 def judged_on(net: MESNet, pool: Pool, sequences: int) -> Callable[[], float]:
-    """F1 of the network as it is when called: the live decisions on so many sequences, at the best threshold."""
+    """F1 of the network in its state at the call: the live decisions on that many sequences, at the best threshold."""
     return lambda: float(judge(Online(net), pool, sequences)["f1"])
 
 
 def rows(seen: Mapping[str, Histogram], choice: Choice) -> Sequence[dict[str, object]]:
-    """The table: every layer, its three ranges, what it was given."""
+    """The table: every layer, its three ranges, and its chosen range."""
     return [
         {
             "layer": name,

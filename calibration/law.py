@@ -1,4 +1,4 @@
-"""What a face's level is to do to its threshold: the law that finds most MEs at equal false alarms, or none at all."""
+"""Fits how a face's level moves its threshold: the law that finds most MEs at equal false alarms, or no law at all."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +18,8 @@ LOWESTS = (0.0, -1.0)
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Every interval: log-odds and level float64[n] (nan: unknown), whether it hits an ME, whether it is a false alarm,
-    and the number of its stretch. Every stretch: its group, MEs and hours.
-    """
+    """Data of every interval: log-odds and level float64[n] (nan: unknown), whether it hits an ME, whether it is a
+    false alarm, and the number of its stretch. Data of every stretch: its group, MEs and hours."""
 
     odds: NDArray[np.float64]
     levels: NDArray[np.float64]
@@ -33,7 +32,7 @@ class Evidence:
 
 
 def evidence(stretches: Sequence[Stretch]) -> Evidence:
-    """What the stretches have to say. Which interval hits an ME is settled once, by the scores as they are."""
+    """The data of the stretches. Hits are decided once, by the unmoved scores."""
     rows = []
     for number, s in enumerate(stretches):
         level_of = dict(zip(s.result.detections, s.levels, strict=True))
@@ -55,13 +54,13 @@ def evidence(stretches: Sequence[Stretch]) -> Evidence:
 
 
 def moved(e: Evidence, law: BaselineLaw) -> NDArray[np.float64]:
-    """Log-odds in terms of everybody's threshold, float64[n]."""
+    """Log-odds relative to the common threshold, float64[n]."""
     shift = np.clip(law.gain * (e.levels - law.usual), law.lowest, law.highest)
     return e.odds - np.where(np.isnan(shift), 0, shift)
 
 
 def recall_at_rates(e: Evidence, odds: NDArray[np.float64], which: NDArray[np.bool_]) -> float:
-    """Mean recall over the rates of RATES_PER_HOUR that can be backed, on the stretches `which` bool[s]."""
+    """Mean recall over the rates of RATES_PER_HOUR that the data can support, on the stretches `which` bool[s]."""
     inside, hours, truths = which[e.stretch], float(e.hours[which].sum()), int(e.truths[which].sum())
     alarms = np.sort(odds[inside & e.alarm])[::-1]
     hits = odds[inside & e.hit]
@@ -75,9 +74,10 @@ def recall_at_rates(e: Evidence, odds: NDArray[np.float64], which: NDArray[np.bo
 
 
 def fit_law(stretches: Sequence[Stretch]) -> tuple[BaselineLaw, dict[str, float]]:
-    """The best law on all stretches, and what it was judged by.
+    """The best law on all stretches, and the figures that support it.
 
-    It is kept only where it also finds more when each group is judged by the law of the others; else the gain is 0.
+    The law is kept only if it also finds more when each group is judged by the law of the others. Otherwise the gain is
+    0.
     """
     e = evidence(stretches)
     levels = [s.usual for s in stretches if s.usual is not None]

@@ -1,4 +1,4 @@
-"""A look at a camera: some seconds of frames, faces and landmarks, as the live path sees them, kept for measuring."""
+"""Records a look at a camera for measuring: some seconds of frames, faces and landmarks, as the live path sees them."""
 
 import math
 import threading
@@ -23,13 +23,13 @@ from stream.sources.info import Source, SourceInfo
 from stream.types import FaceCrop, Frame, Quality
 
 ROWS = 64
-"""A frame's brightness is kept as that many bands from top to bottom."""
+"""A frame's brightness is stored as this many bands from top to bottom."""
 LEAST_S = 2.0
 
 
 @dataclass(slots=True)
 class Look:
-    """What was seen. Per frame: `time_s`, brightness of its bands float32[ROWS], `blocks` (see `blockiness`).
+    """The recorded data. Per frame: `time_s`, brightness of its bands float32[ROWS], `blocks` (see `blockiness`).
 
     Per frame with a face: `face_s`, its crop uint8[S, S], quality, rigid landmarks float32[n, 2] (px of the image).
     """
@@ -45,7 +45,7 @@ class Look:
 
 
 class _Noting:
-    """A landmarker that also keeps what it last found."""
+    """A landmarker that also keeps its last result."""
 
     def __init__(self, inner: LandmarkSource) -> None:
         self._inner = inner
@@ -61,7 +61,7 @@ class _Noting:
 
 @contextmanager
 def opened(config: Config) -> Iterator[Source]:
-    """The camera or file of --camera, --source; closed in the end. Raises UserError."""
+    """The camera or file of --camera, --source. It is closed at the end. Raises UserError."""
     source = open_named_source(config, threading.Event())
     try:
         yield source
@@ -70,7 +70,7 @@ def opened(config: Config) -> Iterator[Source]:
 
 
 def look(source: Source, config: Config, seconds: float) -> Look:
-    """Watch for so long, or to the end of a file. Raises UserError when there was no face for LEAST_S."""
+    """Watches for that long, or to the end of a file. Raises UserError when there was no face for LEAST_S."""
     landmarker = _Noting(open_landmarker(config.landmarks, locate(config.face_model), 1))
     faces, seen = Faces(landmarker, max_faces=1), Look(source.info)
     while (item := source.read()) is not None:
@@ -90,7 +90,7 @@ def look(source: Source, config: Config, seconds: float) -> Look:
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """The baseline of the first face that was seen, and how it came about.
+    """The baseline of the first face, and its history.
 
     `trace`: (time in s, log-odds of the hop, level so far). `baseline` is None when no face was seen.
     """
@@ -100,7 +100,7 @@ class Followed:
 
 
 def follow(source: Source, config: Config, seconds: float, law: BaselineLaw) -> Followed:
-    """The live path's own steps over so many seconds of a source; `law`: of the faces' baselines."""
+    """Runs the live path's own steps over that many seconds of a source. `law` is the law of the faces' baselines."""
     parts = assemble(config, source, law)
     first_s: float | None = None
     face_id: int | None = None
@@ -133,7 +133,7 @@ def _note(seen: Look, frame: Frame, crop: FaceCrop | None, points: Points | None
 
 
 def _around(grey: Image, points: Points) -> Image:
-    """The face's own part of the picture, cut on the codec's 8-px grid."""
+    """The part of the picture around the face, cut on the codec's 8-px grid."""
     height, width = grey.shape
     x0, y0 = (max(0, int(v) // 8 * 8) for v in points[:, :2].min(axis=0))
     x1, y1 = (int(v) for v in points[:, :2].max(axis=0))
@@ -141,9 +141,10 @@ def _around(grey: Image, points: Points) -> Image:
 
 
 def blockiness(grey: Image) -> float:
-    """How much larger the steps across the borders of 8-px blocks are than elsewhere, as a share; 0 without a codec.
+    """How much larger the steps across the borders of 8-px blocks are than elsewhere, as a share. It is 0 without a
+    codec.
 
-    uint8[H, W] whose first px begins a block. The median over phases is what steps there are without blocks.
+    The first px of uint8[H, W] begins a block. The median over phases gives the steps without blocks.
     """
     shares = []
     for axis in (0, 1):

@@ -1,4 +1,4 @@
-"""Pictures of what the commands found, into a file whose ending names its format (PNG, SVG, PDF)."""
+"""Plots the results of the commands into a file. Its ending names the format (PNG, SVG, PDF)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -59,7 +59,7 @@ def reliability(found: FittedProbability, path: Path) -> None:
 
 
 def baseline(trace: Sequence[tuple[float, float, float]], level: float, path: Path) -> None:
-    """Hop scores of one face over time, the level they settle on."""
+    """Hop scores of one face over time, with the level that they settle on."""
     at, odds, levels = zip(*trace, strict=True) if trace else ((0.0,), (level,), (level,))
     figure, axes = panel(1, 8.4, 3.4)
     axes[0].plot([t - at[0] for t in at], odds, ".", color=FAINT, label="hops")
@@ -71,7 +71,7 @@ def baseline(trace: Sequence[tuple[float, float, float]], level: float, path: Pa
 
 
 def camera(seen: "Look", judged: "Sequence[Verdict]", crop: NDArray, motion: NDArray, path: Path) -> None:
-    """The verdicts, the rate, the light over time, and where on the face how small a movement can be seen."""
+    """The verdicts, the rate, the light over time, and the smallest visible movement at each place of the face."""
     figure, axes = panel(2, 10.5, 7.5, rows=2)
     colours = {"good": "#2a9d5c", "fair": "#e0a01f", "bad": MARK}
     axes[0].axis("off")
@@ -124,7 +124,7 @@ def panel(columns: int, width: float, height: float, rows: int = 1) -> "tuple[Fi
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """UserError that names the file where it can't be written."""
+    """Raises UserError with the file's name when it can't be written."""
     try:
         figure.savefig(path, dpi=120)
     except (OSError, ValueError) as error:

@@ -1,8 +1,8 @@
 """Scores that are probabilities: a rising map from an interval's score to how often such an interval is right.
 
-Candidates are the score itself, temperature (Guo et al., ICML 2017), Platt (1999) and isotonic regression; the best by
-cross-validated log-loss over groups (people) is kept, the simplest of equals. The map holds for video in which MEs are
-as frequent as in the data it was fitted on; where they are rarer, fewer are right.
+Candidates are the score itself, temperature (Guo et al., ICML 2017), Platt (1999) and isotonic regression. The best by
+cross-validated log-loss over groups (people) is kept, and the simplest if several are equal. The map holds for video in
+which MEs are as frequent as in its data. When they are rarer, fewer intervals are right.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,16 +18,16 @@ from stream.decide.operating_point import ProbabilityMap
 
 BINS = 10
 ENDS = (-7.0, 7.0)
-"""Between these log-odds the straight maps are drawn."""
+"""The straight maps are drawn between these log-odds."""
 EDGE = 1e-3
-"""No map promises more than 1 - EDGE, or less than EDGE."""
+"""Every map stays between EDGE and 1 - EDGE."""
 
 Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Of every interval: log-odds of its score float64[n], whether it was right bool[n], whose it is str[n]."""
+    """Data of every interval: log-odds of its score float64[n], whether it was right bool[n], its person str[n]."""
 
     odds: Float
     right: NDArray[np.bool_]
@@ -35,7 +35,7 @@ class Sample:
 
 
 def sample(videos: Sequence[VideoResult]) -> Sample:
-    """Every detection of these videos; right is a true positive by the rule of `engine.evaluation.metrics`."""
+    """Every detection of these videos. It is right if it is a true positive by `engine.evaluation.metrics`."""
     found = [(log_odds(d.score), t is not None, v.subject) for v in videos for d, t in pairs(v, 0.0)]
     odds, right, groups = zip(*found, strict=True) if found else ((), (), ())
     return Sample(np.array(odds, float), np.array(right, bool), np.array(groups, str))
@@ -55,7 +55,7 @@ def temperature(odds: Float, right: NDArray[np.bool_]) -> ProbabilityMap:
 
 
 def platt(odds: Float, right: NDArray[np.bool_]) -> ProbabilityMap:
-    """Log-odds times a number plus a number, with Platt's own guard against certainty in the targets."""
+    """Log-odds times a number plus a number. Platt's own targets prevent certainty."""
     from scipy.optimize import minimize
 
     ones, zeros = int(right.sum()), int((~right).sum())
@@ -74,7 +74,7 @@ def isotonic(odds: Float, right: NDArray[np.bool_]) -> ProbabilityMap:
     counts = np.diff(np.append(first, len(odds)))
     mean = np.add.reduceat(right[order].astype(float), first) / counts
     level = np.clip(isotonic_regression(mean, weights=counts).x, EDGE, 1 - EDGE)
-    inside = np.zeros(len(at), bool)  # of a step: its two ends say the same
+    inside = np.zeros(len(at), bool)  # the inside of a step adds nothing to its two ends
     inside[1:-1] = (level[:-2] == level[1:-1]) & (level[1:-1] == level[2:])
     at, level = at[~inside], level[~inside]
     return ProbabilityMap(tuple(at.tolist()), tuple(np.log(level / (1 - level)).tolist()))
@@ -100,7 +100,7 @@ def apply(curve: ProbabilityMap, odds: Float) -> Float:
 
 
 def held_out(method: str, data: Sample) -> Float:
-    """Log-odds float64[n] of every interval by a map fitted without its group. nan where that is not possible."""
+    """Log-odds float64[n] of every interval by a map fitted without its group, or nan if that is impossible."""
     out = np.full(len(data.odds), np.nan)
     for group in np.unique(data.groups):
         theirs = data.groups == group
@@ -112,7 +112,7 @@ def held_out(method: str, data: Sample) -> Float:
 
 @dataclass(frozen=True, slots=True)
 class FittedProbability:
-    """The best map, and what speaks for it: held-out log-loss per method; ECE before and after, the latter held out."""
+    """The best map and its figures: held-out log-loss per method, ECE before and after. The latter is held out."""
 
     method: str
     curve: ProbabilityMap
@@ -126,7 +126,7 @@ class FittedProbability:
 
 
 def fit(data: Sample) -> FittedProbability | None:
-    """None where there are too few people or intervals to say: two of each kind, in two groups, are the least."""
+    """Returns None when there are too few people or intervals. It needs at least two of each kind, in two groups."""
     if min(int(data.right.sum()), int((~data.right).sum())) < 2 or len(np.unique(data.groups)) < 2:
         return None
     predicted = {name: held_out(name, data) for name in METHODS}
@@ -150,7 +150,7 @@ def fit(data: Sample) -> FittedProbability | None:
 
 
 def reliability(odds: Float, right: NDArray[np.bool_]) -> tuple[tuple[float, float, int], ...]:
-    """(mean probability, share that was right, count) of up to BINS bins with about equally many intervals in each."""
+    """(mean probability, share of right intervals, count) of up to BINS bins with about equally many intervals."""
     order = np.argsort(odds, kind="stable")
     p = 1 / (1 + np.exp(-odds[order]))
     parts = [part for part in np.array_split(np.arange(len(order)), BINS) if len(part)]

@@ -1,7 +1,7 @@
-"""What the fits rest on: stretches of watched faces, what was true in them, what was spotted, how high a face scored.
+"""The data of the fits: stretches of watched faces, with the true MEs, the detections and the level of the face.
 
-From pools of clips of tuning people (`engine.training.pools.pool`), through the live decisions without video, or from
-a bench of videos (`engine.bench_data`), through the whole live path.
+They come from pools of clips of tuning people (`engine.training.pools.pool`), through the live decisions without video.
+Or they come from a bench of videos (`engine.bench_data`), through the whole live path.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,10 +22,10 @@ from stream.types import Phase, TrackerEvent
 
 MICRO = CLASSES.index("micro")
 TAIL = 12
-"""Frames before the end of a sequence in which no verdict falls any more."""
+"""Frames at the end of a sequence in which no decision comes any more."""
 FLOOR = TrackerConfig().floor_score
 APART_S = 0.5
-"""A detection's level is taken from what lies further than this from it."""
+"""A detection's level uses only hops at least this far from it."""
 LEVEL_ITSELF = BaselineLaw(gain=1.0, usual=0.0, lowest=-9.0, highest=9.0)
 """Under this law the shift of a face is its level."""
 
@@ -34,8 +34,8 @@ LEVEL_ITSELF = BaselineLaw(gain=1.0, usual=0.0, lowest=-9.0, highest=9.0)
 class Stretch:
     """One video or clip at the lowest threshold.
 
-    `levels`: the face's level (log-odds) as it counts for each detection, None where it is not known (yet).
-    `usual`: its level over the whole stretch. `source`: name of the pool or bench that it is of.
+    `levels`: the face's level (log-odds) for each detection, None while unknown. `usual`: its level over the whole
+    stretch. `source`: name of its pool or bench.
     """
 
     result: VideoResult
@@ -44,7 +44,7 @@ class Stretch:
     source: str = ""
 
     def under(self, law: BaselineLaw) -> VideoResult:
-        """With scores in terms of everybody's threshold: an `end` is said where its score reaches that."""
+        """The result with scores relative to the common threshold. An `end` is emitted if its score reaches that."""
         moved = [
             replace(d, score=d.score if level is None else probability(log_odds(d.score) - law.shift(level)))
             for d, level in zip(self.result.detections, self.levels, strict=True)
@@ -53,9 +53,9 @@ class Stretch:
 
 
 def from_pools(folders: Sequence[Path], model: Model) -> list[Stretch]:
-    """Every sequence of these pools. A sequence's group is its shard: which person it shows is not written there.
+    """Every sequence of these pools. A sequence's group is its shard, since pools don't name the person.
 
-    Sequences are too short for a live baseline, so each detection's level is the median of the hops apart from it.
+    Sequences are too short for a live baseline, so each detection's level is the median of the hops away from it.
     """
     import torch
 
@@ -85,7 +85,7 @@ def _sequence(group: str, index: int, heads: NDArray, table: NDArray, frames: in
     hops = [(one.settled.time_s, log_odds(one.settled.level)) for one in decided if one.settled is not None]
     events = [event for one in decided for event in one.events]
     micros = [Truth(round(float(r[1])), round(float(r[3]))) for r in table[table[:, 0] == MICRO]]
-    # an ME that either end cuts off can't be asked for; what is spotted of it is no alarm either
+    # An ME that either end cuts off is not required, and its detections are no false alarms.
     whole = tuple(t for t in micros if t.onset >= 0 and t.offset <= frames - TAIL)
     cut = [t for t in micros if t not in whole]
     found = [e for e in events if e.phase is Phase.END and not any(_touches(e, t, spec.fps) for t in cut)]
@@ -109,9 +109,9 @@ def _detections(ends: Iterable[TrackerEvent], fps: float) -> tuple[Detection, ..
 
 
 def from_bench(bench: Path, model: Model, split: str = "tune") -> Iterator[Stretch]:
-    """Videos of a bench through the live path, one after another; levels are those of the live baseline.
+    """Videos of a bench through the live path, one after another. Levels are those of the live baseline.
 
-    Raises UserError where the bench has no video of the split.
+    Raises UserError if the bench has no video of the split.
     """
     from engine.datasets.truth import load_truth
     from engine.evaluation.events import judged
@@ -127,7 +127,7 @@ def from_bench(bench: Path, model: Model, split: str = "tune") -> Iterator[Stret
         said = [s for s in recording.replay(TrackerConfig().at(FLOOR)) if s.phase == "end"]
         level = {(face, step.now_s): step.shift for face, steps in enumerate(recording.faces) for step in steps}
         levels = (level[s.face, s.emitted_s or 0.0] for s in said)
-        # 0 is what a face has before its level counts; no face scores one to one while nothing happens
+        # A face has 0 before its level counts. No face scores even odds while nothing happens.
         last = [steps[-1].shift or None for steps in recording.faces if steps]
         usual = last[0] if last else None
         yield Stretch(judged(video, said).result, tuple(x or None for x in levels), usual, bench.resolve().name)

@@ -1,7 +1,8 @@
-"""An operating point one can state: which threshold gives so many false alarms per hour, and how sure that is.
+"""An operating point with a stated rate: the threshold for that many false alarms per hour, and its certainty.
 
-A false alarm is an `end` that overlaps no ME; hours are what is left of the stretches outside their MEs. The count is
-Poisson, and its exact (Garwood) upper bound says what the hours can show: with none in h hours, no rate below 3 / h.
+A false alarm is an `end` that overlaps no ME. Hours are the time of the stretches outside their MEs. The count is
+Poisson, and its exact (Garwood) upper bound limits what the hours can show. With none in h hours, no rate below 3 / h
+can be shown.
 """
 
 import math
@@ -19,25 +20,25 @@ from stream.decide.operating_point import OperatingPoint
 
 CONFIDENCE = 0.95
 LEAST_ALARMS = 3.0
-"""A rate is backed by data in which it makes so many alarms: seeing none would then be a surprise (p < 0.05)."""
+"""Data supports a rate if it gives at least this many alarms on average. Seeing none would be a surprise (p < 0.05)."""
 RATES_PER_HOUR = (360.0, 240.0, 120.0, 60.0, 30.0, 20.0, 10.0, 5.0, 2.0, 1.0)
 DEFAULT_PER_HOUR = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Alarms:
-    """Scores of all false alarms, falling: float64[K]; and the hours in which they came."""
+    """Scores of all false alarms, highest first: float64[K], and the hours of video."""
 
     scores: NDArray[np.float64]
     hours: float
 
     @property
     def lowest_rate(self) -> float:
-        """The lowest rate per hour that these hours can back."""
+        """The lowest rate per hour that these hours can support."""
         return LEAST_ALARMS / self.hours if self.hours else math.inf
 
     def point(self, threshold: float) -> OperatingPoint:
-        """What was measured at a threshold. The bound is one-sided."""
+        """The measurement at a threshold. The bound is one-sided."""
         k = int((self.scores >= threshold).sum())
         upper = poisson_interval(k, 2 * CONFIDENCE - 1)[1]
         return OperatingPoint(round(threshold, 4), k / self.hours, upper / self.hours, self.hours)
@@ -53,7 +54,7 @@ class Alarms:
         if allowed >= len(self.scores):
             return self.point(FLOOR)
         first_out = float(self.scores[allowed])
-        kept = self.scores[self.scores > first_out]  # alarms of one score stand or fall together
+        kept = self.scores[self.scores > first_out]  # alarms with the same score count together
         above = float(kept[-1]) if len(kept) else probability(HIGHEST)
         between = probability((log_odds(first_out) + log_odds(above)) / 2)
         threshold = math.ceil(max(between, FLOOR) * 1e4) / 1e4
@@ -61,7 +62,7 @@ class Alarms:
 
 
 def is_alarm(d: Detection, video: VideoResult) -> bool:
-    """Whether a detection is a false alarm: it overlaps no ME. A badly placed one is none."""
+    """Whether a detection is a false alarm: it overlaps no ME. A badly placed detection is not one."""
     return not any(d.onset <= t.offset and t.onset <= d.offset for t in video.truths)
 
 
@@ -75,11 +76,11 @@ def alarms(videos: Sequence[VideoResult]) -> Alarms:
 
 
 def table(videos: Sequence[VideoResult]) -> list[dict[str, float]]:
-    """One row per rate of RATES_PER_HOUR that the hours can back, with recall and F1 at its threshold."""
+    """One row per rate of RATES_PER_HOUR that the hours can support, with recall and F1 at its threshold."""
     found, curve = alarms(videos), sweep(videos)
     backed = [rate for rate in RATES_PER_HOUR if rate >= found.lowest_rate]
     rows = {(point := found.at_rate(rate)).threshold: {"asked": rate, **row(point, curve)} for rate in backed}
-    return list(rows.values())  # where fewer alarms than asked for came, several rates have one threshold: the lowest's
+    return list(rows.values())  # with few alarms, several rates share a threshold; the row is the lowest's
 
 
 def row(point: OperatingPoint, curve: Curve) -> dict[str, float]:
@@ -96,5 +97,5 @@ def row(point: OperatingPoint, curve: Curve) -> dict[str, float]:
 
 
 def default_rate(found: Alarms) -> float:
-    """DEFAULT_PER_HOUR where the hours can back it, else the lowest rate that they can."""
+    """DEFAULT_PER_HOUR if the hours can support it, else the lowest rate that they can."""
     return max(DEFAULT_PER_HOUR, found.lowest_rate)

@@ -1,7 +1,7 @@
-"""A verdict on each thing that was measured of a camera, in words, with what to do about it.
+"""Gives a verdict in words on each measurement of a camera, and a remedy.
 
-Where the live program refuses to spot (`stream.faces.condition`, `stream.faces.finder.Limits`), the verdict is bad by
-the same limit.
+If the live program refuses to spot (`stream.faces.condition`, `stream.faces.finder.Limits`), the verdict is bad by the
+same limit.
 """
 
 import math
@@ -17,7 +17,7 @@ LIGHT_FIRST = "more light, or a fixed exposure: in dim light a camera exposes lo
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One item: `grade` of GRADES, what was found in words, and the remedy where something is to be done."""
+    """One item: `grade` of GRADES, the finding in words, and a remedy if one is needed."""
 
     item: str
     grade: str
@@ -26,7 +26,7 @@ class Verdict:
 
 
 def verdicts(m: Measures, smallest_px: float) -> list[Verdict]:
-    """A verdict on everything; `smallest_px`: the smallest ME that can be seen (see `calibration.visible`)."""
+    """A verdict on everything. `smallest_px` is the smallest visible ME (see `calibration.visible`)."""
     return [*_timing(m), *_light(m), *_picture(m), *_face(m, smallest_px)]
 
 
@@ -79,7 +79,7 @@ def _face(m: Measures, smallest_px: float) -> list[Verdict]:
 
 
 def _lower(item: str, value: float, good: float, fair: float, says: str, remedy: str) -> Verdict:
-    """Good up to `good`, fair up to `fair`; what could not be measured is not held against it."""
+    """Good up to `good`, fair up to `fair`. A missing measurement does not lower the grade."""
     grade = "bad" if value > fair else "fair" if value > good else "good"
     return Verdict(item, grade, says, "" if grade == "good" else remedy)
 

@@ -1,9 +1,9 @@
-"""The smallest micro-expression that a set-up can show: from the motion noise of its own crops.
+"""The smallest micro-expression that a set-up can show, from the motion noise of its own crops.
 
-The network sees displacements measured in windows of the crop (`engine.mesnet.MotionStem`). While nobody moves, they
-are not zero: sensor noise, compression and what the aligner leaves move them. A movement is taken to be visible where
-it moves a window by more than VISIBLE times that noise. REACH is what the stem makes of a movement: a window averages
-over its own size, and part of the movement is taken for motion of the whole face.
+The network sees displacements measured in windows of the crop (`engine.mesnet.MotionStem`). They are not zero while
+nobody moves. Sensor noise, compression and errors of the aligner move them. A movement counts as visible when it moves
+a window by more than VISIBLE times that noise. REACH is the share of a movement that the stem measures. A window
+averages over its own size, and the stem takes part of the movement for motion of the whole face.
 """
 
 import numpy as np
@@ -15,32 +15,34 @@ from engine.spec import ModelSpec
 from stream.errors import UserError
 
 VISIBLE = 4.0
-"""In the noise's standard deviations: with some 100 windows and 30 frames a second, a lone one passes this by chance
-about once in ten seconds; a movement does so in several windows and frames."""
+"""In standard deviations of the noise. With some 100 windows and 30 frames a second, a single window exceeds this by
+chance about once in ten seconds. A movement does so in several windows and frames."""
 REACH = 0.55
-"""Peak displacement in a window, as a share of the movement's own: median over injected ones at brows and mouths."""
+"""Peak displacement in a window as a share of the movement's own: the median over injected ones at brows and mouths."""
 LAG = 1
 """Index into ModelSpec.lags: 0.2 s, the time from onset to apex."""
 HOLE_S = 0.2
-"""Over so long a time without the face nothing is interpolated."""
+"""A longer time without the face is not interpolated."""
 QUIET_FRAMES = 15
 TRUSTED = 0.5
-"""Windows with less confidence than this show no texture to measure motion by."""
+"""Windows with lower confidence have too little texture to measure motion."""
 
 
 def displacements_px(crops: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """How far each window of the stem moved within 0.2 s, float64[n, G, G] in px of the crop; nan without texture.
+    """How far each window of the stem moved within 0.2 s, float64[n, G, G] in px of the crop. It is nan without
+    texture.
 
-    uint8[history + n, S, S] on the model's time grid.
+    The input is uint8[history + n, S, S] on the model's time grid.
     """
     u, v, trusted = _motion(crops)
     return np.where(trusted, np.hypot(u, v), np.nan)
 
 
 def motion_noise_px(crops: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Noise of that displacement per window and axis, float64[G, G], standard deviations; nan without texture.
+    """Noise of that displacement per window and axis, float64[G, G], standard deviations. It is nan without texture.
 
-    By the median over QUIET_FRAMES at a time, in the quietest quarter of the time: nobody need hold still for long.
+    It is a median over QUIET_FRAMES at a time, in the quietest quarter of the time. So nobody needs to hold still for
+    long.
     """
     u, v, trusted = _motion(crops)
     parts = np.array_split(np.arange(len(u)), max(1, len(u) // QUIET_FRAMES))
@@ -66,9 +68,9 @@ def _motion(crops: NDArray[np.uint8]) -> tuple[NDArray, NDArray, NDArray[np.bool
 
 
 def on_grid(seen: Look) -> NDArray[np.uint8]:
-    """The crops of the longest time without a hole, on the model's time grid, uint8[n, S, S].
+    """The crops of the longest time without a gap, on the model's time grid, uint8[n, S, S].
 
-    Raises UserError when it is too short to measure motion by, as it is below 1 / HOLE_S frames a second.
+    Raises UserError when it is too short to measure motion, as it is below 1 / HOLE_S frames a second.
     """
     from engine.training.generator.render import on_grid as resampled
 
@@ -86,10 +88,11 @@ def on_grid(seen: Look) -> NDArray[np.uint8]:
 
 
 def visible_px(noise_px: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The smallest visible movement per window, px on a 256-px face; nan without texture."""
+    """The smallest visible movement per window, px on a 256-px face. It is nan without texture."""
     return VISIBLE * noise_px / REACH * 256 / FACE_CROP_PX
 
 
 def smallest_px(noise_px: NDArray[np.float64]) -> float:
-    """The same for the face as a whole: of half of what has texture; inf where nothing has."""
+    """The smallest visible movement of the face as a whole: in half of the windows with texture. It is inf without
+    texture."""
     return float(np.nanmedian(visible_px(noise_px))) if np.isfinite(noise_px).any() else float("inf")

@@ -1,6 +1,6 @@
-"""MESNet: network, weights, training, export and runtimes. Knows arrays, not cameras.
+"""MESNet: network, weights, training, export and runtimes. This package knows arrays, not cameras.
 
-Importing any part of it turns onnxruntime's telemetry off before onnxruntime is loaded; see docs/network.md.
+Importing any part of it turns onnxruntime's telemetry off before onnxruntime is loaded. See docs/network.md.
 """
 
 import os

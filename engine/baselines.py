@@ -1,13 +1,14 @@
-"""What else could have been done, judged by the same rule: `python -m engine.baselines --bench DIR --out DIR`.
+"""Compare simpler spotters with MESNet by the same rule: `python -m engine.baselines --bench DIR --out DIR`.
 
-- `blendshapes`: what a user would hack from MediaPipe: an expression whose score changes faster than a threshold, back
-  within the length of an ME. Blinks and gaze are left out, as anybody would after the first minute.
-- `flow`: optical-flow peak spotting as in the literature (regions of interest against the nose, band-pass, peaks; He
-  et al. 2020, Yu et al. 2021): Farneback flow of aligned crops, filtered to and fro over the whole video.
+- `blendshapes`: what a user would build from MediaPipe. An ME is an expression whose score changes faster than a
+  threshold and returns within the length of an ME. Blinks and gaze are left out.
+- `flow`: optical-flow peak spotting as in the literature (He et al. 2020, Yu et al. 2021). Regions of interest are
+  measured against the nose, band-passed and searched for peaks. The flow is Farneback's, on aligned crops, filtered
+  forward and backward over the whole video.
 - `chance`: intervals of one length at random times.
 
-Each gets its best threshold (rate) on the tuning split. `--evaluation FILE` (evaluation.json of `engine.evaluate`, the
-same bench) puts MESNet's row next to them.
+Each spotter gets its best threshold (or rate) on the tuning split. `--evaluation FILE` adds MESNet's row. The file is
+the evaluation.json that `engine.evaluate` wrote for the same bench.
 """
 
 import argparse
@@ -32,13 +33,13 @@ from stream.errors import UserError
 
 GRID_FPS = 30.0
 MIN_S, MAX_S = 0.1, 0.8
-"""Shorter or longer than that is no ME: as the tracker has it."""
+"""An interval outside this range is no ME. The tracker uses the same limits."""
 LENGTH_S = 0.42
-"""Length of an interval around a peak, and of a random one: 300 to 550 ms overlap 94 to 100 % of MEs enough."""
+"""Length of the interval around a peak, and of a random one. It overlaps MEs of 300 to 550 ms enough in 94 to 100 %."""
 BAND_HZ = (0.8, 6.0)
 APART_S = 0.4
 SLOPE_S = 0.1
-"""Over which the rate of a blendshape is taken."""
+"""The rate of a blendshape is measured over this time."""
 THRESHOLDS = 60
 RATES_PER_MINUTE = (2.0, 5.0, 10.0, 20.0, 40.0, 60.0)
 ROUNDS = 50
@@ -51,7 +52,7 @@ Spotter = Callable[[Signals], list[Spot]]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table. Alarms: false ones per minute of ME-free video."""
+    """One line of the table. Alarms are false alarms per minute of ME-free video."""
 
     name: str
     threshold: float
@@ -78,7 +79,8 @@ def on_grid(time_s: Array, values: Array) -> tuple[Array, Array]:
 
 
 def blendshape_spots(signals: Signals, threshold: float) -> list[Spot]:
-    """Stretches in which some expression changes faster than `threshold` per second; a pause of an apex is bridged."""
+    """Stretches in which some expression changes faster than `threshold` per second, with the pause at an apex
+    bridged."""
     kept = [i for i in range(signals.blendshapes.shape[1]) if i not in (NEUTRAL, *BLINK, *GAZE)]
     t, scores = on_grid(signals.time_s, signals.blendshapes[:, kept].astype(float))
     steps = max(1, round(SLOPE_S * GRID_FPS))
@@ -94,7 +96,7 @@ def blendshape_spots(signals: Signals, threshold: float) -> list[Spot]:
 
 
 def flow_spots(signals: Signals) -> list[Spot]:
-    """Peaks of the band-passed motion of the region that moves most against the nose; score in px of the crop."""
+    """Peaks of the band-passed motion of the region that moves most against the nose, with scores in px of the crop."""
     from scipy.signal import butter, filtfilt, find_peaks
 
     names = list(REGIONS)
@@ -113,7 +115,7 @@ def flow_spots(signals: Signals) -> list[Spot]:
 
 
 def random_spots(duration_s: float, per_minute: float, rng: np.random.Generator) -> list[Spot]:
-    """Intervals of LENGTH_S at random times, as many as `per_minute` says, each with a random score."""
+    """`per_minute` intervals of LENGTH_S a minute, at random times and with random scores."""
     count = rng.poisson(per_minute * duration_s / 60)
     onsets = rng.uniform(0, max(duration_s - LENGTH_S, 0.01), count)
     return [(float(o), float(o) + LENGTH_S / 2, float(o) + LENGTH_S, float(rng.random())) for o in onsets]
@@ -138,7 +140,7 @@ class Split:
 
 
 def blendshapes_row(tune: Split, test: Split) -> Row:
-    """The hack's intervals depend on its threshold, so each threshold is a run of its own."""
+    """The row of `blendshapes`. Its intervals depend on the threshold, so each threshold is a run of its own."""
     peaks = [score for s in tune.signals for *_, score in blendshape_spots(s, 0.05)] or [1.0]
     tried = np.unique(np.quantile(peaks, np.linspace(0.02, 0.999, THRESHOLDS)) * 0.7)
 
@@ -211,7 +213,7 @@ def table(rows: Sequence[Row], note: str) -> str:
 
 
 def _stretches(on: NDArray[np.bool_], bridge: int) -> list[tuple[int, int]]:
-    """First and last index of every run of True; runs at most `bridge` apart are one."""
+    """First and last index of every run of True. Runs at most `bridge` apart count as one."""
     runs: list[tuple[int, int]] = []
     for i in np.flatnonzero(on).tolist():
         if runs and i - runs[-1][1] <= bridge + 1:
@@ -229,7 +231,7 @@ def _signals(work: tuple[Path, Path, Path | None]) -> Signals:
 
 
 def load_split(folder: Path, split: str, out: Path, workers: int, face_model: Path | None) -> Split:
-    """Truth and signals of a bench's split; signals once made are kept in `out`. Raises UserError."""
+    """Truth and signals of a bench's split. The signals are computed once and kept in `out`. Raises UserError."""
     from rich.progress import track
 
     truths = tuple(t for t in load_truth(folder / "truth.json") if t.split == split)
@@ -244,7 +246,7 @@ def load_split(folder: Path, split: str, out: Path, workers: int, face_model: Pa
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """`python -m engine.baselines`: a table as baselines.md and baselines.json in --out."""
+    """`python -m engine.baselines`: writes the table to baselines.md and baselines.json in --out."""
     parser = argparse.ArgumentParser(prog="python -m engine.baselines", description=main.__doc__)
     parser.add_argument("--bench", type=Path, required=True, help="what python -m engine.bench_data built")
     parser.add_argument("--tune", type=Path, help="where the tuning split is, if not in --bench")

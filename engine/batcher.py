@@ -1,6 +1,6 @@
 """One scorer for all faces of all sources of a process: requests from many threads become one batch per hop.
 
-`Gathering` decides who goes when and knows neither clock nor thread; `Batcher` is the thread around it.
+`Gathering` decides which requests go and when, without a clock or thread. `Batcher` is the thread around it.
 """
 
 import threading
@@ -25,7 +25,7 @@ Crops = NDArray[np.uint8]
 
 @dataclass(slots=True)
 class Request:
-    """A face's new crops, uint8[n, S, S], since `asked_s`; or, without crops, word that the face is to be forgotten."""
+    """A face's new crops, uint8[n, S, S], since `asked_s`. A request without crops asks to forget the face."""
 
     face: Hashable
     crops: Crops | None
@@ -34,9 +34,10 @@ class Request:
 
 
 class Gathering:
-    """Requests that wait. They are due when every live face waits (nobody else can come), or after `deadline_s`.
+    """Requests that wait. They are due when every live face has a request, or after `deadline_s`.
 
-    A face is live from its first request until it is forgotten. A face goes at most once per batch, in its own order.
+    A face is live from its first request until it is forgotten. A batch takes at most one request with crops from each
+    face. The requests of a face keep their order.
     """
 
     def __init__(self, deadline_s: float = DEADLINE_S) -> None:
@@ -51,7 +52,7 @@ class Gathering:
             self._live.add(request.face)
 
     def due_s(self) -> float | None:
-        """When the batch goes, on the clock of `asked_s`: -inf is now; None while nobody waits."""
+        """When the batch is due, on the clock of `asked_s`. -inf means now, None means that no request waits."""
         if not self._waiting:
             return None
         if self._live <= self._waiting.keys():
@@ -59,7 +60,8 @@ class Gathering:
         return min(queue[0].asked_s for queue in self._waiting.values()) + self.deadline_s
 
     def take(self) -> list[Request]:
-        """The batch: each face's next crops, and the forgettings before and right after them, in the face's order."""
+        """Takes the batch: each face's next crops, and the requests to forget the face directly before and after them.
+        The requests of a face keep their order."""
         batch: list[Request] = []
         for face, queue in list(self._waiting.items()):
             scored = False
@@ -74,9 +76,9 @@ class Gathering:
 
 
 class Batcher:
-    """Thread-safe front of a scorer: `score` blocks until the batch that its faces went with is done.
+    """Thread-safe front of a scorer: `score` blocks until the batch with its faces is done.
 
-    A late face never delays the others by more than the deadline; a request that can't be served fails alone.
+    A late face never delays the others by more than the deadline. A request that fails does not fail the others.
     """
 
     def __init__(self, scorer: Scorer[Hashable], deadline_s: float = DEADLINE_S) -> None:
@@ -88,13 +90,13 @@ class Batcher:
         self._thread.start()
 
     def score(self, new: Mapping[Hashable, Crops]) -> dict[Hashable, list[Proposal]]:
-        """As `Scorer.score`. Faces of different sources need different names. Raises EngineError once closed."""
+        """Like `Scorer.score`. Faces of different sources need different names. Raises EngineError once closed."""
         requests = [Request(face, crops, time.monotonic()) for face, crops in new.items()]
         self._ask(requests)
         return {request.face: request.reply.result() for request in requests}
 
     def forget(self, face: Hashable) -> None:
-        """As `Scorer.forget`; takes its turn after what was asked for the face before, and does not wait for it."""
+        """Like `Scorer.forget`. It takes effect after the face's earlier requests, and returns at once."""
         self._ask([Request(face, None, time.monotonic())])
 
     def close(self) -> None:
@@ -116,13 +118,13 @@ class Batcher:
         while batch := self._next():
             try:
                 self._serve(batch)
-            except BaseException as error:  # goes to who asked: their threads know what to do with it
+            except BaseException as error:  # the threads that asked handle the error
                 for request in batch:
                     if not request.reply.done():
                         request.reply.set_exception(error)
 
     def _next(self) -> list[Request]:
-        """Wait until a batch is due; empty when closed and nobody waits."""
+        """Waits until a batch is due. Returns an empty batch when closed and no request waits."""
         with self._changed:
             while True:
                 due_s = self._gathering.due_s()
@@ -149,7 +151,8 @@ class Batcher:
     def _score(self, asking: list[Request]) -> None:
         try:
             found = self._scorer.score({r.face: r.crops for r in asking if r.crops is not None})
-        except (EngineError, ValueError) as error:  # refused before anything was scored, so nobody else need suffer
+        # refused before anything was scored, so the other requests can still go
+        except (EngineError, ValueError) as error:
             if len(asking) == 1:
                 asking[0].reply.set_exception(error)
             else:

@@ -1,8 +1,8 @@
-"""The bench: video files whose every micro-expression is known, the same for the same seed and size.
+"""The bench: video files with known micro-expressions. The same seed and size give the same bench.
 
     python -m engine.bench_data --data DIR --out DIR [--split test|tune] [--minutes N]
 
-`engine.training.film.bench` has what it consists of. docs/bench.md has more.
+`engine.training.film.bench` defines its parts. See docs/bench.md.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""Weights -> ONNX -> a compiled engine with a sidecar that says what it is: `mestream build`.
+"""`mestream build`: turns weights into ONNX graphs, and these into a compiled engine with a sidecar that describes it.
 
 `tensorrt` and `tensorrt-rtx` share one code path. TensorRT for RTX compiles ahead of time for a named GPU capability,
-on any machine, also without a GPU; TensorRT builds on and for the GPU at hand.
+even on a machine without a GPU. TensorRT builds on the GPU of this machine and for it.
 """
 
 import argparse
@@ -27,17 +27,18 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 MAX_FACES = 512
-"""Faces that one pass of an engine takes at most; `engine.runtimes.torch_cuda` sends more in parts of this size."""
+"""The most faces that one pass of an engine takes. `engine.runtimes.torch_cuda` splits larger batches into such parts.
+"""
 RUNTIMES = ("tensorrt", "tensorrt-rtx", "onnx")
 Progress = Callable[[str, int, int], None]
-"""Called with the name of a phase, its steps done and its steps in all; from any thread."""
+"""Called with the name of a phase, its completed steps and its total steps. The call may come from any thread."""
 
 
 def load_graphs(
     model: Model, precision: str, ranges: Mapping[str, float | None] | None = None
 ) -> "dict[str, ModelProto]":
-    """The ONNX graphs of both halves in `precision`, exported anew when the model's are missing, have changed
-    since they were made, or are of other weights."""
+    """The ONNX graphs of both halves in `precision`. They are exported again when the model's own graphs are missing,
+    have changed since the export, or belong to other weights."""
     from engine.precision import convert
     from engine.ranges import load_ranges
 
@@ -54,9 +55,7 @@ def _marked_graph(model: Model, half: str) -> "ModelProto | None":
 
     try:
         graph = onnx.load_model_from_string(read_graph(model.onnx(half)))
-    except (
-        Exception
-    ):  # missing, changed or not ONNX (protobuf raises its own): the weights are the source, so export again
+    except Exception:  # missing, changed or not ONNX (protobuf has its own errors): export again from the weights
         return None
     metadata = {p.key: p.value for p in graph.metadata_props}
     if (metadata.get("weights_sha256"), metadata.get("precision")) != (model.sha256, "fp32"):
@@ -82,9 +81,10 @@ def _exported(model: Model, halves: list[str]) -> "dict[str, ModelProto]":
 def compile_engines(
     model: Model, target: Target, out: Path, ranges: Mapping[str, float | None] | None, progress: Progress
 ) -> Sidecar:
-    """Compile both halves for `target` into `out`; the sidecar comes last: what was cut short is never taken for whole.
+    """Compiles both halves for `target` into `out`. The sidecar is written last, so an interrupted build never looks
+    complete.
 
-    Raises EngineError when TensorRT is not there or refuses.
+    Raises EngineError when TensorRT is missing or refuses.
     """
     found = flavour(target.runtime)
     if found is None:
@@ -118,7 +118,7 @@ def _compile(
     trt = found.trt
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
-    if builder is None:  # the data-centre TensorRT needs its GPU at hand
+    if builder is None:  # the data-centre TensorRT needs a GPU in this machine
         raise EngineError(f"{found.name} {found.version} can't build here (no GPU or driver?)")
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
@@ -126,8 +126,9 @@ def _compile(
         why = parser.get_error(0).desc() if parser.num_errors else "no reason given"
         raise EngineError(f"{found.name} {found.version} can't read the graph: {why}")
     config = builder.create_builder_config()
-    config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32; who wants speed asks for fp16
-    if hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):  # else the engine may not be captured into a CUDA graph
+    config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means real fp32; users who want speed choose fp16
+    # otherwise the engine may not be captured into a CUDA graph
+    if hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
         config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     if target.runtime == "tensorrt-rtx":
         config.num_compute_capabilities = 1
@@ -144,7 +145,7 @@ def _compile(
 
 
 def _profile(builder: Any, network: Any, model: Model) -> Any:
-    """One optimisation profile: 1 face up to MAX_FACES, tuned for one."""
+    """One optimisation profile for 1 to MAX_FACES faces, tuned for one."""
     profile = builder.create_optimization_profile()
     for tensor in (network.get_input(i) for i in range(network.num_inputs)):
         rest, per_face = tuple(tensor.shape)[1:], model.spec.hop_frames if tensor.name == "crops" else 1
@@ -167,7 +168,7 @@ def _layers(network: Any) -> dict[str, int]:
 
 def _monitor(trt: Any, progress: Progress) -> Any:
     class Monitor(trt.IProgressMonitor):
-        """Hands on the outermost phase only: what is inside it has its own, and nobody can read them all."""
+        """Reports the outermost phase only. Each phase contains others, too many to read."""
 
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
@@ -193,9 +194,10 @@ def _monitor(trt: Any, progress: Progress) -> Any:
 def ensure(
     model: Model, target: Target, ranges: Mapping[str, float | None] | None = None, progress: Progress = lambda *_: None
 ) -> Path:
-    """The directory of engines for `target` in the user's cache, built first when they are missing or don't match.
+    """The directory of engines for `target` in the user's cache. Builds them first when they are missing or don't
+    match.
 
-    Raises EngineError that names the command to run when they can't be built here and now.
+    Raises EngineError with the command to run when they can't be built here.
     """
     home = sidecar.cached(model, target)
     try:
@@ -210,7 +212,7 @@ def ensure(
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """A bar per phase on stderr, which appears with its phase: nothing is shown when nothing is built."""
+    """A progress bar per phase on stderr. A bar appears when its phase starts, so without a build there is none."""
     from rich.console import Console
     from rich.progress import Progress as Bars
 
@@ -271,7 +273,7 @@ def _writes(args: argparse.Namespace) -> Iterator[Named]:
 
 
 def _reads(args: argparse.Namespace) -> Iterator[Named]:
-    """float32 graphs are the model's own and may be made anew in place: those are no input then."""
+    """The files that the build reads. float32 graphs don't count, since the build may replace the model's own."""
     yield "--ranges", args.ranges
     own = args.runtime == "onnx" and args.precision == "fp32"
     for said, path in model_files(args.model or DEFAULT_DIRECTORY):

@@ -1,4 +1,4 @@
-"""Dense output of the network -> a few proposals: threshold, then temporal non-maximum suppression."""
+"""Turns the network's dense output into a few proposals: a threshold, then temporal non-maximum suppression."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from engine.spec import CLASSES, HEAD_FIELDS, REGIONS
 
 FLOOR = 0.1
-"""Proposals below this probability of a micro-expression are dropped. Well below any sensible decision threshold, so
-that the decision stays with who decides."""
+"""Proposals with a lower probability of a micro-expression are dropped. It is well below any sensible decision
+threshold, so the decision is left to the caller."""
 NMS_IOU = 0.4
-"""Of two proposals that overlap by more than this, the less probable one goes. Below the 0.5 at which two intervals
-count as the same, since two micro-expressions do not overlap."""
+"""When two proposals overlap by more than this, the less probable one is dropped. The value is below the 0.5 at which
+two intervals count as the same, since two micro-expressions do not overlap."""
 
 _CLASS = slice(3, 3 + len(CLASSES))
 _REGION = slice(3 + len(CLASSES), HEAD_FIELDS)
@@ -20,11 +20,12 @@ _REGION = slice(3 + len(CLASSES), HEAD_FIELDS)
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """One candidate interval, in frames of the time grid relative to the newest crop: 0 is the newest, the past < 0.
+    """One candidate interval. Its times are frames of the time grid relative to the newest crop: 0 is the newest, the
+    past is negative.
 
-    start_frame <= apex_frame <= end_frame; `end_frame` may be > 0 where the network expects the end after the newest
-    crop. `score`: probability of a micro-expression. `kinds`: probability of CLASSES[:5] ("none" is what lacks to 1).
-    `regions`: share per entry of REGIONS, sums to 1.
+    start_frame <= apex_frame <= end_frame. `end_frame` may be > 0 when the network expects the end after the newest
+    crop. `score` is the probability of a micro-expression. `kinds` is the probability of each of CLASSES[:5]; the rest
+    to 1 is "none". `regions` is the share per entry of REGIONS and sums to 1.
     """
 
     start_frame: float
@@ -44,14 +45,13 @@ class Proposal:
 def temporal_iou(start: float, end: float, starts: NDArray, ends: NDArray) -> NDArray:
     """IoU of one interval with many, in frames, both ends included."""
     shared = np.minimum(end, ends) - np.maximum(start, starts) + 1
-    union = np.maximum(end, ends) - np.minimum(start, starts) + 1  # exact wherever shared > 0
+    union = np.maximum(end, ends) - np.minimum(start, starts) + 1  # exact whenever shared > 0
     return np.maximum(shared, 0) / union
 
 
 def score_covering(heads: NDArray[np.float32], clip_frames: int, frame: float) -> float:
     """The highest probability of a micro-expression among the candidates of float32[P, HEAD_FIELDS] that cover `frame`
-    (0 is the newest crop, the past < 0), however small; 0 where none does. Unlike a proposal it knows no floor.
-    """
+    (0 is the newest crop, the past < 0). Returns 0 when no candidate covers it. FLOOR does not apply."""
     at = clip_frames - 1 + frame
     covers = (heads[:, :3].min(axis=1) <= at) & (heads[:, :3].max(axis=1) >= at)
     return float(heads[covers, _CLASS.start].max(initial=0.0))
@@ -60,14 +60,15 @@ def score_covering(heads: NDArray[np.float32], clip_frames: int, frame: float) -
 def decode(heads: NDArray[np.float32], clip_frames: int, floor: float = FLOOR) -> list[Proposal]:
     """float32[P, HEAD_FIELDS] of one clip -> proposals with score >= floor, best first.
 
-    Standard (greedy, hard) NMS: soft-NMS lowers the scores of neighbours but keeps them, and a live tracker would have
-    to merge them again. Raises ValueError on another shape.
+    The NMS is greedy and hard. Soft-NMS would lower the scores of neighbours but keep them, and a live tracker would
+    have to merge them again. Raises ValueError for another shape.
     """
     if heads.ndim != 2 or heads.shape[1] != HEAD_FIELDS:
         raise ValueError(f"heads must be float32[P, {HEAD_FIELDS}], not {list(heads.shape)}")
     rows = heads[heads[:, _CLASS.start] >= floor].astype(np.float64)
     rows = rows[np.argsort(-rows[:, _CLASS.start], kind="stable")]
-    times = np.sort(rows[:, :3], axis=1) - (clip_frames - 1)  # a regression knows no order: onset <= apex <= offset
+    # the regression may break the order onset <= apex <= offset
+    times = np.sort(rows[:, :3], axis=1) - (clip_frames - 1)
     alive = np.ones(len(rows), bool)
     proposals = []
     for i in range(len(rows)):

@@ -1,4 +1,4 @@
-"""The one exception that the engine means a user to read."""
+"""The one exception of the engine that a user should read."""
 
 
 class EngineError(Exception):

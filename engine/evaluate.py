@@ -1,10 +1,10 @@
-"""Judge the spotter: `mestream evaluate`. One of three inputs, one report.
+"""Judge the spotter: `mestream evaluate`. It takes one of three inputs and writes one report.
 
     --truth truth.json --events DIR          events that `mestream --offline --events` wrote
     --bench DIR                              a folder of videos with truth.json, run through the live path
     --dataset samm-lv --root DIR             a licensed data set, run through the live path, leave-one-subject-out
 
-Writes `report.md`, `report.html` and `evaluation.json` into --out.
+The report is `report.md`, `report.html` and `evaluation.json` in --out.
 """
 
 import argparse
@@ -38,25 +38,25 @@ from stream.decide.tracker_config import TrackerConfig
 from stream.errors import UserError
 
 FLOOR = TrackerConfig().floor_score
-"""Runs are swept from here on: the decision at any higher threshold is a filter on it (`stream.decide.tracker`)."""
+"""The lowest threshold of a sweep. A higher threshold only filters the same decisions (`stream.decide.tracker`)."""
 FRAMES_FPS = 60.0
-"""Image folders are thinned to this before the live path puts them on the model's time grid."""
+"""Image folders are thinned to this rate before the live path resamples them to the model's time grid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One video to be run through the live path with one set of weights."""
+    """One video to run through the live path with one set of weights."""
 
     name: str
     run: Callable[[], live.Recording]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0 done, 1 failed, 2 wrong usage. Errors are one line on stderr."""
+    """Runs the command. Exit code: 0 done, 1 failed, 2 wrong usage. Errors are one line on stderr."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options = _parse(given)
-        require("train", "the report", "matplotlib")  # now rather than after hours of video
+        require("train", "the report", "matplotlib")  # check now rather than after hours of video
         command = shlex.join(["mestream", "evaluate", *given])
         evaluate(options, command)
     except (UserError, DatasetError, EngineError) as error:
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def evaluate(options: argparse.Namespace, command: str) -> None:
-    """Gather truth and events, choose thresholds, write the report."""
+    """Gathers truth and events, chooses thresholds and writes the report."""
     if why := clash(_writes(options.out), _reads(options)):
         raise UserError(why, 2)
     if options.truth:
@@ -97,7 +97,7 @@ def _writes(out: Path) -> Iterator[Named]:
 def _reads(options: argparse.Namespace) -> Iterator[Named]:
     yield "--truth", options.truth
     for path in options.events or ():
-        yield "--events", None if path.is_dir() else path  # of a folder only *.jsonl is read
+        yield "--events", None if path.is_dir() else path  # in a folder, only *.jsonl files are read
     yield "--bench", options.bench and options.bench / "truth.json"
     yield from model_files(options.model or DEFAULT_DIRECTORY)
     yield "--face-model", options.face_model
@@ -105,7 +105,7 @@ def _reads(options: argparse.Namespace) -> Iterator[Named]:
 
 
 def _only(decided: Decided, tag: str, values: list[str]) -> Decided:
-    """Of the judged videos those whose `tag` has one of `values`; thresholds are what all the videos made them."""
+    """The judged videos whose `tag` has one of `values`. The thresholds stay those of all videos."""
     known = {j.result.tags[tag] for j in decided.final if tag in j.result.tags}
     if unknown := [v for v in values if v not in known]:
         there = f"there are {', '.join(sorted(known))}" if known else f"none has a tag {tag}"
@@ -125,7 +125,8 @@ def _from_events(options: argparse.Namespace) -> tuple[list[Judged], At, str]:
 def _from_bench(options: argparse.Namespace) -> tuple[list[Judged], At, str]:
     truth = load_truth(options.bench / "truth.json")
     if options.protocol == "fixed":
-        truth = [t for t in truth if t.split == "test"]  # nothing is chosen on the others: they need not run
+        # a fixed protocol chooses nothing on the other splits, so they need not run
+        truth = [t for t in truth if t.split == "test"]
     lost = [t.file for t in truth if not (options.bench / t.file).is_file()]
     if lost:
         raise UserError(f"{options.bench} lacks {', '.join(lost[:5])}, named in truth.json; build the bench again")
@@ -153,7 +154,8 @@ def _from_dataset(options: argparse.Namespace) -> tuple[list[Judged], At, str]:
 
 
 def _run(truth: Sequence[TruthVideo], tasks: Sequence[Task], options: argparse.Namespace) -> tuple[list[Judged], At]:
-    """Record what is not recorded yet, and judge at the floor; the other result judges at a threshold, by replay."""
+    """Records what has not been recorded yet and judges it at the floor. The second result judges at any threshold by
+    replay."""
     kept = options.recordings or options.out / "recordings"
     if options.recordings:
         recordings = {t.name: live.Recording.load(live.recording_path(kept, t.name)) for t in tasks}
@@ -164,7 +166,7 @@ def _run(truth: Sequence[TruthVideo], tasks: Sequence[Task], options: argparse.N
             recordings[task.name] = recording
     of = {t.file: t for t in truth}
 
-    baselines = options.threshold is None  # as in the live program, a given threshold is taken at its word
+    baselines = options.threshold is None  # like the live program, take a given threshold literally
 
     def at(video: Judged, threshold: float) -> Judged:
         config = TrackerConfig().at(threshold)
@@ -195,7 +197,7 @@ def _keep_notes(at: At) -> At:
 
 
 def _truth_of(video: Video) -> TruthVideo:
-    """A data set's video in seconds; a video without frames has no length but its MEs."""
+    """A data set's video in seconds. A video without frames is one frame long."""
     return TruthVideo(
         file=f"{video.subject}/{video.name}",
         subject=video.subject,
@@ -211,7 +213,7 @@ def _truth_of(video: Video) -> TruthVideo:
 
 
 def _complete(name: str, videos: Sequence[Video]) -> None:
-    """Say so when the copy of the data set is not what was published: its figures can't be compared."""
+    """Warns when the copy of the data set is not the published one, since its figures can't be compared."""
     count = [sum(i.kind == kind for v in videos for i in v.intervals) for kind in ("micro", "macro")]
     found = (len(videos), *count)
     if name in PUBLISHED and found != PUBLISHED[name]:
@@ -237,7 +239,8 @@ def _trained(videos: list[Video], options: argparse.Namespace) -> dict[str, Path
 
 
 def _threshold(options: argparse.Namespace) -> float:
-    """For protocol `fixed`: the one given; of events none (they are judged as emitted); else the model's own."""
+    """The threshold for protocol `fixed`: the given one, none for recorded events (judged as emitted), or the model's
+    own."""
     if options.threshold is not None:
         return float(options.threshold)
     if options.truth:
@@ -325,7 +328,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Raise UserError if options do not go together; a given threshold means protocol `fixed`."""
+    """Raises UserError if the options contradict each other. A given threshold selects protocol `fixed`."""
     inputs = [name for name in ("truth", "bench", "dataset") if getattr(options, name)]
     if len(inputs) != 1:
         parser.error("give one of --truth with --events, --bench, --dataset with --root")

@@ -1,4 +1,4 @@
-"""Weights -> the two ONNX graphs, in float32 (precision.py derives the others from these)."""
+"""Exports weights as the two ONNX graphs, in float32. `engine.precision` derives the other precisions from these."""
 
 import logging
 import tempfile
@@ -16,13 +16,13 @@ from engine.model import HALVES, Model, check_weights, save_description, save_gr
 from engine.spec import ModelSpec
 
 OPSET = 20
-"""Understood by onnxruntime 1.17, OpenVINO 2024 and TensorRT 10 and later."""
+"""onnxruntime 1.17, OpenVINO 2024, TensorRT 10 and later versions support it."""
 INPUTS = {"2d": ("crops",), "1d": ("features", "valid")}
 OUTPUT = {"2d": "features", "1d": "proposals"}
 
 
 class _Part(nn.Module):
-    """One half of the network as a module of its own, since torch.export takes `forward`."""
+    """One half of the network as its own module, since torch.export calls `forward`."""
 
     def __init__(self, net: MESNet) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class _Part(nn.Module):
 
 
 def load_network(model: Model) -> MESNet:
-    """The network with its weights, in eval mode; raises EngineError when they are not what `mesnet.json` says."""
+    """The network with its weights, in eval mode. Raises EngineError when the weights do not match `mesnet.json`."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -41,14 +41,14 @@ def load_network(model: Model) -> MESNet:
     net = MESNet(model.spec)
     try:
         net.load_state_dict(load_file(model.weights))
-    except (RuntimeError, SafetensorError) as error:  # torch lists what does not fit
+    except (RuntimeError, SafetensorError) as error:  # torch lists the mismatches
         why = " ".join(str(error).split())[:200]
         raise EngineError(f"{model.weights} does not fit mesnet.json: {why}") from None
     return net.eval()
 
 
 def save_model(net: MESNet, directory: Path) -> Model:
-    """Write a whole model directory (see `engine.model`): weights, description, graphs."""
+    """Writes a complete model directory (see `engine.model`): weights, description, graphs."""
     from safetensors.torch import save_file
 
     directory.mkdir(parents=True, exist_ok=True)
@@ -60,8 +60,8 @@ def save_model(net: MESNet, directory: Path) -> Model:
 
 
 def export(net: MESNet, directory: Path, sha256: str, halves: Iterable[str] = HALVES) -> dict[str, Path]:
-    """Write `mesnet_2d.onnx` and `mesnet_1d.onnx` (any batch, all else fixed), marked with the weights' hash, and their
-    own hashes."""
+    """Writes `mesnet_2d.onnx` and `mesnet_1d.onnx`, and a file with their hashes. The batch size is free, all else is
+    fixed. The graphs carry the hash of the weights."""
     directory.mkdir(parents=True, exist_ok=True)
     made = {half: _export_half(net, half, directory / f"mesnet_{half}.onnx", sha256) for half in halves}
     save_graph_hashes(directory, made)
@@ -72,7 +72,7 @@ def _export_half(net: MESNet, half: str, path: Path, sha256: str) -> Path:
     spec = net.spec
     batch = torch.export.Dim("batch", min=1, max=1 << 16)
     inputs = _example(spec, half)
-    # torchvision's absence, future tree specs: nothing that a user could act on
+    # These warnings (torchvision is missing, tree specs will change) leave the user nothing to do.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as scratch:
         warnings.simplefilter("ignore")
@@ -103,7 +103,7 @@ def _example(spec: ModelSpec, half: str) -> tuple[Tensor, ...]:
 
 
 def _tidy(proto: onnx.ModelProto) -> None:
-    """Name each node after its module (`spatial.down1/Conv`), drop traces: names are what ranges and tests refer to."""
+    """Names each node after its module (`spatial.down1/Conv`) and drops traces. Ranges and tests use these names."""
     taken: dict[str, int] = {}
     for node in proto.graph.node:
         scopes = next((p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"), "[]")
@@ -116,7 +116,7 @@ def _tidy(proto: onnx.ModelProto) -> None:
     for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info, *proto.graph.initializer):
         del value.metadata_props[:]
     del proto.graph.metadata_props[:]
-    del proto.graph.value_info[:]  # stale after precision edits; every reader infers shapes anyway
+    del proto.graph.value_info[:]  # stale after precision edits; every reader infers shapes itself
 
 
 def mark(proto: onnx.ModelProto, **metadata: str) -> None:

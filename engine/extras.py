@@ -1,4 +1,4 @@
-"""What the base install leaves out, and the command that adds it to the copy of the program that runs."""
+"""The packages that the base install leaves out, and the command that adds them to the running copy of the program."""
 
 import shlex
 import sys
@@ -13,7 +13,7 @@ OURS = ("stream", "engine", "calibration")
 
 
 def pip_install(extra: str = "") -> str:
-    """The command that installs the program the way this copy is installed, with `extra` where one is named."""
+    """The command that installs the program in the way this copy is installed, with `extra` if given."""
     extras = f"[{extra}]" if extra else ""
     if not (HOME / "pyproject.toml").is_file():
         return f"pip install {shlex.quote('mestream' + extras)}"
@@ -22,7 +22,7 @@ def pip_install(extra: str = "") -> str:
 
 
 def not_installed(error: ModuleNotFoundError, extra: str = "") -> str | None:
-    """One line about the package whose import failed; None where the module that is missing is our own."""
+    """One line about the package whose import failed. Returns None when the missing module is our own."""
     package = (error.name or "").partition(".")[0]
     if package in OURS:
         return None
@@ -33,7 +33,7 @@ def not_installed(error: ModuleNotFoundError, extra: str = "") -> str | None:
 
 
 def require(extra: str, purpose: str, *packages: str) -> None:
-    """Raises EngineError with the command that installs `extra` unless all `packages` of it are there."""
+    """Raises EngineError with the command that installs `extra`, unless all `packages` of it are installed."""
     for package in packages:
         if find_spec(package) is None:
             raise EngineError(f"{purpose} needs {package}, which is not installed; run: {pip_install(extra)}")

@@ -1,4 +1,4 @@
-"""Which TensorRT is here, if any. Apart from `engine.build`, so that asking costs no more than a look."""
+"""Finds the installed TensorRT, if any. It is apart from `engine.build`, so that the check stays cheap."""
 
 import importlib
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ class Flavour:
     trt: ModuleType
 
     def capability(self, capability: str) -> Any:
-        """8.9 -> the module's constant; the GPU at hand may try its luck even when this version has no name for it.
+        """8.9 -> the module's constant. The GPU of this machine is allowed even when this version has no name for it.
 
-        Raises EngineError when this version does not compile for it.
+        Raises EngineError when this version does not compile for the capability.
         """
         known = getattr(self.trt, "ComputeCapability", None)
         members = {} if known is None else known.__members__
@@ -46,7 +46,7 @@ def flavour(name: str) -> Flavour | None:
 
 
 def gpu_capability() -> str | None:
-    """Capability of the GPU at hand, as in 8.9; None without one, or without torch to ask."""
+    """Capability of this machine's GPU, such as 8.9. Returns None without a GPU or without torch."""
     try:
         import torch
     except ImportError:

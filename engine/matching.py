@@ -1,4 +1,4 @@
-"""Which interval belongs to which: a maximum one-to-one matching. Frames are inclusive."""
+"""Matches intervals: a maximum one-to-one matching. Frames are inclusive."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -26,10 +26,10 @@ def iou(a_onset: int, a_offset: int, b_onset: int, b_offset: int) -> float:
 
 
 def match(truths: Sequence[Frames], ranked: Sequence[Frames], min_iou: float = MIN_IOU) -> list[int | None]:
-    """Index of the entry of `truths` that each entry of `ranked` is matched to, or None: a maximum one-to-one matching.
+    """For each entry of `ranked`, the index of its match in `truths`, or None: a maximum one-to-one matching.
 
-    `ranked` best first. Which entries are hits is decided in that order, and each prefix's number of hits is the
-    largest possible (Kuhn's algorithm).
+    `ranked` is sorted best first. Hits are decided in that order, and each prefix has the largest possible number of
+    hits (Kuhn's algorithm).
     """
     overlap = [[iou(d.onset, d.offset, t.onset, t.offset) for t in truths] for d in ranked]
     fits = [[t for o, t in sorted((-o, t) for t, o in enumerate(row)) if -o >= min_iou] for row in overlap]

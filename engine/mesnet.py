@@ -1,19 +1,21 @@
-"""MESNet: a micro-expression spotting network. Its regional shape has its (2+1)D half in `engine.streams`.
+"""MESNet: a micro-expression spotting network. `engine.streams` holds the (2+1)D half of its regional shape.
 
 After Wang, He, Li, Fu, "MESNet: A Convolutional Neural Network for Spotting Multi-Scale Micro-Expression Intervals in
-Long Videos", IEEE TIP 30, 2021, doi 10.1109/TIP.2021.3064258. Its three modules are kept:
+Long Videos", IEEE TIP 30, 2021, doi 10.1109/TIP.2021.3064258. We keep its three modules:
 
-1. `STCN`: (2+1)D convolution. 2D convolutions see one frame, 1D convolutions see their features over time. The 2D half
-   here begins with a fixed motion stem, so that it is fed displacements instead of grey levels; it depends on a frame
-   and its `lags` only, so a live program runs it once per frame and keeps the feature.
+1. `STCN`: (2+1)D convolution. 2D convolutions see one frame, and 1D convolutions see their features over time. Our 2D
+half begins with a fixed motion stem, so it receives displacements instead of grey levels. It depends only on a frame
+and its `lags`. A live program therefore runs it once per frame and keeps the feature.
+
 2. `CPN`, clip proposal network: multi-scale candidate clips at every `stride` frames.
-3. `CRN`, classification-regression network: what a candidate is, and where its onset, apex and offset lie.
 
-Layer sizes, anchors and the stem are ours: the paper's code is not public. Overlapping outputs go through non-maximum
-suppression in `engine.decode`.
+3. `CRN`, classification-regression network: the class of a candidate, and its onset, apex and offset.
 
-Axes: N clips or frames, T frames of a clip, L lags, S side of a crop, G side of the motion grid, C feature channels,
-P candidates of a clip, R samples of a candidate.
+Layer sizes, anchors and the stem are ours, since the paper's code is not public. `engine.decode` applies non-maximum
+suppression to overlapping outputs.
+
+Axes: N clips or frames, T frames of a clip, L lags, S side of a crop, G side of the motion grid, C feature channels, P
+candidates of a clip, R samples of a candidate.
 """
 
 from typing import NamedTuple
@@ -29,7 +31,7 @@ STEM_CHANNELS = 5
 """Per lag and grid cell: motion x, motion y, confidence x, confidence y, residual."""
 
 MOTION_FLOOR = 4.0
-"""Ridge of the least squares, in (grey levels / px)^2: gradient energy that webcam noise makes on its own."""
+"""Ridge of the least squares, in (grey levels / px)^2. It is the gradient energy that webcam noise alone produces."""
 
 
 def grid_side(spec: ModelSpec) -> int:
@@ -38,11 +40,12 @@ def grid_side(spec: ModelSpec) -> int:
 
 
 class MotionStem(nn.Module):
-    """Closed-form local displacement between a crop and its lagged crops (Lucas and Kanade 1981), nothing learnt.
+    """Closed-form local displacement between a crop and its lagged crops (Lucas and Kanade 1981). Nothing is learnt.
 
-    In each window a weighted least squares over the structure tensor, its means taken out so that a change of light
-    is not motion; then an affine motion of the whole face, fitted robustly over the grid, is subtracted: what is left
-    of head motion and alignment jitter. Grey levels are first brought to a common mean and contrast.
+    Each window solves a weighted least squares over the structure tensor. The means are removed, so that a change of
+    light is not motion. Then the stem fits an affine motion of the whole face robustly over the grid and subtracts it.
+    This removes the rest of head motion and alignment jitter. Grey levels are first normalised to a common mean and
+    contrast.
     """
 
     grid_px = 8
@@ -54,14 +57,15 @@ class MotionStem(nn.Module):
         super().__init__()
         self.side = grid_side(spec)
         self.lags = len(spec.lags)
-        # derivatives of a Gaussian, sigma 1 px, at every second px: enough for structure that survives a webcam
+        # Derivatives of a Gaussian, sigma 1 px, at every second px. This is enough for structure that survives a
+        # webcam.
         x = torch.arange(-3, 4, dtype=torch.float32)
         g = torch.exp(-x * x / 2)
         g = g / g.sum()
         d = x * g / (x * x * g).sum()
         smooth, dx, dy = torch.outer(g, g), torch.outer(g, d), torch.outer(d, g)
         self.register_buffer("filters", torch.stack([smooth, dx, dy])[:, None], persistent=False)
-        w = torch.tensor([1.0, 2, 3, 4, 4, 3, 2, 1])  # windows of 16 px, 8 px apart, triangular weights
+        w = torch.tensor([1.0, 2, 3, 4, 4, 3, 2, 1])  # triangular windows of 16 px, 8 px apart
         window = torch.outer(w, w) / w.sum() ** 2
         self.register_buffer("window", window.expand(9 * self.lags, 1, 8, 8).contiguous(), persistent=False)
         t = torch.linspace(-1, 1, self.side)
@@ -77,7 +81,8 @@ class MotionStem(nn.Module):
         mean = images.mean(dim=(2, 3), keepdim=True)
         images = images - mean
         contrast = (images * images).mean(dim=(2, 3), keepdim=True).sqrt()
-        # a pure share of the contrast, so that a change of exposure is no motion; noise alone is not blown up
+        # Scaling by contrast alone makes a change of exposure no motion. The minimum keeps pure noise from being
+        # amplified.
         images = images * (37.0 / contrast.clamp(min=8.0))
         maps = F.conv2d(images.reshape(n * (1 + self.lags), 1, *crops.shape[2:]), self.filters, stride=2, padding=3)
         maps = maps.reshape(n, 1 + self.lags, 3, *maps.shape[2:])
@@ -98,9 +103,11 @@ class MotionStem(nn.Module):
         return local, asinh(affine * 10)
 
     def without_affine(self, u: Tensor, v: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Subtract the affine motion that most of the face shares; the second pass trusts what fitted the first.
+        """Subtracts the affine motion that most of the face shares. The second pass gives more weight to what fitted
+        the first.
 
-        u, v and weight [N, L, G, G] -> u, v without it, and its coefficients [N, 6L]: rows 1, x, y; columns u, v.
+        u, v and weight are [N, L, G, G]. Returns u and v without the motion, and its coefficients [N, 6L]: rows 1, x,
+        y; columns u, v.
         """
         shape = u.shape
         u, v, weight = (a.reshape(shape[0], self.lags, -1) for a in (u, v, weight))
@@ -119,12 +126,12 @@ class MotionStem(nn.Module):
 
 
 def asinh(x: Tensor) -> Tensor:
-    """Linear near 0, logarithmic far out: a large motion stays a large number, not a dominating one."""
+    """Linear near 0 and logarithmic far out, so that a large motion stays large but does not dominate."""
     return torch.sign(x) * torch.log1p(x.abs())
 
 
 def solve3(a: Tensor, b: Tensor) -> Tensor:
-    """Solve symmetric positive 3x3 systems [..., 3, 3] x = [..., 3, k] by cofactors: exports as plain arithmetic."""
+    """Solves symmetric positive 3x3 systems [..., 3, 3] x = [..., 3, k] by cofactors, which export as arithmetic."""
     a00, a01, a02 = a[..., 0, 0], a[..., 0, 1], a[..., 0, 2]
     a11, a12, a22 = a[..., 1, 1], a[..., 1, 2], a[..., 2, 2]
     c00, c01, c02 = a11 * a22 - a12 * a12, a02 * a12 - a01 * a22, a01 * a12 - a02 * a11
@@ -135,13 +142,13 @@ def solve3(a: Tensor, b: Tensor) -> Tensor:
 
 
 class STCN2D(nn.Module):
-    """Spatial half of the (2+1)D network: motion of one frame -> one feature. Runs once per frame."""
+    """Spatial half of the (2+1)D network: the motion of one frame -> one feature. It runs once per frame."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         lags, widths = len(spec.lags), (64, 128, 160)
         self.enter = nn.Conv2d(STEM_CHANNELS * lags, widths[0], 3, padding=1)
-        # faces are aligned, so a place means a part of the face: let the first layer know where it is
+        # Faces are aligned, so a place is a part of the face. This tells the first layer where it is.
         self.place = nn.Parameter(torch.zeros(widths[0], grid_side(spec), grid_side(spec)))
         self.norm1 = nn.BatchNorm2d(widths[0])
         self.down1 = nn.Conv2d(widths[0], widths[1], 3, stride=2, padding=1, bias=False)
@@ -160,7 +167,7 @@ class STCN2D(nn.Module):
 
 
 class STCN1D(nn.Module):
-    """Temporal half of the (2+1)D network: dilated residual 1D convolutions, about a second to either side."""
+    """Temporal half of the (2+1)D network: dilated residual 1D convolutions that see about a second to either side."""
 
     dilations = (1, 2, 4, 8, 16)
 
@@ -181,7 +188,8 @@ class STCN1D(nn.Module):
 
 
 class CPN(nn.Module):
-    """Clip proposal network: at every anchor centre and length, is something there, and how is the anchor to move."""
+    """Clip proposal network: decides at every anchor centre and length whether something is there, and how to move the
+    anchor."""
 
     centres: Tensor
     lengths: Tensor
@@ -209,7 +217,7 @@ class CRN(nn.Module):
     """Classification-regression network over features sampled inside each candidate, with context on either side."""
 
     samples = (-0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
-    """Where a candidate is looked at: 0 is its start, 1 its end."""
+    """Sample positions within a candidate: 0 is its start, 1 its end."""
     at: Tensor
     time: Tensor
 
@@ -245,13 +253,14 @@ class RawHeads(NamedTuple):
     classes: Tensor  # logits [N, P, len(CLASSES)]
     times: Tensor  # [N, P, 3] onset, apex, offset, frames
     regions: Tensor  # logits [N, P, len(REGIONS)]
-    frames: Tensor  # logits [N, len(CLASSES) - 1, T]: what goes on in each frame
+    frames: Tensor  # logits [N, len(CLASSES) - 1, T]: the classes of each frame
 
 
 class MESNet(nn.Module):
-    """The three modules in line. `features` is the cached half, `heads` is what every hop runs again.
+    """The three modules in sequence. `features` is the cached half. `heads` runs again at every hop.
 
-    A regional network runs V streams: `raw_heads` then gives the candidates of N * V, each clip's streams in a row.
+    A regional network runs V streams. Its `raw_heads` returns the candidates of N * V, with each clip's streams in a
+    row.
     """
 
     spatial: STCN2D | Streams2D
@@ -273,7 +282,7 @@ class MESNet(nn.Module):
             self.spatial, self.temporal = STCN2D(self.spec), STCN1D(self.spec)
             self.cpn, self.crn = CPN(self.spec, own), CRN(self.spec, own)
         self.own = own
-        # what is going on in each frame: an extra task in training, not part of the exported network
+        # The classes of each frame are an extra task in training and not part of the exported network.
         self.framewise = nn.Conv1d(own, len(CLASSES) - 1, 1)
 
     def features(self, crops: Tensor) -> Tensor:
@@ -284,7 +293,7 @@ class MESNet(nn.Module):
         """Features [N, T, C], oldest first, valid [N, T] -> float32[N, P, HEAD_FIELDS], columns as in `engine.spec`."""
         raw = self.raw_heads(feats, valid)
         p = torch.softmax(raw.classes, dim=-1)
-        # CPN and CRN must agree on a micro-expression; what the CPN takes away goes to `none`
+        # CPN and CRN must agree on a micro-expression. The probability that the CPN removes goes to `none`.
         micro = p[..., :1] * torch.sigmoid(raw.objectness)[..., None]
         none = p[..., -1:] + p[..., :1] - micro
         if self.spec.streams == 1:
@@ -292,16 +301,16 @@ class MESNet(nn.Module):
             return torch.cat([raw.times, micro, p[..., 1:-1], none, regions], dim=-1)
         found = torch.cat([raw.times, micro, p[..., 1:-1], none], dim=-1)
         each = (feats.shape[0], self.spec.streams, -1)
-        # where it was seen: what every stream says of the same anchor
+        # The region where the movement appears follows from all streams' scores for the same anchor.
         evidence = micro.reshape(each).transpose(1, 2) + 1e-6  # [N, P / V, V]
         regions = (evidence @ self.shown) / evidence.sum(dim=-1, keepdim=True)
         regions = regions[:, None].expand(-1, self.spec.streams, -1, -1).reshape(feats.shape[0], -1, len(REGIONS))
         return torch.cat([found.reshape(feats.shape[0], -1, found.shape[-1]), regions], dim=-1)
 
     def raw_heads(self, feats: Tensor, valid: Tensor) -> RawHeads:
-        """What training compares with the truth; arguments as of `heads`."""
+        """The raw outputs that training compares with the truth. Arguments are those of `heads`."""
         x = self.temporal(feats, valid)
-        own = x[:, : self.own]  # proposals are a stream's own; what they are is told with the context
+        own = x[:, : self.own]  # a stream proposes from its own features; the context helps to classify
         objectness, clips = self.cpn(own)
         classes, times, regions = self.crn(x, clips.detach())
         return RawHeads(objectness, clips, classes, times, regions, self.framewise(own))

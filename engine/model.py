@@ -1,4 +1,4 @@
-"""A set of weights on disk: which files there are, what they say of themselves, whether they belong together.
+"""A set of weights on disk: its files, their description, and the check that they belong together.
 
 A model is a directory that holds
 
@@ -7,7 +7,7 @@ A model is a directory that holds
 - `mesnet_2d.onnx`, `mesnet_1d.onnx`: the two halves of the network, whose metadata carries the weights' hash;
 - `mesnet.onnx.json`: the hashes of these two files.
 
-The hashes tie them: a graph or a compiled engine that was made from other weights is refused, and so is a file that has
+The hashes tie them together. A graph or compiled engine from other weights is refused, and so is a file that has
 changed since it was made.
 """
 
@@ -26,14 +26,14 @@ from engine.spec import ModelSpec
 
 DEFAULT_DIRECTORY = Path(__file__).parent / "weights"
 GRAPH_HASHES = "mesnet.onnx.json"
-"""Sha256 of the ONNX graphs that lie beside it, by file name."""
+"""Sha256 of the ONNX graphs in the same directory, by file name."""
 HALVES = ("2d", "1d")
 """`2d`: uint8[M, 1 + L, S, S] -> float32[M, C]. `1d`: float32[N, T, C], float32[N, T] -> float32[N, P, HEAD_FIELDS]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Where a set of weights lies, its geometry and the sha256 of its safetensors file."""
+    """The place of a set of weights, its geometry and the sha256 of its safetensors file."""
 
     directory: Path
     spec: ModelSpec
@@ -56,9 +56,9 @@ def file_sha256(path: Path) -> str:
 
 
 def load_model(directory: Path | str | None = None) -> Model:
-    """Read `mesnet.json`, and check the weights beside it, if there are any, against their hash.
+    """Reads `mesnet.json`, and checks the weights in the same directory, if any, against their hash.
 
-    Raises EngineError when `mesnet.json` is missing or says what this program does not know, or the weights changed.
+    Raises EngineError when `mesnet.json` is missing or holds unknown values, or when the weights have changed.
     """
     home = DEFAULT_DIRECTORY if directory is None else Path(directory)
     path = home / "mesnet.json"
@@ -80,9 +80,10 @@ def load_model(directory: Path | str | None = None) -> Model:
 
 
 def _described(home: Path, said: dict[str, Any]) -> Model:
-    """What `mesnet.json` says; KeyError for what it lacks, ValueError, in words, for what can't be."""
+    """The model that `mesnet.json` describes. Raises KeyError for a missing field, ValueError with a text for a wrong
+    one."""
     known = {f.name for f in dataclasses.fields(ModelSpec)}
-    if missing := (known | {"sha256"}) - said.keys() - {"shape"}:  # a model from before there were shapes is whole
+    if missing := (known | {"sha256"}) - said.keys() - {"shape"}:  # models older than the field `shape` are whole
         raise KeyError(", ".join(sorted(missing)))
     if not isinstance(said["sha256"], str) or not re.fullmatch("[0-9a-f]{64}", said["sha256"]):
         raise ValueError(f"sha256 {said['sha256']!r:.80} is not 64 hexadecimal digits")
@@ -91,7 +92,7 @@ def _described(home: Path, said: dict[str, Any]) -> Model:
 
 
 def check_weights(model: Model) -> None:
-    """Raises EngineError when the safetensors file is missing or not the one that `mesnet.json` was written for."""
+    """Raises EngineError when the safetensors file is missing or does not match `mesnet.json`."""
     try:
         found = file_sha256(model.weights)
     except OSError as error:
@@ -105,13 +106,14 @@ def check_weights(model: Model) -> None:
 
 
 def save_graph_hashes(directory: Path, halves: Iterable[str] = HALVES) -> None:
-    """Write GRAPH_HASHES for the ONNX graphs that lie in `directory`."""
+    """Writes GRAPH_HASHES for the ONNX graphs in `directory`."""
     said = {name: file_sha256(directory / name) for name in (f"mesnet_{half}.onnx" for half in halves)}
     (directory / GRAPH_HASHES).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
 
 
 def read_graph(path: Path) -> bytes:
-    """The bytes of an ONNX graph that is what GRAPH_HASHES beside it says. Raises ValueError, in words, for others."""
+    """The bytes of an ONNX graph that matches GRAPH_HASHES in its directory. Raises ValueError with a text if it does
+    not."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -131,7 +133,7 @@ def read_graph(path: Path) -> bytes:
 
 
 def save_description(directory: Path, spec: ModelSpec) -> Model:
-    """Write `mesnet.json` beside a safetensors file that is already there."""
+    """Writes `mesnet.json` next to an existing safetensors file."""
     model = Model(directory, spec, file_sha256(directory / "mesnet.safetensors"))
     text = json.dumps({**dataclasses.asdict(spec), "sha256": model.sha256}, indent=2)
     (directory / "mesnet.json").write_text(text + "\n", encoding="utf-8")

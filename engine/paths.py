@@ -1,4 +1,4 @@
-"""Whether what is to be written is among what is to be read: asked before anything is opened for writing."""
+"""Checks before anything is opened for writing that no output is also an input."""
 
 import os
 import stat
@@ -6,15 +6,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 Named = tuple[str, Path | str | None]
-"""What a user calls a path (`--events`), and the path; None: not given."""
+"""A user's name for a path (`--events`), and the path. None means that it was not given."""
 
 
 def clash(writes: Iterable[Named], reads: Iterable[Named]) -> str | None:
-    """Why one of `writes` would overwrite one of `reads` or another of `writes`, in one line; None if none would.
+    """Why one of `writes` would overwrite one of `reads` or another of `writes`, in one line. Returns None if there is
+    no clash.
 
-    Paths are compared by what they lead to, so no symlink, hard link or spelling hides a clash. A directory in `reads`
-    stands for all the files in it, a directory in `writes` only for itself: name the files that are written into it.
-    Devices, pipes and sockets never clash. Nothing is opened.
+    Paths are compared by their targets, so no symlink, hard link or spelling hides a clash. A directory in `reads`
+    stands for all its files. A directory in `writes` stands only for itself, so name the files that are written into
+    it. Devices, pipes and sockets never clash. Nothing is opened.
     """
     given = [(said, Path(path)) for said, path in writes if path is not None]
     inputs = [(said, Path(path)) for said, path in reads if path is not None]
@@ -31,7 +32,7 @@ def clash(writes: Iterable[Named], reads: Iterable[Named]) -> str | None:
 
 
 def model_files(directory: Path) -> Iterator[Named]:
-    """What a running program reads of a model directory (see `engine.model`)."""
+    """The files of a model directory that a running program reads (see `engine.model`)."""
     for name in ("mesnet.json", "mesnet.safetensors", "mesnet_2d.onnx", "mesnet_1d.onnx", "mesnet.onnx.json"):
         yield "--model", directory / name
 
@@ -44,21 +45,21 @@ def _is_special(path: Path) -> bool:
 def _mode(path: Path) -> int | None:
     try:
         return path.stat().st_mode
-    except (OSError, ValueError):  # missing, unreadable, or no path at all: whoever opens it will say so
+    except (OSError, ValueError):  # missing, unreadable or no path at all: the code that opens it reports this
         return None
 
 
 def _same(a: Path, b: Path) -> bool:
     try:
         return os.path.samefile(a, b)
-    except OSError:  # one of them is not there yet
+    except OSError:  # one of them does not exist yet
         return os.path.realpath(a) == os.path.realpath(b)
     except ValueError:  # a name with a NUL is no file
         return False
 
 
 def _lies_in(path: Path, directory: Path) -> bool:
-    """Whether `path` is a file that exists in `directory`, at any depth, under this or another name."""
+    """Whether `path` is an existing file in `directory`, at any depth, under this or another name."""
     mode = _mode(path)
     if mode is None or not stat.S_ISREG(mode) or not directory.is_dir():
         return False

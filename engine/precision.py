@@ -1,9 +1,11 @@
 """Precision is a property of the ONNX graph: TensorRT builds strongly typed networks, so nothing else decides it.
 
-fp16: what is learnt (convolutions, matrix products and what joins them) in float16; the motion stem, whose least
-squares would lose its small differences, and all box arithmetic and probabilities stay float32.
-int8: the learnt convolutions between explicit QuantizeLinear/DequantizeLinear pairs: activations per tensor with the
-ranges measured in calibration, weights per output channel; symmetric throughout, as TensorRT requires.
+fp16: the learnt layers (convolutions, matrix products and what joins them) are float16. The motion stem stays float32,
+since its least squares would lose small differences. All box arithmetic and probabilities stay float32 too.
+
+int8: the learnt convolutions stand between explicit QuantizeLinear/DequantizeLinear pairs. Activations have one scale
+per tensor, from the ranges that calibration measured. Weights have one scale per output channel. All scales are
+symmetric, as TensorRT requires.
 """
 
 import copy
@@ -22,7 +24,8 @@ _JOINS = ("Relu", "Add")
 
 
 def convert(graph: ModelProto, precision: str, ranges: Mapping[str, float | None] | None = None) -> ModelProto:
-    """A float32 graph of `engine.export` in another precision; `ranges` as in `to_int8`. Raises EngineError."""
+    """Converts a float32 graph of `engine.export` to another precision. `ranges` is as in `to_int8`. Raises
+    EngineError."""
     if precision == "fp32":
         return graph
     if precision == "fp16":
@@ -33,7 +36,7 @@ def convert(graph: ModelProto, precision: str, ranges: Mapping[str, float | None
 
 
 def to_half(graph: ModelProto) -> ModelProto:
-    """Learnt layers in float16, with casts where a value passes into or out of them."""
+    """Learnt layers in float16, with casts where a value enters or leaves them."""
     out = copy.deepcopy(graph)
     weights = {i.name: i for i in out.graph.initializer}
     half_nodes = _half_nodes(out, set(weights))
@@ -61,7 +64,7 @@ def to_half(graph: ModelProto) -> ModelProto:
 
 
 def _half_nodes(graph: ModelProto, weights: set[str]) -> set[str]:
-    """Names of the learnt layers, and of the ReLUs and sums that have only their results and weights as input."""
+    """Names of the learnt layers, and of the ReLUs and sums that take only learnt results and weights as input."""
     half: set[str] = set()
     values: set[str] = set()
     for node in graph.graph.node:
@@ -97,7 +100,7 @@ def _cast(nodes: list[NodeProto], done: dict[str, str], name: str, to: int) -> s
 
 
 def _return_as_float(nodes: list[NodeProto], output: str) -> None:
-    """Outputs stay float32 under their own name, so that every precision has the same interface."""
+    """Keeps outputs float32 under their own name, so that every precision has the same interface."""
     inner = f"{output}.half"
     for node in nodes:
         for names in (node.input, node.output):
@@ -108,7 +111,7 @@ def _return_as_float(nodes: list[NodeProto], output: str) -> None:
 
 
 def quantised_inputs(graph: ModelProto) -> dict[str, str]:
-    """Node name -> name of its input activation, for every layer that int8 quantises: what calibration has to watch."""
+    """Node name -> name of its input activation, for every layer that int8 quantises. Calibration measures these."""
     weights = {i.name for i in graph.graph.initializer}
     return {
         node.name: node.input[0]
@@ -120,7 +123,7 @@ def quantised_inputs(graph: ModelProto) -> dict[str, str]:
 def to_int8(graph: ModelProto, ranges: Mapping[str, float | None]) -> ModelProto:
     """Learnt convolutions in int8. `ranges`: node name (see `quantised_inputs`) -> largest |activation| of its input.
 
-    A layer whose range is None stays in floating point. Raises EngineError when a range is missing, not finite or not
+    A layer with range None stays in floating point. Raises EngineError when a range is missing, not finite or not
     positive.
     """
     out = copy.deepcopy(graph)
@@ -158,10 +161,10 @@ def _quantised_activation(graph: ModelProto, nodes: list[NodeProto], node: NodeP
 
 
 def _quantised_weight(graph: ModelProto, nodes: list[NodeProto], weight: TensorProto) -> str:
-    """int8[K, ...] with one scale per output channel K, in place of the float weight."""
+    """int8[K, ...] with one scale per output channel K, which replaces the float weight."""
     array, name = numpy_helper.to_array(weight), weight.name
     largest = np.abs(array).reshape(len(array), -1).max(axis=1)
-    scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)  # a dead channel has any scale
+    scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)  # any scale suits a dead channel
     codes = np.rint(array / scale.reshape(-1, *[1] * (array.ndim - 1))).clip(-127, 127).astype(np.int8)
     weight.CopyFrom(numpy_helper.from_array(codes, name))
     constants = [f"{name}.scale", f"{name}.zero"]

@@ -1,4 +1,4 @@
-"""INT8 ranges: how large the activations become that int8 quantises, observed on real crops by onnxruntime."""
+"""INT8 ranges: the largest activations of the layers that int8 quantises, measured on real crops by onnxruntime."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,10 +18,11 @@ REMEDY = "run: mestream calibrate int8"
 
 
 def load_ranges(path: Path, model_sha256: str | None = None) -> dict[str, float | None]:
-    """Node name -> largest |activation|, None for what is to stay in floating point; EngineError when there are none.
+    """Node name -> largest |activation|, or None for a layer that stays in floating point. Raises EngineError when
+    there are none.
 
-    A JSON object, or what `mestream calibrate int8` writes, which has them under `ranges`; refused when it was
-    measured with other weights than `model_sha256`.
+    The file holds a JSON object, or the output of `mestream calibrate int8`, which has them under `ranges`. Ranges of
+    other weights than `model_sha256` are refused.
     """
     try:
         record = read_object(path)
@@ -36,10 +37,10 @@ def load_ranges(path: Path, model_sha256: str | None = None) -> dict[str, float 
 
 
 def observe_ranges(model: Model, faces: Iterable[NDArray[np.uint8]], percentile: float = 99.99) -> dict[str, float]:
-    """What `to_int8` takes, from the crops of some faces, each uint8[n, S, S] without a gap.
+    """The ranges for `to_int8`, from the crops of some faces, each uint8[n, S, S] without a gap.
 
-    Per layer the largest over clips of the `percentile` of |activation|: what lies beyond is clipped, which costs less
-    than a coarser step for all the rest.
+    The range of a layer is the largest over clips of the `percentile` of |activation|. Larger activations are clipped.
+    This costs less than a coarser step for all the others.
     """
     spec, T = model.spec, model.spec.clip_frames
     seen: dict[str, float] = {}
@@ -59,7 +60,7 @@ def observe_ranges(model: Model, faces: Iterable[NDArray[np.uint8]], percentile:
 
 
 class _Watcher:
-    """A half of the network that also tells what goes into its quantised layers."""
+    """A half of the network that also outputs the inputs of its quantised layers."""
 
     def __init__(self, path: Path) -> None:
         graph = onnx.load(path)

@@ -1,6 +1,6 @@
-"""Overlapping clips -> proposals, incrementally: the 2D half runs once per crop, the clip is seen by the 1D half alone.
+"""Overlapping clips -> proposals, incrementally. The 2D half runs once per crop, and only the 1D half sees whole clips.
 
-The result equals scoring every clip afresh, since a frame's feature rests on the frame and its lagged crops only.
+The result equals scoring every clip afresh, since a frame's feature depends only on the frame and its lagged crops.
 """
 
 from collections.abc import Hashable, Mapping
@@ -19,9 +19,9 @@ Face = TypeVar("Face", bound=Hashable)
 
 
 class Scorer(Generic[Face]):
-    """Scores the newest clip of many faces as one batch; keeps what it needs of each face until `forget`.
+    """Scores the newest clip of many faces as one batch. It keeps what it needs of each face until `forget`.
 
-    Knows no clock and no thread: whoever owns it calls from one thread. Same calls, same results.
+    It has no clock or thread: its owner calls it from one thread. The same calls give the same results.
     """
 
     def __init__(self, runtime: Runtime, spec: ModelSpec, floor: float = FLOOR) -> None:
@@ -31,15 +31,16 @@ class Scorer(Generic[Face]):
         self._free = list(range(runtime.faces))[::-1]
 
     def score(self, new: Mapping[Face, NDArray[np.uint8]]) -> dict[Face, list[Proposal]]:
-        """uint8[n, S, S] per face, its crops on the time grid since the last call (any n, also 0) -> its proposals.
+        """Takes uint8[n, S, S] per face: its crops on the time grid since the last call (any n, also 0). Returns its
+        proposals.
 
-        Raises EngineError when there are more faces than the runtime was made for, ValueError on another shape.
+        Raises EngineError when there are more faces than the runtime allows, ValueError for another shape.
         """
         heads = self.heads(new)
         return {face: decode(rows, self.spec.clip_frames, self.floor) for face, rows in heads.items()}
 
     def heads(self, new: Mapping[Face, NDArray[np.uint8]]) -> dict[Face, NDArray[np.float32]]:
-        """As `score`, but the network's output float32[P, HEAD_FIELDS] per face, before decoding."""
+        """Like `score`, but returns the network's output float32[P, HEAD_FIELDS] per face, before decoding."""
         S = self.spec.crop_px
         for face, crops in new.items():
             if crops.dtype != np.uint8 or crops.ndim != 3 or crops.shape[1:] != (S, S):
@@ -54,7 +55,7 @@ class Scorer(Generic[Face]):
         return {face: out[face] for face in new}
 
     def forget(self, face: Face) -> None:
-        """A gap, or the face is gone for good: its next crop is the first of a new history."""
+        """Forgets a face after a gap or when it has left. Its next crop starts a new history."""
         if (slot := self._slot_of.pop(face, None)) is not None:
             self._free.append(slot)
 
@@ -70,7 +71,8 @@ class Scorer(Generic[Face]):
 def score_afresh(runtime: Runtime, spec: ModelSpec, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
     """uint8[n, S, S], all crops of one face since a gap, n >= 1 -> float32[P, HEAD_FIELDS] of the newest clip.
 
-    What `Scorer` must equal, and what it is measured against: no ring, every crop of the clip through the 2D half.
+    `Scorer` must equal this, and is measured against it. It has no ring and sends every crop of the clip through the 2D
+    half.
     """
     T, history = spec.clip_frames, max(spec.lags)
     recent = with_lags(crops[-(T + history) :], spec.lags)[-T:]

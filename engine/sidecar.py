@@ -1,4 +1,4 @@
-"""What a compiled engine says of itself, and the refusal of one that does not match."""
+"""The description of a compiled engine, and the refusal of an engine that does not match."""
 
 import dataclasses
 import json
@@ -20,8 +20,8 @@ PRECISIONS = ("fp32", "fp16", "int8")
 class Target:
     """What an engine is compiled for.
 
-    `runtime`: tensorrt or tensorrt-rtx; `library`: its version, since engines do not outlive it; `capability`: of the
-    GPU, as in 8.9; `precision`: one of PRECISIONS.
+    `runtime` is tensorrt or tensorrt-rtx. `library` is its version, since engines only work with that version.
+    `capability` is the GPU's, such as 8.9. `precision` is one of PRECISIONS.
     """
 
     runtime: str
@@ -32,10 +32,11 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """Lies beside the engines of the two halves as FILE.
+    """The description of the two halves' engines, in the file FILE next to them.
 
-    `tensors`: per half and tensor its mode, dtype and shape (-1 is the batch); `layers`: per half, how many layers
-    compute which dtype; `sha256`: per half, of the engine; `max_faces`: how many faces one pass takes.
+    `tensors` holds the mode, dtype and shape of each tensor per half (-1 is the batch). `layers` holds how many layers
+    per half compute in which dtype. `sha256` is that of the engine, per half. `max_faces` is how many faces one pass
+    takes.
     """
 
     target: Target
@@ -52,7 +53,7 @@ class Sidecar:
 
     @classmethod
     def read(cls, directory: Path) -> "Sidecar":
-        """Raises ValueError, in words, when there is none or it is not one."""
+        """Reads the sidecar. Raises ValueError with a text when it is missing or invalid."""
         try:
             record = read_object(directory / FILE)
             return cls(**(record | {"target": Target(**record["target"])}))
@@ -68,10 +69,10 @@ def engine_path(directory: Path, half: str) -> Path:
 
 
 def cached(model: Model, target: Target) -> Path:
-    """Where engines of `model` for `target` are kept: the user's cache, a directory per GPU capability and precision.
+    """The directory for engines of `model` for `target`: in the user's cache, one per GPU capability and precision.
 
-    Neither the library's version nor the weights' hash is part of it: a new one replaces the old one.
-    Raises EngineError if the user has no home.
+    Neither the library's version nor the weights' hash is part of it, so a new engine replaces the old one. Raises
+    EngineError if the user has no home.
     """
     try:
         home = Path(platformdirs.user_cache_dir("mestream", appauthor=False)) / "engines"
@@ -81,7 +82,7 @@ def cached(model: Model, target: Target) -> Path:
 
 
 def command(model: Model, target: Target, directory: Path) -> str:
-    """What a user runs to build the engines of `directory` anew."""
+    """The command that builds the engines of `directory` again."""
     return (
         f"mestream build --runtime {target.runtime} --capability {target.capability} "
         f"--precision {target.precision} --model {model.directory} --out {directory}"
@@ -89,7 +90,7 @@ def command(model: Model, target: Target, directory: Path) -> str:
 
 
 def check(directory: Path, model: Model, target: Target) -> Sidecar:
-    """The sidecar of engines that may be run; raises EngineError, with the command that rebuilds, for all others."""
+    """The sidecar of engines that match. Raises EngineError, with the command that rebuilds, for all others."""
     why = _mismatch(directory, model, target)
     if isinstance(why, Sidecar):
         return why

@@ -1,4 +1,4 @@
-"""Small files that others may have made: read with a limit, so that no file can take the memory or never end."""
+"""Reads small files that others may have made. A limit keeps a file from filling the memory or never ending."""
 
 import json
 import stat
@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 LIMIT_BYTES = 1 << 20
-"""Descriptions, ranges, calibrations and settings are some kilobytes."""
+"""Descriptions, ranges, calibrations and settings take a few kilobytes."""
 
 
 def read_text(path: Path) -> str:
-    """The UTF-8 text of a regular file of LIMIT_BYTES at most.
+    """The UTF-8 text of a regular file of at most LIMIT_BYTES.
 
-    Raises OSError when it can't be opened, and ValueError, in words, when it is something else.
+    Raises OSError when the file can't be opened, and ValueError with a text when it is something else.
     """
     if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device may never end
         raise ValueError("is not a regular file")
@@ -27,7 +27,7 @@ def read_text(path: Path) -> str:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file, with the limit and the errors of `read_text`."""
+    """The JSON object in a file, with the same limit and errors as `read_text`."""
     text = read_text(path)
     try:
         said = json.loads(text)

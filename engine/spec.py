@@ -1,4 +1,4 @@
-"""What a set of weights is and expects: the contract between training, export, runtimes and the live program."""
+"""What a set of weights is and expects. Training, export, runtimes and the live program rely on it."""
 
 import re
 from dataclasses import dataclass, fields, replace
@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 CLASSES = ("micro", "blink", "macro", "speech", "head", "none")
 """Order of the classification head."""
 KINDS = CLASSES[:-1]
-"""What a facial movement can be. Everything but `micro` is a nuisance, and a reason to suppress."""
+"""The kinds of facial movement. Every kind except `micro` is a nuisance and a reason to suppress."""
 REGIONS = ("brows", "eyes", "cheeks", "mouth")
 """Parts of the face that a movement is attributed to."""
 LIMITS = {
@@ -20,28 +20,29 @@ LIMITS = {
     "oldest_centre": (0, 4095),
     "anchors": (1, 4096),
 }
-"""What each number of a `ModelSpec` may be, both ends included; of `lags` and `anchors` each of 1 to MOST numbers."""
+"""The allowed range of each number of a `ModelSpec`, both ends included. `lags` and `anchors` have 1 to MOST numbers.
+"""
 MOST = 64
 STREAMS = {
     "brows_r": "brows", "brows_l": "brows", "eyes": "eyes", "cheeks": "cheeks", "mouth_r": "mouth", "mouth_l": "mouth",
 }  # fmt: skip
-"""Streams of a regional network (`engine.streams`) and the one of REGIONS that each tells of."""
+"""Streams of a regional network (`engine.streams`), each with the one of REGIONS that it reports on."""
 STREAMS_PX = 128
-"""Side of the crops that streams have their places in."""
+"""Side of the crops in which the places of streams are given."""
 SHAPES = ("whole", "regional")
 """`whole`: one feature of the face. `regional`: a stream for each of STREAMS."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """Geometry of a MESNet; every number is in frames of the model's time grid or px of the crop.
+    """Geometry of a MESNet. Every number is in frames of the model's time grid or px of the crop.
 
-    `fps`: rate of the time grid, Hz. `clip_frames`: length T of a clip. `hop_frames`: a clip is scored every hop.
+    `fps`: rate of the time grid, Hz. `clip_frames`: length T of a clip. `hop_frames`: frames between two scored clips.
     `crop_px`: side S of a crop. `lags`: how many frames back the motion stem looks. `channels`: width C of the
-    per-frame feature. `stride`: frames between two anchor centres. `oldest_centre`: anchors centred before this
-    frame are left out. `anchors`: lengths of the multi-scale candidates. `shape`: one of SHAPES.
+    per-frame feature. `stride`: frames between two anchor centres. `oldest_centre`: anchors centred before this frame
+    are left out. `anchors`: lengths of the multi-scale candidates. `shape`: one of SHAPES.
 
-    Raises ValueError, in words, when a field is outside LIMITS or the fields do not fit each other.
+    Raises ValueError with a text when a field is outside LIMITS or the fields do not fit each other.
     """
 
     name: str = "mesnet-v1"
@@ -79,12 +80,12 @@ class ModelSpec:
 
     @property
     def stream_channels(self) -> int:
-        """Width W of a stream's feature: the context of the whole face is one more of them."""
+        """Width W of a stream's feature. The context of the whole face takes another W channels."""
         return self.channels // (self.streams + 1)
 
     @property
     def proposals(self) -> int:
-        """Number P of candidate clips that one clip yields: anchor centres times anchor lengths, for each stream."""
+        """Number P of candidate clips per clip: anchor centres times anchor lengths, for each stream."""
         return len(self.centres) * len(self.anchors) * self.streams
 
     @staticmethod
@@ -99,10 +100,10 @@ class ModelSpec:
         return range(-(-self.oldest_centre // self.stride) * self.stride, self.clip_frames, self.stride)
 
     def live(self) -> "ModelSpec":
-        """What is asked of the same weights once they are trained: every second centre, none older than 1.3 s.
+        """The trained weights as a live program uses them: every second centre, none older than 1.3 s.
 
-        An interval is decided within 0.8 s of its offset, so older anchors propose what was settled hops ago; and
-        candidates move by up to their length, so neighbouring centres propose the same.
+        The program decides an interval within 0.8 s of its offset, so older anchors propose what earlier hops have
+        decided. Candidates move by up to their length, so neighbouring centres propose the same.
         """
         return replace(self, stride=4, oldest_centre=24)
 
@@ -117,6 +118,6 @@ def _check(name: str, value: object, many: bool) -> None:
 
 
 HEAD_FIELDS = 3 + len(CLASSES) + len(REGIONS)
-"""Columns of the network's output float32[N, P, HEAD_FIELDS]:
-0..2 onset, apex, offset in frames of the clip (0 is the clip's first frame, may reach past either end);
-3..8 probability per CLASSES (sums to 1); 9..12 share per REGIONS (sums to 1)."""
+"""Columns of the network's output float32[N, P, HEAD_FIELDS]. 0..2 are onset, apex and offset in frames of the clip.
+0 is the clip's first frame, and the values may reach past either end. 3..8 are the probability per CLASSES, which
+sums to 1. 9..12 are the share per REGIONS, which sums to 1."""

@@ -2,12 +2,13 @@
 
 A micro-expression is local, and a face that speaks moves elsewhere at the same time. One feature for the whole face
 mixes both. So each stream sees its own part only, in space and time, and proposes its own clips. A pooled context of
-the whole face helps to decide what a clip is: an accent of speech and a brow amid speech look alike to the brow alone.
+the whole face helps to classify a clip. The brow alone can't tell a brow ME during speech from an accent of speech.
 
-The streams share their convolutions; each has its own way from the grid to its feature, and an embedding of its place.
+The streams share their convolutions. Each has its own layer from the grid to its feature, and an embedding of its
+place.
 
-Axes as in `engine.mesnet`; V streams, W channels of one stream. A frame's feature holds the V streams' and then the
-context's: C = (V + 1) * W.
+Axes are as in `engine.mesnet`, with V streams and W channels per stream. A frame's feature holds the V streams'
+features and then the context: C = (V + 1) * W.
 """
 
 import torch
@@ -17,9 +18,9 @@ from torch.nn import functional as F
 from engine.spec import REGIONS, STREAMS, ModelSpec
 
 HALF = 8
-"""Side of the grid that streams are cut from: half of the motion grid's."""
+"""Side of the grid that is divided into streams: half the side of the motion grid."""
 CUTS = {
-    # rows and columns of that grid; cell k lies over cell 2k of the motion grid
+    # Rows and columns of that grid. Cell k covers cell 2k of the motion grid.
     "brows_r": (slice(0, 3), slice(0, 4)),
     "brows_l": (slice(0, 3), slice(4, 8)),
     "eyes": (slice(2, 5), slice(1, 7)),
@@ -27,11 +28,11 @@ CUTS = {
     "mouth_r": (slice(4, 8), slice(1, 5)),
     "mouth_l": (slice(4, 8), slice(3, 7)),
 }
-"""Where each stream looks. Left and right are the person's own; the image's left is their right."""
+"""The part that each stream sees. Left and right are the person's own; the image's left is their right."""
 
 
 class Streams2D(nn.Module):
-    """Spatial half: motion of one frame -> features of the streams and of their context. Runs once per frame."""
+    """Spatial half: motion of one frame -> features of the streams and of their context. It runs once per frame."""
 
     def __init__(self, spec: ModelSpec, stem_channels: int) -> None:
         super().__init__()
@@ -60,7 +61,7 @@ class Streams2D(nn.Module):
 
 
 class Dilated(nn.Module):
-    """Dilated residual 1D convolutions over the features of one stream, about a second to either side."""
+    """Dilated residual 1D convolutions over the features of one stream. They see about a second to either side."""
 
     def __init__(self, width: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
@@ -70,7 +71,7 @@ class Dilated(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm1d(width) for _ in dilations)
 
     def forward(self, x: Tensor, place: Tensor) -> Tensor:
-        """[N, W + 1, T] and what the place adds [N, W, 1] -> [N, W, T]."""
+        """[N, W + 1, T] and the place's contribution [N, W, 1] -> [N, W, T]."""
         x = F.relu(self.enter(x) + place)
         for conv, norm in zip(self.blocks, self.norms, strict=True):
             x = x + F.relu(norm(conv(x)))
@@ -78,7 +79,7 @@ class Dilated(nn.Module):
 
 
 class Streams1D(nn.Module):
-    """Temporal half: every stream by itself, by the same convolutions; then the context that all of them share."""
+    """Temporal half: the same convolutions run over every stream separately, then the shared context is added."""
 
     def __init__(self, spec: ModelSpec, dilations: tuple[int, ...]) -> None:
         super().__init__()
@@ -88,7 +89,7 @@ class Streams1D(nn.Module):
         self.pool = nn.Conv1d(3 * width, width, 1)
 
     def forward(self, feats: Tensor, valid: Tensor) -> Tensor:
-        """[N, T, (V + 1) * W] and [N, T] -> [N * V, 2 * W, T]: of each stream its own features, then the context."""
+        """[N, T, (V + 1) * W] and [N, T] -> [N * V, 2 * W, T]: each stream's own features, then the context."""
         n, t, streams, width = feats.shape[0], feats.shape[1], len(STREAMS), self.width
         there = valid[:, None, :, None]
         x = (feats * valid[..., None]).reshape(n, t, streams + 1, width).transpose(1, 2)  # [N, V + 1, T, W]
@@ -103,5 +104,5 @@ class Streams1D(nn.Module):
 
 
 def shown_in() -> Tensor:
-    """Which of REGIONS each stream tells of, float32[V, len(REGIONS)]."""
+    """Which of REGIONS each stream reports on, float32[V, len(REGIONS)]."""
     return torch.tensor([[float(REGIONS[k] == name) for k in range(len(REGIONS))] for name in STREAMS.values()])

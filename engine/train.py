@@ -1,8 +1,8 @@
-"""Train MESNet: `mestream train --data DIR --out DIR` (portraits in, a model directory out).
+"""Train MESNet: `mestream train --data DIR --out DIR` (from portraits to a model directory).
 
-Makes what it needs on the way: actors from portraits, pools of clips from actors. Other pools (of
-`engine.training.film.footage`, `engine.training.film.film`) are named by --pool. A run continues from its newest
-checkpoint after a kill. `OUT/curves.png` shows how it goes; the model is the best on the tuning people.
+It makes what it needs on the way: actors from portraits, pools of clips from actors. --pool names other pools (of
+`engine.training.film.footage`, `engine.training.film.film`). After a kill, a run continues from its newest checkpoint.
+`OUT/curves.png` shows its progress. The result is the model that is best on the tuning people.
 """
 
 import argparse
@@ -22,13 +22,13 @@ from engine.spec import SHAPES, ModelSpec
 from stream.errors import UserError
 
 RECIPES = Path(__file__).parent / "training" / "recipes"
-"""Recipes that come with the project, one TOML file each; `--recipe NAME` finds them by their name."""
+"""Recipes of the project, one TOML file each. `--recipe NAME` finds them by name."""
 
 
 def recipe_words(recipe: str, known: set[str]) -> list[str]:
-    """The recipe as the flags that it stands for. `recipe`: a file, or the name of one in RECIPES.
+    """The flags that a recipe stands for. `recipe` is a file, or the name of one in RECIPES.
 
-    Raises UserError: the file can't be read, is no TOML, or has a key that is not in `known`.
+    Raises UserError when the file can't be read, is not TOML, or has a key that is not in `known`.
     """
     shipped = RECIPES / f"{recipe}.toml"
     try:
@@ -48,13 +48,13 @@ def recipe_words(recipe: str, known: set[str]) -> list[str]:
 
 
 def make(module: str, *arguments: str) -> None:
-    """Run a step that this one rests on, in its own process; its output is the user's to see."""
+    """Runs a required step in its own process. The user sees its output."""
     if subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode:
         raise UserError(f"python -m {module} failed (above); training needs what it makes")
 
 
 def prepare_pools(options: argparse.Namespace) -> tuple[list[Path], list[Path]]:
-    """Actors and pools in OUT, made where they are missing."""
+    """Actors and pools in OUT. Missing ones are made."""
     if options.dataset:
         if not options.root:
             raise UserError("--dataset needs --root DIR, where it lies", 2)
@@ -95,7 +95,7 @@ def _reads(options: argparse.Namespace) -> Iterator[Named]:
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """The flags, those of the recipe first, so that a flag on the command line overrides it."""
+    """Parses the flags. Those of the recipe come first, so a flag on the command line overrides them."""
     parser = argparse.ArgumentParser(
         prog="mestream train",
         description="Train MESNet: portraits in, a model directory out.",
@@ -206,7 +206,7 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; 0 done, 1 failed, 2 wrong usage. Errors are one line on stderr."""
+    """Runs the command. Exit code: 0 done, 1 failed, 2 wrong usage. Errors are one line on stderr."""
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
         _check(options)

@@ -1,7 +1,7 @@
-"""Loaders of the field's licensed data sets, which a researcher has on disk. Nothing is fetched, nothing is copied.
+"""Loaders of the field's licensed data sets, from a researcher's own disk. Nothing is downloaded or copied.
 
-Every loader yields the same `Video`: frames as files with their time, intervals in frames counted from 0, inclusive.
-Oddities of the annotations are mended by a stated rule and told in `Video.notes`.
+Every loader returns the same `Video`: frames as files with their time, intervals in frames counted from 0, inclusive.
+Stated rules correct oddities of the annotations, and `Video.notes` lists the corrections.
 """
 
 from collections.abc import Callable

@@ -15,7 +15,7 @@ KIND = {"micro-expression": "micro", "macro-expression": "macro"}
 
 
 def load_casme2(root: Path) -> list[Video]:
-    """All videos under `root`, those without expressions too. Raises DatasetError."""
+    """All videos under `root`, including those without expressions. Raises DatasetError."""
     path = root / ANNOTATIONS
     folder_of = _subject_folders(read_sheet(path, "naming rule1"), path)
     code_of = _video_codes(read_sheet(path, "naming rule2"), path)
@@ -65,7 +65,8 @@ def _rows_by_video(
 
 
 def _subject_folders(rows: list[Row], path: Path) -> dict[int, str]:
-    """Subject number -> folder: of a row `15, s15, 1` the number that is not the folder's own, if there are two."""
+    """Subject number -> folder. In a row `15, s15, 1` the number that differs from the folder's own counts, if there
+    are two."""
     out = {}
     for row in rows:
         names = [text(c) for c in row if re.fullmatch(r"s\d+", text(c))]
@@ -79,7 +80,7 @@ def _subject_folders(rows: list[Row], path: Path) -> dict[int, str]:
 
 
 def _video_codes(rows: list[Row], path: Path) -> dict[str, str]:
-    """`disgust1` -> `0101`. Codes lose their leading zero where they are stored as numbers."""
+    """`disgust1` -> `0101`. Codes stored as numbers have lost their leading zero."""
     out = {}
     for row in rows:
         names = [text(c) for c in row if re.fullmatch(r"[A-Za-z]+\d", text(c))]

@@ -1,8 +1,8 @@
 """CAS(ME)^3 part A (Li et al., IEEE TPAMI 45(3), 2023): 30 fps, micro- and macro-expressions, and blinks.
 
-`CAS(ME)3_part_A_v2.xls`, sheets `AU+Emotion` and `eye blink`; frames `data/spNO.1/a/color/<n>.jpg`, numbered as the
-annotation counts, with gaps. Its MEs depart from the 0.5 s rule: onset to apex is at most 8 frames, the whole may be
-longer (median 733 ms).
+`CAS(ME)3_part_A_v2.xls` has the sheets `AU+Emotion` and `eye blink`. Frames are `data/spNO.1/a/color/<n>.jpg`, with the
+annotation's numbers and with gaps. Its MEs differ from the 0.5 s rule: onset to apex is at most 8 frames, but the whole
+may be longer (median 733 ms).
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ BLINK = ("Subject", "Filename", "Onset", "Offset")
 
 
 def load_casme3(root: Path) -> list[Video]:
-    """All videos under `root`, those without expressions too. Raises DatasetError."""
+    """All videos under `root`, including those without expressions. Raises DatasetError."""
     path = root / ANNOTATIONS
     rows: dict[tuple[str, str], list[tuple[str, str, dict[str, Cell]]]] = {}
     for line, record in records(read_sheet(path, "AU+Emotion"), EXPRESSION, path):

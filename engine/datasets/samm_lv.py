@@ -13,7 +13,8 @@ HEADINGS = ("Subject", "Filename", "Onset", "Apex", "Offset", "Duration", "Type"
 
 
 def load_samm_lv(root: Path) -> list[Video]:
-    """All videos under `root`, also without expressions, by the newest release of the table. Raises DatasetError."""
+    """All videos under `root`, including those without expressions, by the newest release of the table. Raises
+    DatasetError."""
     path = _newest_table(root)
     rows: dict[str, list[tuple[int, dict[str, Cell]]]] = {}
     for line, record in records(read_sheet(path), HEADINGS, path):

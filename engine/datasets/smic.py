@@ -1,7 +1,7 @@
 """SMIC-E-long (Tran et al., 2021; Li et al., FG 2013), high-speed camera: 100 fps, micro-expressions only.
 
-`SMIC-HS-E_annotation.xlsx` counts frames as the camera did; `FirstF` is the number of a video's first frame, so onset =
-OnsetF - FirstF. A video's frames are the images, in order of name, of the one folder below `root` that is named as it.
+`SMIC-HS-E_annotation.xlsx` has the camera's frame numbers. `FirstF` is the number of a video's first frame, so onset =
+OnsetF - FirstF. A video's frames are the images, in order of name, of the one folder below `root` with its name.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ HEADINGS = ("Subject", "Filename", "OnsetF", "OffsetF", "FirstF", "Emotion")
 
 
 def load_smic(root: Path) -> list[Video]:
-    """All videos that are annotated under `root`. Raises DatasetError."""
+    """All annotated videos under `root`. Raises DatasetError."""
     path = root / ANNOTATIONS
     rows: dict[tuple[str, str], list[tuple[int, dict[str, Cell]]]] = {}
     for line, record in records(read_sheet(path), HEADINGS, path):

@@ -1,4 +1,4 @@
-"""Rows of .xlsx and .xls files as plain text and numbers, and columns found by their headings."""
+"""Reads rows of .xlsx and .xls files as plain text and numbers, and finds columns by their headings."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ Row = tuple[Cell, ...]
 
 
 def read_sheet(path: Path, sheet: str | None = None) -> list[Row]:
-    """All rows of a sheet (None: the first), text stripped, whole numbers as int, empty cells None.
+    """All rows of a sheet (None: the first). Text is stripped, whole numbers are int, empty cells None.
 
     Raises DatasetError if the file or sheet is missing or broken.
     """
@@ -19,7 +19,7 @@ def read_sheet(path: Path, sheet: str | None = None) -> list[Row]:
         names, rows = _read_xls(path, sheet) if path.suffix.lower() == ".xls" else _read_xlsx(path, sheet)
     except DatasetError:
         raise
-    except Exception as error:  # each library has a dozen ways to say that a file is broken
+    except Exception as error:  # each library raises many kinds of errors for a broken file
         raise DatasetError(f"{path} can't be read as a table ({error}); copy it again from the data set") from None
     if rows is None:
         raise DatasetError(f"{path} has no sheet '{sheet}' but {', '.join(names)}; is it another version?")
@@ -29,11 +29,11 @@ def read_sheet(path: Path, sheet: str | None = None) -> list[Row]:
 def records(
     rows: list[Row], headings: tuple[str, ...], path: Path, optional: tuple[str, ...] = ()
 ) -> list[tuple[int, dict[str, Cell]]]:
-    """(line number from 1, {heading: cell}) of every row below the row of headings, which is looked for.
+    """(line number from 1, {heading: cell}) of every row below the row of headings, which the function finds.
 
-    Headings are compared without case and spaces; one that only begins as looked for will do ("Onset Frame").
-    Rows whose first heading's cell is empty are left out; so are `optional` columns that are not there.
-    Raises DatasetError if no row holds all headings.
+    Headings are compared without case and spaces, and a matching beginning is enough ("Onset Frame"). Rows with an
+    empty cell under the first heading are left out. Missing `optional` columns are left out too. Raises DatasetError if
+    no row holds all headings.
     """
     for start, row in enumerate(rows):
         columns = {h: i for h in headings if (i := _column(row, h)) is not None}
@@ -55,7 +55,7 @@ def _column(row: Row, heading: str) -> int | None:
 
 
 def whole(cell: Cell) -> int | None:
-    """The whole number in a cell, None if there is none."""
+    """The whole number in a cell, or None without one."""
     try:
         return int(float(cell)) if cell is not None else None
     except (ValueError, OverflowError):
@@ -68,7 +68,7 @@ def text(cell: Cell) -> str:
 
 
 def _read_xlsx(path: Path, sheet: str | None) -> tuple[list[str], list[Row] | None]:
-    import openpyxl  # in the extra `train`: only who has a data set needs it
+    import openpyxl  # part of the extra `train`, needed only with a data set
 
     book = openpyxl.load_workbook(path, read_only=True, data_only=True)
     try:

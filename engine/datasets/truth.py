@@ -1,4 +1,4 @@
-"""`truth.json`: what happens in a folder of videos. Times in s from the first frame; see docs/evaluation.md."""
+"""`truth.json`: the truth of a folder of videos. Times are in s from the first frame; see docs/evaluation.md."""
 
 import json
 import math
@@ -13,7 +13,7 @@ VERSION = 1
 SPLITS = ("tune", "test")
 KINDS = ("micro", "macro", "blink")
 VISIBLE = 0.5
-"""Visibility below which no spotter finds a micro-expression (docs/bench.md)."""
+"""No spotter finds a micro-expression of lower visibility (docs/bench.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class TruthInterval:
 
 @dataclass(frozen=True, slots=True)
 class Nuisance:
-    """Something that is no expression and may fire a spotter: speech, gaze, head, exposure, noise, ..."""
+    """Something that is no expression but may trigger a spotter: speech, gaze, head, exposure, noise, ..."""
 
     onset_s: float
     offset_s: float
@@ -52,7 +52,7 @@ class Nuisance:
 class TruthVideo:
     """One video. `file`: relative to truth.json. `split`: `tune` chooses thresholds, `test` is judged.
 
-    `tags`: what tables are broken down by, e.g. {"nuisance": "speech", "skin": "dark"}.
+    `tags`: the groups of the tables, such as {"nuisance": "speech", "skin": "dark"}.
     """
 
     file: str
@@ -72,7 +72,7 @@ class TruthVideo:
 
 
 def load_truth(path: Path) -> list[TruthVideo]:
-    """Read `truth.json`. Raises UserError with one line that names the video and what is wrong with it."""
+    """Reads `truth.json`. Raises UserError with one line that names the video and its mistake."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What every data set is turned into: videos with intervals, folds by subject, frames thinned by time."""
+"""The common form of all data sets: videos with intervals, folds by subject, frames thinned by time."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -16,12 +16,12 @@ KINDS = ("micro", "macro", "blink")
 
 
 class DatasetError(Exception):
-    """A data set that is not as it should be: one line that names the file, the reason and the remedy."""
+    """A data set has a mistake: one line that names the file, the reason and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An annotated movement, frames counted from 0, inclusive: onset <= apex <= offset. `apex` None: not known."""
+    """An annotated movement, in frames from 0, inclusive: onset <= apex <= offset. An unknown `apex` is None."""
 
     onset: int
     apex: int | None
@@ -39,7 +39,7 @@ class Interval:
 class Video:
     """One video of one person. `frames`: (frame number from 0, file) in order; numbers may leave gaps. `fps` in Hz.
 
-    A video that is annotated but not on disk has no frames: its MEs count as missed, `notes` says so.
+    An annotated video that is not on disk has no frames. Its MEs count as missed, and `notes` says so.
     """
 
     subject: str
@@ -51,13 +51,13 @@ class Video:
 
     @property
     def duration_s(self) -> float:
-        """From frame 0 to the end of the last frame; frames that lack are not taken off."""
+        """From frame 0 to the end of the last frame. Missing frames are not subtracted."""
         return (self.frames[-1][0] + 1) / self.fps if self.frames else 0.0
 
     def read(self, fps: float | None = None) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
-        """Yield (frame number, time in s, image uint8[H, W, 3] BGR), thinned to about `fps` if given.
+        """Yields (frame number, time in s, image uint8[H, W, 3] BGR), thinned to about `fps` if given.
 
-        Raises DatasetError on a file that is no image.
+        Raises DatasetError for a file that is no image.
         """
         numbers = [number for number, _ in self.frames]
         for i in range(len(numbers)) if fps is None else subsample(numbers, self.fps, fps):
@@ -70,7 +70,7 @@ class Video:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Leave-one-subject-out: `test` are all videos of `subject`, `train` all others."""
+    """Leave-one-subject-out: `test` holds all videos of `subject`, `train` all others."""
 
     subject: str
     train: tuple[Video, ...]
@@ -78,7 +78,7 @@ class Fold:
 
 
 def loso(videos: Sequence[Video]) -> list[Fold]:
-    """One fold per subject, in natural order; people without a single ME are left out once too."""
+    """One fold per subject, in natural order. People without an ME get a fold too."""
     subjects = sorted({v.subject for v in videos}, key=natural)
     return [
         Fold(s, tuple(v for v in videos if v.subject != s), tuple(v for v in videos if v.subject == s))
@@ -87,9 +87,10 @@ def loso(videos: Sequence[Video]) -> list[Fold]:
 
 
 def subsample(numbers: Sequence[int], fps: float, target_fps: float) -> list[int]:
-    """Indices of the frames to keep: nearest to each point of a time grid at `target_fps`; all where that is no less.
+    """Indices of the frames to keep: the nearest to each point of a time grid at `target_fps`, or all if `fps` is not
+    higher.
 
-    By time, so 200 fps gives 30 without drift, and no frame is made up where frames lack.
+    The choice goes by time, so 200 fps gives 30 without drift. No frame is invented for a missing one.
     """
     if target_fps >= fps:
         return list(range(len(numbers)))
@@ -104,9 +105,10 @@ def subsample(numbers: Sequence[int], fps: float, target_fps: float) -> list[int
 
 
 def image_files(folder: Path, first: int | None) -> tuple[tuple[int, Path], ...]:
-    """(number, file) of a folder's images by the last digits of their names, `first` being frame 0.
+    """(number, file) of a folder's images by the last digits of their names. Frame 0 has number `first`.
 
-    `first` None: counted in natural order of the names instead. Raises DatasetError on two files with one number.
+    With `first` None, they are counted in natural order of the names. Raises DatasetError for two files with one
+    number.
     """
     files = sorted((f for f in folder.iterdir() if f.suffix.lower() in IMAGE_ENDINGS), key=lambda f: natural(f.name))
     if first is None:
@@ -119,7 +121,7 @@ def image_files(folder: Path, first: int | None) -> tuple[tuple[int, Path], ...]
 
 
 def folders(root: Path) -> list[Path]:
-    """Folders in `root`, in natural order. Raises DatasetError if it is not there."""
+    """Folders in `root`, in natural order. Raises DatasetError if `root` does not exist."""
     if not root.is_dir():
         raise DatasetError(f"{root} is missing; unpack the data set so that it lies there, or give another --root")
     return sorted((p for p in root.iterdir() if p.is_dir()), key=lambda p: natural(p.name))
@@ -129,7 +131,8 @@ NO_FRAMES = "is annotated but its frames are not on disk: its MEs count as misse
 
 
 def known_offset(onset: int, apex: int | None, offset: int, row: str) -> tuple[int, list[str]]:
-    """An annotated offset of 0 means unknown: then as long after the apex as the onset is before it."""
+    """Replaces an annotated offset of 0, which means unknown. The offset is then as far from the apex as the onset
+    is."""
     if offset != 0 or apex is None or apex < onset:
         return offset, []
     offset = 2 * apex - onset
@@ -139,10 +142,10 @@ def known_offset(onset: int, apex: int | None, offset: int, row: str) -> tuple[i
 def mend(
     onset: int, apex: int | None, offset: int, kind: str, action_units: str, last: int | None, row: str
 ) -> tuple[Interval | None, list[str]]:
-    """An interval out of annotated frames (from 0), mended where they can't be, with a note for each mend.
+    """An interval from annotated frames (from 0). Impossible values are corrected, with a note for each correction.
 
-    Onset before the first frame: set to it. Apex outside the interval: not known. Offset past the last frame `last`:
-    cut there. Nothing left: None.
+    An onset before the first frame becomes the first frame. An apex outside the interval becomes unknown. An offset
+    past the last frame `last` is cut there. Returns None if nothing is left.
     """
     notes = []
     if offset < onset:

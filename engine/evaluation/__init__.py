@@ -1,1 +1,1 @@
-"""What `mestream evaluate` is made of: truth, events, the live path over a file or folder, figures, report."""
+"""The parts of `mestream evaluate`: truth, events, the live path over a file or folder, figures, report."""

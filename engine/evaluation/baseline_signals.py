@@ -1,6 +1,6 @@
-"""What the baselines look at, frame by frame: blendshape scores and optical flow of the live path's own crops.
+"""The baselines' input, frame by frame: blendshape scores and optical flow of the live path's own crops.
 
-Both get the live path's landmarks and its steadied crops, so that they are not beaten by poor alignment.
+Both use the live path's landmarks and its steadied crops, so that poor alignment puts them at no disadvantage.
 """
 
 import zipfile
@@ -30,7 +30,7 @@ BLENDSHAPES = 52
 NEUTRAL = 0
 BLINK = (9, 10)
 GAZE = tuple(range(11, 19))
-"""Places of `_neutral`, `eyeBlink*` and `eyeLook*` among the network's outputs."""
+"""Indices of `_neutral`, `eyeBlink*` and `eyeLook*` among the network's outputs."""
 
 REGIONS = {
     # x0, y0, x1, y1 in px of the crop; the outer eye corners are at (31.5, 46) and (95.5, 46)
@@ -38,15 +38,15 @@ REGIONS = {
     "cheek_right": (24, 58, 46, 80), "cheek_left": (81, 58, 103, 80), "mouth_right": (34, 84, 56, 104),
     "mouth_left": (71, 84, 93, 104), "lips": (52, 82, 75, 104), "chin": (48, 106, 79, 124), "nose": (54, 52, 73, 76),
 }  # fmt: skip
-"""Regions of interest as in the literature; `nose` is what the others are measured against."""
+"""Regions of interest as in the literature. The others are measured against `nose`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """Of one video, frame by frame; NaN where no face was watched.
+    """Signals of one video, frame by frame. They are NaN when no face was watched.
 
-    `time_s`: float64[F]. `blendshapes`: float32[F, 52]. `moved`: float32[F, R, 2], px of the crop by which each of
-    REGIONS moved since the frame before.
+    `time_s`: float64[F]. `blendshapes`: float32[F, 52]. `moved`: float32[F, R, 2], the motion of each of REGIONS since
+    the frame before, in px of the crop.
     """
 
     time_s: NDArray[np.float64]
@@ -85,7 +85,7 @@ class Blendshapes:
 
 
 class _Noted:
-    """A landmarker that remembers the last landmarks it gave: they are those of the one face that is followed."""
+    """A landmarker that keeps its last landmarks. They are those of the one face that is followed."""
 
     def __init__(self, landmarker: Landmarker) -> None:
         self._landmarker = landmarker
@@ -102,7 +102,7 @@ class _Noted:
 
 
 def signals_of(video: Path, face_model: Path | None = None) -> Signals:
-    """Run one video through the live path's face room. Raises UserError."""
+    """Runs one video through the live path's face room. Raises UserError."""
     model = locate(face_model)
     landmarker, blendshapes = _Noted(Landmarker(model)), Blendshapes(model)
     faces, source = Faces(landmarker, max_faces=1), open_source(str(video), paced=False)
@@ -132,5 +132,5 @@ def flow(before: Image, after: Image) -> NDArray[np.float32]:
 
 
 def _unknown(seen: bool) -> NDArray[np.float32]:
-    """A face's first frame has not moved yet; without one nothing is known."""
+    """Motion of a frame without a frame before it: 0 for a face, NaN without one."""
     return np.full((len(REGIONS), 2), 0.0 if seen else np.nan, np.float32)

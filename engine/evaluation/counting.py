@@ -1,6 +1,6 @@
-"""Others' ways of counting true positives, each under its own name, so that a figure can be compared with any paper.
+"""Other rules for counting true positives, each under its own name, so that a figure can be compared with any paper.
 
-None of these is how this project is judged: that is `engine.evaluation.metrics.count`.
+This project is not judged by these, but by `engine.evaluation.metrics.count`.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,9 +13,9 @@ T_EVAL = 0.5
 
 
 def best_iou_greedy(video: VideoResult) -> Counts:
-    """In score order, each detection is held against the ME it overlaps best, and no other (the rule of PASCAL VOC).
+    """In score order, each detection is compared only with the ME that it overlaps best (the rule of PASCAL VOC).
 
-    If that one is taken it is a false positive, even where a second ME would fit. IoU >= 0.5.
+    If that ME is taken, the detection is a false positive, even when a second ME would fit. IoU >= 0.5.
     """
     return _greedy(video, lambda overlap: overlap >= T_EVAL)
 
@@ -26,17 +26,17 @@ def strict_greater(video: VideoResult) -> Counts:
 
 
 def duplicates_as_tp(video: VideoResult) -> Counts:
-    """Every detection that fits some ME is a true positive, so two on one ME count twice. A bug that is often seen."""
+    """Every detection that fits some ME is a true positive, so two on one ME count twice. This is a common bug."""
     hit = [any(_iou(video, d, t) >= T_EVAL for t in range(len(video.truths))) for d in video.detections]
     found = [any(_iou(video, d, t) >= T_EVAL for d in video.detections) for t in range(len(video.truths))]
     return Counts(sum(hit), hit.count(False), found.count(False))
 
 
 def megc2020_small(video: VideoResult) -> Counts:
-    """As the public script of Zhang et al., MEGC 2020 (Small-Steel-Cannon/MEGC2020, `spotting.py`) counts.
+    """Counts like the public script of Zhang et al., MEGC 2020 (Small-Steel-Cannon/MEGC2020, `spotting.py`).
 
-    A true positive is a *pair* of a detection and an ME with IoU >= 0.5 that share more than one frame: a detection on
-    two MEs is two, two on one ME are two. False are the detections and the MEs in no pair.
+    A true positive is a *pair* of a detection and an ME with IoU >= 0.5 and more than one common frame. A detection on
+    two MEs counts twice, and so do two detections on one ME. Detections and MEs without a pair are false.
     """
     fits = [[_fits_small(video, d, t) for t in range(len(video.truths))] for d in video.detections]
     found = [any(row[t] for row in fits) for t in range(len(video.truths))]
@@ -44,9 +44,9 @@ def megc2020_small(video: VideoResult) -> Counts:
 
 
 def dummy_for_silent(video: VideoResult) -> Counts:
-    """`best_iou_greedy`, with a made-up false positive for a video in which nothing was detected.
+    """`best_iou_greedy`, with an invented false positive for a video without detections.
 
-    So do scripts that use an object-detection mAP package, which fails on an empty list (SOFTNet and its children).
+    Scripts with an object-detection mAP package do this, since it fails on an empty list (SOFTNet and its descendants).
     """
     return best_iou_greedy(video) if video.detections else Counts(0, 1, len(video.truths))
 
@@ -58,7 +58,8 @@ RULES: dict[str, Callable[[VideoResult], Counts]] = {
 
 
 def count_as(rule: str, videos: Iterable[VideoResult], threshold: float = 0.0) -> Counts:
-    """Sum a named rule over all videos, of the detections that reach the threshold. KeyError on an unknown name."""
+    """Sums a named rule over all videos, for detections that reach the threshold. Raises KeyError for an unknown
+    name."""
     total = Counts()
     for v in videos:
         kept = tuple(d for d in v.detections if d.score >= threshold)

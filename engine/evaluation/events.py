@@ -1,4 +1,4 @@
-"""From the truth and the emitted events to what is judged: times become frames, events become detections."""
+"""Prepares truth and emitted events for judging: times become frames, events become detections."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ YEAR_OF_MEDIA_TIME = 1970
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One event as it was emitted, and when in stream time (None where that is not known)."""
+    """One event as it was emitted, and its stream time, or None when that is unknown."""
 
     phase: str
     interval: str
@@ -32,9 +32,9 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One video ready to be judged. `other`: true movements that are no MEs, and nuisances, in s.
+    """One video ready to judge. `other`: true movements that are no MEs, and nuisances, in s.
 
-    `trace`: (time in s, score) where the run was recorded. `notes`: what the reader must know.
+    `trace`: (time in s, score) if the run was recorded. `notes`: remarks for the reader.
     """
 
     result: VideoResult
@@ -46,7 +46,7 @@ class Judged:
 
 
 def judged(truth: TruthVideo, emitted: Sequence[Said], trace: Sequence[tuple[float, float]] = ()) -> Judged:
-    """Truth and events of one video. Its MEs are `micro`; what else moves is kept to tell what false alarms are on."""
+    """Truth and events of one video. Its MEs are of kind `micro`. Other movements are kept to explain false alarms."""
     fps = truth.fps
     truths = tuple(
         Truth(
@@ -67,7 +67,7 @@ def judged(truth: TruthVideo, emitted: Sequence[Said], trace: Sequence[tuple[flo
 
 
 def detections_of(emitted: Iterable[Said], fps: float) -> tuple[tuple[Detection, ...], tuple[tuple[float, float], ...]]:
-    """The `end` events as detections at `fps`, and (emission time, score) of every `start` whose time is known."""
+    """The `end` events as detections at `fps`, and (emission time, score) of every `start` with a known time."""
     began: dict[str, float | None] = {}
     detections, starts = [], []
     for s in emitted:
@@ -83,7 +83,7 @@ def detections_of(emitted: Iterable[Said], fps: float) -> tuple[tuple[Detection,
 
 
 def read_events(path: Path) -> list[Said]:
-    """The event messages in a file that `--events` wrote. Raises UserError that names the line."""
+    """The event messages in a file that `--events` wrote. Raises UserError with the line."""
     emitted = []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -101,9 +101,9 @@ def read_events(path: Path) -> list[Said]:
 
 
 def events_of(videos: Sequence[TruthVideo], paths: Sequence[Path]) -> dict[str, list[Said]]:
-    """Events of each video: from the file of its stem (or `<name>.jsonl`) in a folder, or by the `source` they name.
+    """Events of each video, from a folder's file with the video's stem (or `<name>.jsonl`), or by the events' `source`.
 
-    Raises UserError for a video whose events are nowhere: an unscored video would flatter the result.
+    Raises UserError for a video without events, since leaving a video out would flatter the result.
     """
     files = [f for p in paths for f in (sorted(p.glob("**/*.jsonl")) if p.is_dir() else [p])]
     if not files:

@@ -1,4 +1,4 @@
-"""Every figure of a report, from judged videos to plain data (what `evaluation.json` holds)."""
+"""All figures of a report, computed from judged videos as plain data (the content of `evaluation.json`)."""
 
 import math
 from collections import Counter
@@ -22,15 +22,16 @@ VISIBILITIES = (0.0, 0.25, 0.5, 1.0, 2.0, math.inf)
 LENGTHS_S = (0.0, 0.2, 0.3, 0.4, 0.5, 0.7, math.inf)
 ASKED_FROM_PX = (0.8, 1.5)
 MAX_TAG_VALUES = 16
-"""A tag with more values than this tells videos apart, not groups."""
+"""A tag with more values than this identifies videos and not groups."""
 
 ALONE = "nothing known"
-"""What an ME comes amid, or a false alarm lies on, where the truth names nothing."""
+"""Stands for the surroundings of an ME or false alarm when the truth names none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What is judged. `swept`: test videos with every detection; `final`: with those that reach their threshold.
+    """The judged videos. `swept`: test videos with every detection. `final`: only detections that reach their
+    threshold.
 
     `thresholds`: of each subject. `how`: in words. `floor`: the lowest score that a detection can have.
     """
@@ -43,7 +44,7 @@ class Decided:
 
 
 def figures(decided: Decided, rounds: int = 1000) -> dict[str, Any]:
-    """All figures as JSON-ready data; what can't be known is None."""
+    """All figures as JSON-ready data. Unknown figures are None."""
     swept, final = [j.result for j in decided.swept], [j.result for j in decided.final]
     quiet = metrics.me_free(final)
     alarms = metrics.me_free(swept) or None
@@ -89,7 +90,7 @@ def at_threshold(video: Judged, threshold: float) -> Judged:
 
 
 def found_mes(video: VideoResult) -> list[tuple[Truth, Detection | None]]:
-    """Every ME of a decided video with what found it."""
+    """Every ME of a decided video with the detection that found it."""
     of = {id(t): d for d, t in metrics.pairs(video, -math.inf) if t is not None}
     return [(t, of.get(id(t))) for t in video.truths]
 
@@ -114,7 +115,7 @@ def _counts(c: Counts) -> dict[str, float]:
 def _intervals(
     videos: Sequence[VideoResult], rounds: int, asked: metrics.Asked = lambda t: True
 ) -> dict[str, list[float | None]]:
-    """95 % intervals of precision, recall and F1 over people; each video is matched once."""
+    """95 % intervals of precision, recall and F1 over people. Each video is matched once."""
     of = {id(v): metrics.count_asked([v], asked) for v in videos}
 
     def interval(name: str) -> list[float | None]:
@@ -129,7 +130,7 @@ def _intervals(
 def _visible(
     swept: Sequence[VideoResult], final: Sequence[VideoResult], alarms: Sequence[VideoResult] | None, rounds: int
 ) -> dict[str, Any] | None:
-    """The rule where only visible MEs are asked for; None where the visibility of none is known."""
+    """The rule for visible MEs only. Returns None when no visibility is known."""
     if all(t.visibility is None for v in final for t in v.truths):
         return None
     rates = metrics.FA_RATES_PER_HOUR.items()
@@ -175,7 +176,7 @@ def _spread(values: NDArray[np.float64]) -> dict[str, Any]:
 def _recall_by(
     videos: Sequence[VideoResult], edges: Sequence[float], value: Callable[[Truth, VideoResult], float | None]
 ) -> list[dict[str, Any]]:
-    """Recall in half-open bins [low, high) with Wilson's interval; bins without an ME are left out."""
+    """Recall in half-open bins [low, high) with Wilson's interval. Bins without an ME are left out."""
     known = [(x, d is not None) for v in videos for t, d in found_mes(v) if (x := value(t, v)) is not None]
     bins = [(low, high, [hit for x, hit in known if low <= x < high]) for low, high in pairwise(edges)]
     return [{"from": low, "to": _known(high)} | _recall(hits) for low, high, hits in bins if hits]
@@ -184,7 +185,7 @@ def _recall_by(
 def _recall_where(
     videos: Sequence[Judged], names: Callable[[Truth, Judged], Sequence[str]]
 ) -> dict[str, dict[str, Any]]:
-    """Recall of the MEs that each name holds for; one may have several names, or none."""
+    """Recall of the MEs under each name. An ME may have several names, or none."""
     hits: dict[str, list[bool]] = {}
     for j in videos:
         for t, d in found_mes(j.result):
@@ -235,7 +236,7 @@ def _grouped(videos: Sequence[VideoResult], key: Callable[[VideoResult], str]) -
 
 
 def _alarms_on(videos: Sequence[Judged]) -> dict[str, int]:
-    """What the false alarms lie on: the true movement or nuisance that covers most of each; ALONE if none."""
+    """The surroundings of the false alarms: the true movement or nuisance that covers most of each, or ALONE."""
     on: Counter[str] = Counter()
     for video in videos:
         fps = video.result.fps

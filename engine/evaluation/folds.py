@@ -1,4 +1,4 @@
-"""Leave-one-subject-out with training: one network per person, who is in neither its training nor its tuning pools."""
+"""Leave-one-subject-out with training: one network per person, without that person in its training or tuning pools."""
 
 import argparse
 import shlex
@@ -11,9 +11,9 @@ from stream.errors import UserError
 
 
 def train_folds(videos: Sequence[Video], options: argparse.Namespace) -> dict[str, Path]:
-    """Directory of weights per person, made where it is not there yet; a killed run goes on where it was.
+    """Directory of weights per person. Missing ones are trained, and a killed run continues.
 
-    Pools per person lie in `--out`/pools, weights in `--out`/folds. `--train-pool` adds made-up clips to every fold.
+    Pools per person are in `--out`/pools, weights in `--out`/folds. `--train-pool` adds made-up clips to every fold.
     """
     pools = make_pools(videos, options.out / "pools", options.face_model)
     return {fold.subject: _fold(fold.subject, pools, options) for fold in loso(videos)}

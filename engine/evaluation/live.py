@@ -1,7 +1,7 @@
-"""The live path over a file or a folder of images, written down so that decisions can be replayed without the network.
+"""Records the live path over a file or a folder of images, so that decisions can be replayed without the network.
 
-Frames go through `stream.app`'s very steps; what each face's tracker is given is recorded. A replay at any threshold
-gives exactly the events of a run at it.
+Frames go through the same steps as in `stream.app`, and the input of each face's tracker is recorded. A replay at any
+threshold gives exactly the events of a run at that threshold.
 """
 
 import gzip
@@ -35,17 +35,17 @@ VERSION = 1
 
 @dataclass(slots=True)
 class Recording:
-    """A run over one video: what the tracker of each face was given, in order. `model`: sha256 of the weights."""
+    """A run over one video: the inputs of each face's tracker, in order. `model`: sha256 of the weights."""
 
     model: str
     frames: int = 0
     faces: list[list[Step]] = field(default_factory=list)
 
     def replay(self, config: TrackerConfig, baselines: bool = False) -> list[Said]:
-        """The events that a run with this tracker says, in order of emission.
+        """The events of a run with this tracker, in order of emission.
 
-        `baselines`: the threshold is moved for each face as its baseline moved it. Scores are then in terms of
-        everybody's threshold: what is said reaches it, and a sweep over them is sound.
+        With `baselines`, each face's baseline moves its threshold. Scores are then relative to the common threshold, so
+        every event reaches it and a sweep over thresholds is valid.
         """
         told: list[tuple[float, int, Said]] = []
         for face, steps in enumerate(self.faces):
@@ -55,7 +55,8 @@ class Recording:
         return [one for _, _, one in sorted(told, key=lambda one: one[:2])]
 
     def trace(self, latency_s: float) -> list[tuple[float, float]]:
-        """(time, score) `latency_s` before every hop: the best proposal there, by the clip that sees past it."""
+        """(time, score) `latency_s` before every hop. The score is that of the best proposal at that time. It comes
+        from a clip that extends past it."""
         points: dict[float, float] = {}
         for steps in self.faces:
             for step in (s for s in steps if s.reason is None):
@@ -83,7 +84,8 @@ class Recording:
 
 
 class FolderSource:
-    """A data set's video as a source: images with times by its own frame numbers. See `stream.sources.info.Source`."""
+    """A data set's video as a source: images with times from its own frame numbers. See
+    `stream.sources.info.Source`."""
 
     def __init__(self, video: Video, fps: float) -> None:
         self.dropped = self.corrupt = 0
@@ -95,7 +97,7 @@ class FolderSource:
         )
 
     def read(self) -> Frame | SourceGap | None:
-        """The next frame; None at the end. Raises UserError on a file that is no image."""
+        """Returns the next frame, or None at the end. Raises UserError for a file that is no image."""
         try:
             item, self._first = self._first or next(self._frames, None), None
         except DatasetError as error:
@@ -107,18 +109,19 @@ class FolderSource:
 
 
 def record_file(path: Path, config: Config, law: BaselineLaw | None = None) -> Recording:
-    """Run a video file through the live path. `law`: of each face's baseline, if not the model's. Raises UserError."""
+    """Runs a video file through the live path. `law` replaces the model's law of each face's baseline. Raises
+    UserError."""
     with closing(open_source(str(path), paced=False, stop=threading.Event())) as source:
         return _record(source, config, law)
 
 
 def record_video(video: Video, config: Config, fps: float) -> Recording:
-    """Run a data set's video through the live path, thinned to about `fps`. Raises UserError."""
+    """Runs a data set's video through the live path, thinned to about `fps`. Raises UserError."""
     return _record(FolderSource(video, fps), config)
 
 
 def recording_path(folder: Path, name: str) -> Path:
-    """Where the recording of video `name` lies in `folder`: readable, and different for different names."""
+    """Place of the recording of video `name` in `folder`: readable, and different for different names."""
     plain = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)
     return folder / f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}.json.gz"
 

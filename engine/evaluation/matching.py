@@ -1,4 +1,4 @@
-"""What was true and what was emitted. `engine.matching` says which belongs to which. Frames are inclusive."""
+"""True and emitted intervals of a video. `engine.matching` pairs them. Frames are inclusive."""
 
 import math
 from collections.abc import Iterable
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """A true ME: onset and offset frame, both inclusive. `size_px`: its size on a 256-px face, if known. `regions`:
-    where it shows, `visibility`: amid the face's own motion, as far as these are known."""
+    """A true ME with its onset and offset frame, both inclusive. `size_px`: its size on a 256-px face. `regions`:
+    where it shows. `visibility`: against the face's own motion. Each is given if known."""
 
     onset: int
     offset: int
@@ -40,9 +40,9 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class VideoResult:
-    """One video: what was true, what was emitted. Frames are at `fps`.
+    """One video with its true and emitted intervals. Frames are at `fps`.
 
-    `starts`: (stream time of emission in s, score) of every `start`, also of those taken back later.
+    `starts`: (stream time of emission in s, score) of every `start`, including those retracted later.
     """
 
     subject: str
@@ -56,5 +56,5 @@ class VideoResult:
 
 
 def by_score(detections: Iterable[Detection]) -> list[Detection]:
-    """Best first; ties in order of time, so that results do not depend on the order of input."""
+    """Best first. Ties are in order of time, so that results do not depend on the order of input."""
     return sorted(detections, key=lambda d: (-d.score, d.onset, d.offset))

@@ -1,13 +1,13 @@
-"""How spotting is judged. Pure functions over what was true and what was emitted; frames are inclusive.
+"""The rule by which spotting is judged: pure functions over true and emitted intervals. Frames are inclusive.
 
-The rule: a detection is a true positive if its IoU with an ME is >= 0.5, one-to-one; every other detection is a false
-positive, every other ME a false negative; counts are summed over all videos, with and without MEs, then give one
+A detection is a true positive if its IoU with an ME is >= 0.5, one-to-one. Every other detection is a false positive,
+and every other ME a false negative. Counts are summed over all videos, with and without MEs. The sums give one
 precision, recall and F1.
 
-One-to-one is a *maximum* matching: detections claim an ME in order of score, and a later one may push an earlier one to
-another ME that it also fits (augmenting paths). Greedy matching undercounts where one detection fits two MEs, and its
-count depends on the order; the maximum does not. Taken in score order, the matching of every prefix is maximum too, so
-one pass gives the whole precision-recall curve, and a hit stays a hit as the threshold falls.
+One-to-one is a *maximum* matching. Detections claim an ME in order of score, and a later one may move an earlier one to
+another ME that it also fits (augmenting paths). Greedy matching undercounts when one detection fits two MEs, and its
+count depends on the order. In score order, the matching of every prefix is maximum too. So one pass gives the whole
+precision-recall curve, and a hit stays a hit as the threshold falls.
 """
 
 import math
@@ -23,12 +23,12 @@ from engine.matching import MIN_IOU, match
 
 FA_RATES_PER_HOUR = {"1/min": 60.0, "10/h": 10.0, "1/h": 1.0}
 START_TOLERANCES_S = tuple(round(0.1 * i, 1) for i in range(1, 11))
-"""Action-start p-mAP is averaged over these (Shou et al., ECCV 2018)."""
+"""Tolerances over which action-start p-mAP is averaged (Shou et al., ECCV 2018)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """True positives, false positives, false negatives; a ratio with nothing below the line is 0."""
+    """True positives, false positives, false negatives. A ratio with denominator 0 is 0."""
 
     tp: int = 0
     fp: int = 0
@@ -71,7 +71,7 @@ def count(videos: Iterable[VideoResult], threshold: float = -math.inf, min_iou: 
 
 
 Asked = Callable[[Truth], bool]
-"""Which MEs are asked for. The others, and what fits them, are left out: they count neither way."""
+"""Selects the MEs to find. Other MEs, and detections that fit them, count neither way."""
 
 
 def from_size(size_px: float) -> Asked:
@@ -80,7 +80,7 @@ def from_size(size_px: float) -> Asked:
 
 
 def is_visible(t: Truth) -> bool:
-    """Not known to drown in what the face does anyway."""
+    """Whether the ME is visible, or its visibility unknown."""
     return t.visibility is None or t.visibility >= VISIBLE
 
 
@@ -96,7 +96,8 @@ def count_asked(videos: Iterable[VideoResult], asked: Asked, threshold: float = 
 
 @dataclass(frozen=True)
 class Curve:
-    """Counts at every distinct score, falling: float64[K] thresholds, int64[K] tp and fp, and the number of MEs."""
+    """Counts at every distinct score, highest first: float64[K] thresholds, int64[K] tp and fp, and the number of
+    MEs."""
 
     thresholds: NDArray[np.float64]
     tp: NDArray[np.int64]
@@ -120,7 +121,7 @@ class Curve:
 
     @property
     def average_precision(self) -> float:
-        """Area under the steps of the curve: sum of precision times the gain in recall; 0 without MEs."""
+        """Area under the steps of the curve: the sum of precision times the gain in recall. It is 0 without MEs."""
         return float(np.sum(self.precision * np.diff(self.recall, prepend=0.0)))
 
 
@@ -137,7 +138,8 @@ def sweep(videos: Sequence[VideoResult], min_iou: float = MIN_IOU, asked: Asked 
 
 
 def best_threshold(videos: Sequence[VideoResult]) -> float:
-    """The threshold with the best F1; of equals the highest; 1.0 if nothing was emitted. For tuning folds only."""
+    """The threshold with the best F1, and the highest if several are equal. 1.0 if nothing was emitted. For tuning
+    folds only."""
     curve = sweep(videos)
     return float(curve.thresholds[int(np.argmax(curve.f1))]) if len(curve.thresholds) else 1.0
 
@@ -148,7 +150,7 @@ def hours(videos: Iterable[VideoResult]) -> float:
 
 
 def false_alarms_per_hour(videos: Sequence[VideoResult], threshold: float) -> float:
-    """False positives over the length of these videos; give it the ME-free ones for the rate on ME-free video."""
+    """False positives over the length of these videos. Pass only ME-free videos for the rate on ME-free video."""
     return _ratio(count(videos, threshold).fp, hours(videos))
 
 
@@ -163,7 +165,8 @@ def recall_at_rate(
     quiet: Sequence[VideoResult] | None = None,
     asked: Asked = lambda t: True,
 ) -> float:
-    """The best recall over `videos` whose threshold keeps false alarms on `quiet` (default: `videos`) to `per_hour`."""
+    """The best recall over `videos` at a threshold with at most `per_hour` false alarms on `quiet` (default:
+    `videos`)."""
     curve, alarms = sweep(videos, asked=asked), sweep(videos if quiet is None else quiet)
     budget = per_hour * hours(videos if quiet is None else quiet)
     best = 0.0
@@ -175,7 +178,8 @@ def recall_at_rate(
 
 
 def frame_ap(videos: Sequence[VideoResult]) -> float:
-    """Average precision over frames: is it in an ME; ranked by the best score of an emitted interval that covers it."""
+    """Average precision over frames inside MEs. A frame's rank is the best score of an emitted interval that covers
+    it."""
     scores, labels = [np.empty(0)], [np.empty(0, bool)]
     for video in videos:
         past = [t.offset + 1 for t in video.truths] + [d.offset + 1 for d in video.detections]
@@ -192,10 +196,11 @@ def frame_ap(videos: Sequence[VideoResult]) -> float:
 
 
 def start_ap(videos: Sequence[VideoResult], tolerance_s: float) -> float:
-    """Point AP of action starts (Shou et al., ECCV 2018): right is a `start` emitted within the tolerance of an onset.
+    """Point AP of action starts (Shou et al., ECCV 2018). A `start` is right if emitted within the tolerance of an
+    onset.
 
-    In order of score each claims the nearest onset still free. The point is the time of emission, which nobody can
-    backdate; every `start` counts, also one that was retracted.
+    In order of score, each claims the nearest free onset. The point is the time of emission, which cannot be backdated.
+    Every `start` counts, including retracted ones.
     """
     scores, hits = [], []
     for video in videos:
@@ -217,9 +222,9 @@ def start_pmap(videos: Sequence[VideoResult]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Of the true positives at one threshold, in s: float64[TP] each; empty where the times are unknown.
+    """Times of the true positives at one threshold, in s: float64[TP] each, empty when unknown.
 
-    Boundary errors are absolute; delays are emission minus the true instant, so an early `start` is negative.
+    Boundary errors are absolute. Delays are emission minus the true time, so an early `start` is negative.
     """
 
     onset_error_s: NDArray[np.float64]
@@ -235,7 +240,7 @@ class Timing:
 
 
 def timing(videos: Iterable[VideoResult], threshold: float) -> Timing:
-    """Boundary errors and delays of what was found."""
+    """Boundary errors and delays of the found MEs."""
     found = [(d, t, v.fps) for v in videos for d, t in pairs(v, threshold) if t is not None]
     apexes = [abs(d.apex - t.apex) / f for d, t, f in found if d.apex is not None and t.apex is not None]
     return Timing(
@@ -254,9 +259,9 @@ def bootstrap(
     rounds: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Confidence interval by resampling people, not videos: one person's videos are not independent.
+    """Confidence interval by resampling people instead of videos, since one person's videos are not independent.
 
-    Percentile bootstrap with a fixed seed; rounds whose statistic is not a number are left out. (nan, nan) if all are.
+    It is a percentile bootstrap with a fixed seed. Rounds with a NaN statistic are left out. (nan, nan) if all are.
     """
     people: dict[str, list[VideoResult]] = {}
     for video in videos:
@@ -272,10 +277,11 @@ def bootstrap(
 
 
 def poisson_interval(events: int, level: float = 0.95) -> tuple[float, float]:
-    """Exact (Garwood) interval of the mean behind a count: what zero false alarms in ten minutes do and do not show."""
+    """Exact (Garwood) interval of the mean behind a count. It shows what, for example, zero false alarms in ten
+    minutes mean."""
     tail = (1 - level) / 2
 
-    def solve(k: int, target: float) -> float:  # the mean at which P(X <= k) falls to target
+    def solve(k: int, target: float) -> float:  # the mean at which P(X <= k) equals target
         low, high = 0.0, 10.0 * (k + 10)
         for _ in range(80):
             mean = (low + high) / 2
@@ -292,7 +298,7 @@ def _poisson_cdf(k: int, mean: float) -> float:
 
 
 def _curve(scores: NDArray[np.float64], hits: NDArray[np.bool_], truths: int) -> Curve:
-    """Counts at each distinct score: equal scores enter together."""
+    """Counts at each distinct score. Equal scores count together."""
     order = np.argsort(-scores, kind="stable")
     scores, hits = scores[order], hits[order]
     last = np.flatnonzero(np.diff(scores, append=-np.inf)) if len(scores) else np.empty(0, np.intp)

@@ -1,4 +1,4 @@
-"""Plots of a report, as SVG text: no clock and no random ids in it, so that the same figures give the same bytes."""
+"""Plots of a report as SVG text. They hold no clock or random ids, so the same figures give the same bytes."""
 
 import io
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ FOUND, MISSED, FALSE, OTHER, LINE = "#2a9d5c", "#d1495b", "#e07a1f", "#b8c0cc", 
 
 
 def precision_recall(swept: Sequence[VideoResult], operating: dict[str, Any]) -> str:
-    """Precision against recall over all thresholds, the chosen point marked."""
+    """Precision against recall over all thresholds, with the chosen point marked."""
     curve = metrics.sweep(swept)
     figure, axes = _axes(4.6, 3.6)
     axes.step(curve.recall, curve.precision, where="post", color=LINE)
@@ -45,7 +45,7 @@ def alarms_recall(swept: Sequence[VideoResult], quiet: Sequence[VideoResult]) ->
 
 
 def recall_bars(rows: Sequence[dict[str, Any]], xlabel: str) -> str:
-    """Recall per bin with its interval and how many MEs it rests on."""
+    """Recall per bin with its interval and number of MEs."""
     figure, axes = _axes(4.6, 3.2)
     at = np.arange(len(rows))
     recall = np.array([r["recall"] for r in rows])

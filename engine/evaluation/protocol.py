@@ -1,4 +1,4 @@
-"""How a threshold is chosen without looking at what is judged, and what is judged then."""
+"""Chooses a threshold without looking at the judged videos, and selects the judged videos."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,14 +11,14 @@ PROTOCOLS = ("fixed", "split", "loso")
 HIGHEST = 0.999
 HAIR = 1e-9
 At = Callable[[Judged, float], Judged]
-"""(video at the floor, threshold) -> the video as a run at that threshold would be judged."""
+"""(video at the floor, threshold) -> the video as judged from a run at that threshold."""
 
 
 def decide(videos: Sequence[Judged], protocol: str, threshold: float, floor: float, at: At) -> Decided:
-    """Choose thresholds by the protocol and apply them.
+    """Chooses thresholds by the protocol and applies them.
 
-    `fixed`: `threshold` for all. `split`: the best F1 on the videos of split `tune`; only `test` is judged.
-    `loso`: for each person the best F1 on everybody else; all are judged.
+    `fixed`: `threshold` for all. `split`: the best F1 on the videos of split `tune`; only `test` is judged. `loso`: for
+    each person the best F1 on everybody else; all are judged.
     """
     match protocol:
         case "fixed":
@@ -42,9 +42,9 @@ def decide(videos: Sequence[Judged], protocol: str, threshold: float, floor: flo
 
 
 def _best(videos: Sequence[VideoResult], floor: float) -> float:
-    """Not below what was swept, nor 1, at which no tracker can be set.
+    """The best threshold, but neither below the sweep's floor nor 1, which no tracker allows.
 
-    A hair below the best, which is some interval's own score: a baseline's shift, there and back, rounds.
+    It is slightly below the best one, which equals some interval's score. A baseline's shift and its inverse may round.
     """
     return min(max(metrics.best_threshold(videos) - HAIR, floor), HIGHEST)
 

@@ -11,7 +11,7 @@ from engine.evaluation.events import Judged
 from engine.evaluation.figures import Decided
 
 TRACES = 30
-"""Videos shown with their score trace: those with the most to explain first."""
+"""The most videos with a plotted score trace. The most informative come first."""
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1120px;margin:2rem auto;padding:0 1rem;color:#1d2733}
 table{border-collapse:collapse;margin:.6rem 0 1.4rem}th,td{padding:.2rem .8rem;border-bottom:1px solid #dde3ea;
 text-align:left;font-variant-numeric:tabular-nums}th{font-weight:600}svg{max-width:100%;height:auto}
@@ -19,11 +19,11 @@ text-align:left;font-variant-numeric:tabular-nums}th{font-weight:600}svg{max-wid
 code{background:#f1f4f7;padding:0 .25rem}"""
 
 Table = tuple[str, str, list[list[str]]]
-"""Title, remark, rows of which the first is the heading."""
+"""Title, remark, and rows. The first row is the heading."""
 
 
 def write_report(out: Path, title: str, command: str, decided: Decided, figures: dict[str, Any]) -> None:
-    """Write `report.md`, `report.html` and `evaluation.json` into `out`."""
+    """Writes `report.md`, `report.html` and `evaluation.json` into `out`."""
     out.mkdir(parents=True, exist_ok=True)
     tables = list(_tables(figures))
     (out / "evaluation.json").write_text(json.dumps({"command": command, **figures}, indent=1) + "\n", encoding="utf-8")
@@ -68,7 +68,7 @@ def _tables(f: dict[str, Any]) -> Iterable[Table]:
 
 
 def _recall_tables(f: dict[str, Any]) -> Iterable[Table]:
-    """What is found of which MEs: by their size, length, region and company."""
+    """Recall of MEs by their size, length, region and surroundings."""
     if f["from_size"]:
         yield (
             "MEs from a size on",

@@ -1,6 +1,6 @@
-"""What runs the network: one small class per runtime, all with the same call, and the rule which one is taken.
+"""Runtimes of the network: one small class per runtime with a common interface, and the rule that chooses one.
 
-Nothing of a runtime is imported before it is asked for: a program that scores on the CPU needs neither torch nor CUDA.
+A runtime's library is imported only when it is used. A program that scores on the CPU needs neither torch nor CUDA.
 """
 
 import importlib.util
@@ -24,10 +24,10 @@ log = logging.getLogger("engine")
 
 
 class Runtime(Protocol):
-    """The network's two halves and the rings of `faces` faces, wherever they lie. Called from one thread.
+    """The network's two halves and the rings of `faces` faces, on any device. Call it from one thread.
 
-    `step` does all that a hop takes and returns float32[N, P, HEAD_FIELDS]. `features` and `heads` are the bare halves
-    (shapes in `engine.model.HALVES`), without rings, for parity and measurements.
+    `step` does all the work of a hop and returns float32[N, P, HEAD_FIELDS]. `features` and `heads` are the bare halves
+    without rings (shapes in `engine.model.HALVES`), for parity checks and measurements.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Runtime(Protocol):
     faces: int
 
     def step(self, step: Step) -> NDArray[np.float32]:
-        """Store the step's crops, run the 2D half on them and the 1D half on the step's clips."""
+        """Stores the step's crops, runs the 2D half on them and the 1D half on the step's clips."""
 
     def features(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8[M, 1 + L, S, S] -> float32[M, C]."""
@@ -46,7 +46,7 @@ class Runtime(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Whether a runtime would run here, and why or why not, in words."""
+    """Whether a runtime would run here, with the reason in words."""
 
     name: str
     ok: bool
@@ -56,11 +56,11 @@ class Survey:
 def select(
     name: str = "auto", model: Model | None = None, *, faces: int = DEFAULT_FACES, device: str = "cuda"
 ) -> Runtime:
-    """The runtime `name` (one of NAMES) for up to `faces` faces at once; `auto` takes the first that runs here,
-    and passes over, with a warning, one that should but fails.
+    """The runtime `name` (one of NAMES) for up to `faces` faces at once. `auto` takes the first that runs here. When
+    one should run but fails, `auto` warns and tries the next.
 
-    `device` is what torch calls it (`cuda`, `cuda:1`); the CPU runtime has none. Raises EngineError: the named runtime
-    can't run here and why, or what is wrong with the model.
+    `device` is torch's name for it (`cuda`, `cuda:1`); the CPU runtime has none. Raises EngineError when the named
+    runtime can't run here, or when something is wrong with the model.
     """
     if name not in NAMES:
         raise EngineError(f"runtime {name!r} is not known; choose one of {', '.join(NAMES)}")
@@ -81,7 +81,7 @@ def select(
 
 
 def survey() -> list[Survey]:
-    """Every runtime in the order in which `auto` tries them. Cheap: nothing is built or loaded onto a GPU."""
+    """Every runtime in the order in which `auto` tries them. It is cheap: nothing is built or loaded onto a GPU."""
     return [look() for look in _SURVEYS.values()]
 
 

@@ -1,4 +1,4 @@
-"""onnxruntime on the CPU: the default where there is no GPU. One thread, so that results and load are predictable."""
+"""onnxruntime on the CPU: the default without a GPU. It uses one thread, so that results and load are predictable."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from engine.rings import Rings, Step
 from engine.spec import HEAD_FIELDS
 
 CROPS_PER_RUN = 4
-"""The activations of four crops stay in a core's cache; a whole clip in one run takes two to three times as long."""
+"""The activations of four crops fit a core's cache. A whole clip in one run takes two to three times as long."""
 
 
 class OnnxRuntime:
@@ -48,7 +48,7 @@ class OnnxRuntime:
 
 
 def _session(path: Path, model: Model, threads: int) -> onnxruntime.InferenceSession:
-    """A checked session; raises EngineError with the command that makes the graph anew."""
+    """A checked session. Raises EngineError with the command that makes the graph again."""
     remedy = f"run: mestream build --runtime onnx --model {model.directory} --out {path.parent}"
     remedy += ", or take the model from the release again"
     options = onnxruntime.SessionOptions()
@@ -61,7 +61,7 @@ def _session(path: Path, model: Model, threads: int) -> onnxruntime.InferenceSes
         raise EngineError(f"{path} {error}; {remedy}") from None
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises a class of its own per status code, with no common base
+    except Exception as error:  # each onnxruntime status code has its own exception class, with no common base
         raise EngineError(f"{path} can't be loaded ({' '.join(str(error).split())[:160]}); {remedy}") from None
     of = session.get_modelmeta().custom_metadata_map.get("weights_sha256", "unmarked")
     if of != model.sha256:

@@ -1,6 +1,6 @@
 """TensorRT and TensorRT for RTX: the compiled halves inside the torch runtime's rings and CUDA graph.
 
-torch owns the device memory, the stream and the graph: it is what a CUDA machine with this project has anyway, and one
+torch owns the device memory, the stream and the graph. A CUDA machine with this project has torch anyway, and one
 implementation of rings and capture serves both GPU runtimes. TensorRT only enqueues.
 """
 
@@ -21,14 +21,15 @@ from engine.sidecar import Target
 
 
 class _Call:
-    """A compiled half as a call on device tensors. Enqueues on the current stream; output and scratch belong to torch.
+    """A compiled half as a call on device tensors. It enqueues on the current stream. Output and scratch belong to
+    torch.
 
-    A new shape costs a call into TensorRT and an allocation, the same shape again costs neither.
+    A new shape costs a call into TensorRT and an allocation. The same shape again costs neither.
     """
 
     def __init__(self, engine: Any, trt: Any, device: torch.device) -> None:
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-        # the order of the call (crops; features, valid) is that of the alphabet; an engine promises none
+        # The call's order (crops; features, valid) is alphabetical. An engine guarantees no order.
         self._inputs = sorted(n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT)
         (self._output,) = (n for n in names if n not in self._inputs)
         self._context = _context(engine, trt)
@@ -61,8 +62,8 @@ class _Call:
 
 
 def _context(engine: Any, trt: Any) -> Any:
-    """Memory is ours. TensorRT for RTX compiles its kernels at run time: all of them at the first call of a shape, that
-    is before capture, and it leaves CUDA graphs to us."""
+    """An execution context. torch provides its memory. TensorRT for RTX compiles all its kernels at the first call of a
+    shape, which comes before capture. It leaves CUDA graphs to us."""
     strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
     if not hasattr(trt, "DynamicShapesKernelSpecializationStrategy"):
         return engine.create_execution_context(strategy)
@@ -81,8 +82,8 @@ def tensorrt_runtime(
     directory: Path | None = None,
     ranges: Mapping[str, float | None] | None = None,
 ) -> TorchRuntime:
-    """MESNet's compiled engines on `device`: those of `directory`, which must match, or those of the user's cache,
-    which are built when they don't (int8 with `ranges`, or the model's own). Raises EngineError."""
+    """MESNet's compiled engines on `device`. Engines in `directory` must match. Those in the user's cache are built
+    again when they don't match (int8 with `ranges`, or the model's own). Raises EngineError."""
     found = installed()
     if not torch.cuda.is_available():
         raise EngineError(f"no CUDA GPU for --device {device}; use --runtime onnx")
@@ -110,7 +111,7 @@ def tensorrt_runtime(
 
 
 def installed() -> Flavour:
-    """TensorRT if it is there, else TensorRT for RTX; raises EngineError when neither is."""
+    """TensorRT if it is installed, else TensorRT for RTX. Raises EngineError when neither is."""
     for name in ("tensorrt", "tensorrt-rtx"):
         if found := flavour(name):
             return found

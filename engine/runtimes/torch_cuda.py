@@ -1,8 +1,8 @@
-"""torch: rings in device memory and, on CUDA, one captured graph per batch size, replayed every hop.
+"""torch: rings in device memory and, on CUDA, one captured graph per batch size that every hop replays.
 
-On CUDA a hop is: fill pinned buffers, replay (copy in, store, gather, 2D half, store, gather, 1D half, copy out), wait
-once. Nothing is allocated, no kernel is launched one by one, and the stream is the runtime's own. On the CPU the same
-program runs eagerly: the reference that every runtime is compared with.
+On CUDA a hop fills pinned buffers, replays the graph and waits once. The graph copies in, stores, gathers, runs the 2D
+half, stores, gathers, runs the 1D half and copies out. A hop allocates nothing and launches no kernel separately. The
+stream is the runtime's own. On the CPU the same program runs eagerly and is the reference for every runtime.
 """
 
 from collections.abc import Callable
@@ -19,15 +19,15 @@ from engine.rings import Rings, Step
 from engine.spec import HEAD_FIELDS, ModelSpec
 
 BATCHES = (1, 8, 64, 512)
-"""Faces per captured graph; a hop is padded up to the next of them. Factors of 8 keep graphs few and padding cheap,
-since a GPU's hop hardly costs more for 8 faces than for 1."""
+"""Faces per captured graph. A hop is padded to the next of these sizes. Factors of 8 keep graphs few and padding cheap,
+since on a GPU a hop for 8 faces costs hardly more than for 1."""
 PART = BATCHES[-1]
-"""More faces than these go through the network in parts, within one graph: activations stay small."""
+"""A larger batch goes through the network in parts of this size, within one graph, so that activations stay small."""
 
 Features = Callable[[Tensor], Tensor]
 Heads = Callable[[Tensor, Tensor], Tensor]
 HalvesFor = Callable[[int], tuple[Features, Heads]]
-"""The two halves, ready for up to so many faces (at most PART); asked once per batch size."""
+"""Returns the two halves, ready for up to that many faces (at most PART). It is called once per batch size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class _Inputs:
 
     @classmethod
     def blank(cls, spec: ModelSpec, rings: Rings, batch: int, **where: object) -> "_Inputs":
-        """Buffers for `batch` faces whose every row points at scratch."""
+        """Buffers for `batch` faces. Every row points at scratch."""
         crops, S = batch * rings.chunk, spec.crop_px
         return cls(
             crops=torch.zeros((crops, S, S), dtype=torch.uint8, **where),  # type: ignore[call-overload]
@@ -57,10 +57,10 @@ class _Inputs:
 
 @dataclass(frozen=True, slots=True)
 class _Hop:
-    """One batch size: pinned inputs and outputs, and the graph that goes from the ones to the others.
+    """One batch size: pinned inputs and outputs, and the graph that connects them.
 
-    `device` and `halves` are never read again: a graph knows addresses, it keeps nothing alive. Were they given back,
-    each replay would write into memory that others have got by then.
+    `device` and `halves` are never read again, but must stay alive. A graph knows addresses and holds no references. If
+    the memory were freed, each replay would write into memory that others now own.
     """
 
     host: _Inputs
@@ -71,7 +71,7 @@ class _Hop:
 
 
 def batches(faces: int) -> list[int]:
-    """Batch sizes to capture for up to `faces` faces: those of BATCHES, the last rounded up to whole parts."""
+    """Batch sizes to capture for up to `faces` faces: those of BATCHES, with the last rounded up to whole parts."""
     top = next((b for b in BATCHES if b >= faces), -(-faces // PART) * PART)
     return [*(b for b in BATCHES if b < top), top]
 
@@ -79,8 +79,9 @@ def batches(faces: int) -> list[int]:
 class TorchRuntime:
     """Rings of `faces` faces on `device`, around any two halves given as calls on tensors of that device.
 
-    `halves_for(batch)` gives the calls for up to `batch` faces (or, on the CPU, for any number). On CUDA they must be
-    capturable: fixed shapes, no synchronisation. `capture` False launches kernel by kernel: to measure against.
+    `halves_for(batch)` returns the calls for up to `batch` faces (on the CPU, for any number). On CUDA they must be
+    capturable: fixed shapes, no synchronisation. With `capture` False each kernel is launched separately, as a
+    comparison.
     """
 
     def __init__(
@@ -141,14 +142,14 @@ class TorchRuntime:
         return [heads_half(self._features[read], valid) for read, valid in parts]
 
     def _fill(self, host: _Inputs, step: Step) -> None:
-        """The step into pinned buffers; rows that it does not need go to and come from scratch."""
+        """Copies the step into pinned buffers. Unused rows read from scratch and write to it."""
         rings, blank = self._rings, {"crops": 0, "valid": 0.0}
         blank |= {"crop_write": rings.crop_scratch, "crop_read": rings.crop_scratch}
         blank |= {"feature_write": rings.feature_scratch, "clip_read": rings.zero_row}
         for field in fields(_Inputs):
             buffer, rows = getattr(host, field.name).numpy(), getattr(step, field.name)
             buffer[: len(rows)] = rows
-            if field.name != "crops":  # what is stored as scratch does not matter
+            if field.name != "crops":  # the content of scratch does not matter
                 buffer[len(rows) :] = blank[field.name]
 
     @torch.inference_mode()
@@ -167,7 +168,7 @@ class TorchRuntime:
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize(self.device)  # rings, buffers and weights were filled on another stream
         with torch.cuda.device(self.device), torch.cuda.stream(self._stream):
-            for _ in range(3):  # what libraries choose and compile on first use may not happen during capture
+            for _ in range(3):  # libraries choose and compile kernels on first use, which capture forbids
                 hop()
             self._stream.synchronize()
             with torch.cuda.graph(graph, stream=self._stream):
@@ -179,7 +180,7 @@ class TorchRuntime:
 def torch_runtime(
     model: Model, faces: int, device: str = "cuda", precision: str = "fp32", capture: bool = True
 ) -> TorchRuntime:
-    """MESNet itself on `device`. `precision`: fp32 (without TF32), or fp16 for what is learnt, the stem in fp32."""
+    """MESNet itself on `device`. `precision` is fp32 (without TF32), or fp16 for learnt layers with an fp32 stem."""
     from engine.export import load_network
 
     if device.startswith("cuda") and not torch.cuda.is_available():

@@ -1,7 +1,7 @@
-"""Training sequences through the real aligner: filmed, encoded, decoded, followed and cropped by the live path itself.
+"""Training sequences through the real aligner: the live path itself decodes, follows and crops encoded films.
 
 `python -m engine.training.film --real-aligner N ...` writes them as shards of a pool (`engine.training.pools.pool`).
-They are an addition: a film costs some ten times what the batched renderer asks for the same frames.
+They supplement other pools. A film costs some ten times as much as the same frames from the batched renderer.
 """
 
 import argparse
@@ -32,16 +32,16 @@ from stream.sources import open_source
 from stream.types import FaceCrop, Frame
 
 PICTURE_PX = (480, 360)
-"""Smaller than a webcam's usual 640x480: a face of 110 to 190 px, at two thirds of the price."""
+"""Smaller than a webcam's usual 640x480. The face is 110 to 190 px wide, and the cost is two thirds."""
 SMALL = (0.42, 0.8)
-"""Shares of its width that a small picture has: faces of 46 to 155 px."""
+"""Range of a small picture's width, as a share: faces of 46 to 155 px."""
 SMALL_CRF = (15, 28)
-"""From, and below: where H.264 hides some micro-expressions of small faces and leaves others."""
+"""Range of the quality at which H.264 hides some micro-expressions of small faces and keeps others."""
 TRIES = 4
 
 
 def crops_of(video: Path, landmarker: Landmarker, spec: ModelSpec, frames: int) -> np.ndarray | None:
-    """What the live path sees of a film: crops on the grid, uint8[frames, S, S]; None if the face is ever lost."""
+    """The live path's view of a film: crops on the grid, uint8[frames, S, S]. Returns None if the face is ever lost."""
     source, faces = open_source(str(video), paced=False), Faces(landmarker, max_faces=1)
     crops: list[FaceCrop] = []
     try:
@@ -58,7 +58,8 @@ def crops_of(video: Path, landmarker: Landmarker, spec: ModelSpec, frames: int) 
 def filmed(
     images: Iterable[Image], script: Script, landmarker: Landmarker, spec: ModelSpec, frames: int
 ) -> np.ndarray | None:
-    """`crops_of` what the script's camera makes of pictures, uint8[H, W, 3] each at the script's times."""
+    """`crops_of` a film of these pictures by the script's camera. Each picture is uint8[H, W, 3] at one of the
+    script's times."""
     with tempfile.TemporaryDirectory() as folder:
         path = write_film(Path(folder) / "film", images, script.time_s, script.camera)
         return crops_of(path, landmarker, spec, frames)
@@ -74,9 +75,9 @@ def make_sequence(
     change: Change | None = None,
     small: bool = False,
 ) -> Sequence:
-    """Sequence `index` of the pool that `seed` names; as `pool.make_sequence`, but filmed. Raises UserError.
+    """Sequence `index` of the pool with this `seed`. It is like `pool.make_sequence`, but filmed. Raises UserError.
 
-    `change`: made to the script besides what is drawn by itself. `small`: in a `small_picture`.
+    `change` alters the drawn script. `small`: in a `small_picture`.
     """
     rng = np.random.default_rng([seed, index])
     frames = LENGTH + max(spec.lags)
@@ -96,13 +97,13 @@ def make_sequence(
 
 
 def small_picture(script: Script, rng: np.random.Generator) -> tuple[int, int]:
-    """Give the script a webcam that writes H.264; width and height of its picture."""
+    """Gives the script a webcam that writes H.264. Returns width and height of its picture."""
     script.camera = replace(script.camera, codec="h264", quality=int(rng.integers(*SMALL_CRF)))
     return picture_px(log_uniform(rng, *SMALL))
 
 
 def picture_px(share: float) -> tuple[int, int]:
-    """Width and height of a picture of that share of `PICTURE_PX`, even as encoders want them."""
+    """Width and height of a picture with that share of `PICTURE_PX`. Both are even, as encoders need."""
     width, height = (2 * round(side * share / 2) for side in PICTURE_PX)
     return width, height
 
@@ -115,7 +116,7 @@ def kept_landmarker(face_model: Path) -> Landmarker:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Shards as a worker is to make them, see `make_sequence`."""
+    """Shards for a worker to make; see `make_sequence`."""
 
     seed: int
     actors: list[Path]
@@ -136,7 +137,7 @@ def _make_shard(job: tuple[int, Order]) -> None:
 
 
 def make(options: argparse.Namespace) -> None:
-    """The shards that are not there yet. Raises UserError."""
+    """Makes the missing shards. Raises UserError."""
     if options.actors is None:
         raise UserError(
             "--real-aligner needs --actors: the folder that python -m engine.training.generator.actors wrote", 2

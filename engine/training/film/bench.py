@@ -1,11 +1,11 @@
-"""What `engine.bench_data` builds: video files whose every micro-expression is known.
+"""The parts of `engine.bench_data`'s bench: video files with known micro-expressions.
 
-Parts (tag `part`): `portraits` are films of people in neither training nor tuning (`actors.split_of`) with MEs of 0.5
-to 5 px amid everything else; `nuisance` are ME-free films of one disturbance alone (tag `nuisance`); `mixed` are
-ME-free films of all of them; `talk` are films moved by recorded facial motion (`generator.mocap`), half of them with
-MEs; `video` is real video of unseen people (`film.people`) with injected MEs; `untouched` is the same video, only
-encoded anew. Every ME carries its visibility (`film.visibility`). Tag `way` tells how MEs were made
-(`injection.WAYS`). docs/bench.md has more.
+The tag `part` names the part. `portraits`: films of people in neither training nor tuning (`actors.split_of`), with MEs
+of 0.5 to 5 px among all other movements. `nuisance`: ME-free films of a single disturbance (tag `nuisance`). `mixed`:
+ME-free films of all disturbances. `talk`: films driven by recorded facial motion (`generator.mocap`), half of them with
+MEs. `video`: real video of unseen people (`film.people`) with injected MEs. `untouched`: the same video, only encoded
+again. Every ME has its visibility (`film.visibility`). The tag `way` says how its MEs were made (`injection.WAYS`). See
+docs/bench.md.
 """
 
 import csv
@@ -41,29 +41,31 @@ from stream.faces.landmarks import Landmarker
 
 VERSION = 3
 DRAWS = 1
-"""Part of every seed. Versions 2 and 3 draw what version 1 drew. Version 3 has more parts and people."""
+"""Part of every seed. Versions 2 and 3 draw the same as version 1. Version 3 has more parts and people."""
 SIZES_PX = (0.5, 0.8, 1.1, 1.5, 2.0, 3.0, 5.0)
 FILM_S, ALONE_S, MIXED_S, SHORTEST_S = 12.0, 25.0, 45.0, 6.0
 ONSETS_S = ((2.0, 3.6), (5.4, 6.9), (8.8, 10.4))
-"""Where a film's MEs begin: far enough from its ends and from each other to be told apart by any rule."""
+"""Times at which a film's MEs begin. They are far from the film's ends and from each other, so any rule can separate
+them."""
 MINUTES = 24.0
 COUNTS = {
     "test": {"portraits": 36, "nuisance": 2, "mixed": 4, "talk": 16, "video": 4},
     "tune": {"portraits": 16, "nuisance": 1, "mixed": 2, "talk": 16, "video": 4},
 }
-"""How many at MINUTES: films; films per nuisance; films; films; versions of every video, half of them per way (fewer
-versions of people who are on many videos)."""
+"""Numbers at MINUTES: films; films per nuisance; films; films; versions of every video, half of them per way. People
+with many videos get fewer versions."""
 WIDTHS_PX = (80, 120)
-"""Where the tag `face` parts faces: the model card asks for 120 px."""
+"""Limits between the values of the tag `face`. The model card requires 120 px."""
 REST_S = 0.7
-"""At least that long between two MEs in real video."""
+"""The least time between two MEs in real video."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One video to be made. `subject`: an actor's file or a video of a person. `what`: nuisance or way, by the part.
+    """One video to make. `subject` is an actor's file or a video of a person. `what` is the nuisance or way, by the
+    part.
 
-    `duration_s`: of a film; a real video is as long as it is.
+    `duration_s` is the length of a film. A real video keeps its own length.
     """
 
     part: str
@@ -82,7 +84,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Where things are: the data, the bench, the actors; and the landmark networks."""
+    """The folders of the data, the bench and the actors, and the landmark networks."""
 
     data: Path
     out: Path
@@ -91,10 +93,11 @@ class Folders:
 
 
 def plan(split: str, actors: list[str], videos: list[str], minutes: float) -> list[Job]:
-    """Every video of a split. `actors`: files of the people's pictures; `videos`: real ones, both of this split."""
+    """Every video of a split. `actors` are files of the people's pictures, `videos` are real ones, both of this
+    split."""
     share = minutes / MINUTES
     counts = {part: max(1, round(n * share)) for part, n in COUNTS[split].items()}
-    # where one film would be more than its share, it is shorter
+    # A film is shorter when it would exceed its share.
     alone_s, mixed_s = (
         max(SHORTEST_S, length_s * min(1.0, COUNTS[split][part] * share))
         for part, length_s in (("nuisance", ALONE_S), ("mixed", MIXED_S))
@@ -118,7 +121,7 @@ def plan(split: str, actors: list[str], videos: list[str], minutes: float) -> li
 
 
 def make(job: Job, folders: Folders, seed: int) -> TruthVideo | None:
-    """Write one video, say what is true in it; None where its face can't be found."""
+    """Writes one video and returns its truth. Returns None when its face can't be found."""
     rng = np.random.default_rng([DRAWS, seed, zlib.crc32(job.name.encode())])
     if job.part in ("video", "untouched"):
         return _real(job, folders, rng)
@@ -190,19 +193,20 @@ def _real(job: Job, folders: Folders, rng: np.random.Generator) -> TruthVideo | 
 def _tell_visibility(
     script: Script, made: list[tuple[Injection, Label]], crops: NDArray[np.uint8], crop_px: float
 ) -> None:
-    """Have the labels of what is injected say how visible it is amid what `crops`, without it, show."""
+    """Adds to the labels of injected movements their visibility against the motion in `crops`, which lack the
+    injections."""
     movements = [(injection, label.apex_s) for injection, label in made]
     for (_, label), seen in zip(made, visibilities(crops, script.time_s, movements, crop_px, ModelSpec()), strict=True):
         script.labels[script.labels.index(label)] = replace(label, visibility=seen)
 
 
 def _width(face_px: float) -> str:
-    """How wide a face is in the picture, cheek to cheek, as a tag."""
+    """Width of a face in the picture, cheek to cheek, as a tag."""
     return next((f"below {px} px" for px in WIDTHS_PX if face_px < px), f"from {WIDTHS_PX[-1]} px")
 
 
 def _without_pause(rng: np.random.Generator, duration_s: float) -> Script:
-    """A long script with everything but MEs: the first draw in which people neither sit still nor say nothing."""
+    """A long script with everything except MEs: the first draw in which people neither sit still nor stay silent."""
     while True:
         script = draw_script(rng, duration_s, micros=0)
         if {"blink", "macro", "speech"} <= {label.kind for label in script.labels}:
@@ -210,7 +214,7 @@ def _without_pause(rng: np.random.Generator, duration_s: float) -> Script:
 
 
 def _uncover(script: Script) -> None:
-    """Nothing passes before the face while it shows an ME: that would be no ME that anybody could see."""
+    """Keeps the face uncovered during an ME, since nobody could see a covered one."""
     if script.occluder is not None:
         begin, end = script.occluder
         if any(a.kind == "micro" and a.onset_s < end + 0.2 and a.offset_s > begin - 0.2 for a in script.labels):
@@ -218,7 +222,7 @@ def _uncover(script: Script) -> None:
 
 
 def _person(identity: str, data: Path) -> dict[str, str]:
-    """Sex, ethnicity (both as people say of themselves) and age group of a London portrait."""
+    """Sex, ethnicity (both self-reported) and age group of a London portrait."""
     table = data / "portraits" / "london" / "info.csv"
     number = identity.partition(":")[2]
     if not table.is_file():
@@ -245,7 +249,7 @@ def _made(work: tuple[Job, Folders, int]) -> tuple[Job, TruthVideo | None]:
 
 
 def people(data: Path, split: str) -> dict[str, tuple[str, Path]]:
-    """The split's pictures by their actors' files: identity and picture. Raises UserError if there is none."""
+    """The split's pictures by their actors' files: identity and picture. Raises UserError if there are none."""
     mine = [(identity, path) for identity, path in portraits(data) if split_of(identity) == split]
     if not mine:
         raise UserError(f"--data {data}: no portrait of the {split} split in portraits/london", 2)
@@ -253,7 +257,7 @@ def people(data: Path, split: str) -> dict[str, tuple[str, Path]]:
 
 
 def build(folders: Folders, splits: tuple[str, ...], minutes: float, seed: int, workers: int) -> list[TruthVideo]:
-    """The whole bench with its truth.json and bench.json. Raises UserError."""
+    """Builds the whole bench with its truth.json and bench.json. Raises UserError."""
     from rich.progress import track
 
     folders.out.mkdir(parents=True, exist_ok=True)
@@ -264,7 +268,7 @@ def build(folders: Folders, splits: tuple[str, ...], minutes: float, seed: int, 
     missing = [who[split][file] for split, file in needed if not (folders.actors / file).is_file()]
     build_all(track(missing, "actors"), folders.data, folders.actors, folders.face_model)
     work = [(job, folders, seed) for job in jobs]
-    (folders.out / "bench.json").unlink(missing_ok=True)  # it comes last: without it the bench is not whole
+    (folders.out / "bench.json").unlink(missing_ok=True)  # written last: without it the bench is incomplete
     videos: list[TruthVideo] = []
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         for job, truth in track(pool.imap(_made, work), "videos", total=len(work)):
@@ -279,7 +283,7 @@ def build(folders: Folders, splits: tuple[str, ...], minutes: float, seed: int, 
 
 
 def parts(videos: list[TruthVideo]) -> dict[str, dict[str, float]]:
-    """How much there is: videos, minutes and MEs per split and part."""
+    """The amount of videos, minutes and MEs per split and part."""
     out: dict[str, dict[str, float]] = {}
     for v in videos:
         row = out.setdefault(f"{v.split} {v.tags['part']}", {"videos": 0, "minutes": 0.0, "mes": 0})

@@ -1,11 +1,11 @@
-"""Films as they were before a webcam's H.264 and after it, to train on the one by what is seen in the other.
+"""The same films before and after a webcam's H.264, so that training on one can use what the other shows.
 
 `python -m engine.training.film --coded N ...` makes four pools in OUT: `fine`, and the same films at three qualities in
-`coded-0` to `coded-2`. Where an encoder leaves out a part of a small movement and adds errors of its own, a teacher
-that sees the film as it was still knows what goes on (`engine.train --teacher`).
+`coded-0` to `coded-2`. An encoder drops a part of small movements and adds its own errors. A teacher that sees the
+original film still sees the whole movement (`engine.train --teacher`).
 
-A film is rendered once and cropped by its true pose, where `engine.training.film.aligned` has the landmark networks
-follow each: four sequences for the price of one.
+A film is rendered once and cropped by its true pose. `engine.training.film.aligned` follows each film by the landmark
+networks instead. This gives four sequences for the price of one.
 """
 
 import argparse
@@ -34,20 +34,20 @@ from stream.faces.align import Matrix, extract
 CRFS = ((17, 21), (21, 25), (25, 31))
 """From, and below, of each coded version."""
 SIZES = (0.42, 1.1)
-"""Shares of `film_pool.PICTURE_PX`: faces of 46 to 214 px."""
+"""Range of a picture's width as a share of `film_pool.PICTURE_PX`: faces of 46 to 214 px."""
 LIVELY = 0.2
-"""Share of films whose person's face never rests."""
+"""Share of films with a person whose face never rests."""
 MICROS = 3
-"""Micro-expressions of a film, up to this: more than `scenes.draw_script` draws by itself, since an encoder answers to
-those that are filmed, not to what is imprinted behind the stem."""
+"""The most micro-expressions of a film. It is more than `scenes.draw_script` draws by itself. An encoder reacts to
+filmed movements only, not to those imprinted behind the stem."""
 JITTER_PX = 0.03
 """What an aligner errs by, rms."""
 BLOCK_PX = 16
-"""Macroblocks: where they lie on the face is drawn anew for each version, by cutting off less than one of them."""
+"""Side of macroblocks. Each version cuts off a random part of one, so that their places on the face vary."""
 
 
 def make_sequences(index: int, seed: int, actors: list[Path], data: Path, spec: ModelSpec) -> list[Sequence]:
-    """Film `index` of the pools that `seed` names: as it was, then at each quality. Raises UserError."""
+    """Film `index` of the pools with this `seed`: the original, then each quality. Raises UserError."""
     rng = np.random.default_rng([seed, index])
     frames = LENGTH + max(spec.lags)
     actor = kept_actor(actors[int(rng.integers(len(actors)))])
@@ -69,10 +69,10 @@ def make_sequences(index: int, seed: int, actors: list[Path], data: Path, spec: 
 
 
 def recorded(images: list[Image], script: Script, crf: int) -> list[Image]:
-    """Pictures at the script's times as a webcam's H.264 leaves them, as many."""
+    """The pictures at the script's times after a webcam's H.264, in the same number."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"
-        from_zero = script.time_s - script.time_s[0]  # a player leaves out what is stamped earlier
+        from_zero = script.time_s - script.time_s[0]  # a player leaves out frames with earlier stamps
         write_video(path, images, from_zero, webcam(crf))
         return [frame.image for frame in read_frames(str(path))]
 
@@ -105,7 +105,7 @@ def _make_shard(job: tuple[int, Order]) -> None:
 
 
 def make(options: argparse.Namespace) -> None:
-    """The shards that are not there yet. Raises UserError."""
+    """Makes the missing shards. Raises UserError."""
     if options.actors is None:
         raise UserError("--coded needs --actors: the folder that python -m engine.training.generator.actors wrote", 2)
     if options.small or options.lively or options.unsteady:

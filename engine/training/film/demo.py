@@ -30,11 +30,11 @@ MICROS = (
 BLINKS = ((0.90, 1.0), (4.55, 0.9), (9.10, 1.0), (11.60, 0.6), (14.05, 1.0))
 SMILE_S = (7.0, 7.45, 7.9, 8.6)
 LOOKS = ((1.9, -4.0, 1.0), (2.4, 0.0, 0.0), (11.75, 5.0, 0.0), (12.05, 0.0, 0.0))
-"""From then on the eyes look there: s, px to the image's right and down."""
+"""Gaze steps: the time in s, then px to the image's right and down. The eyes stay there until the next step."""
 
 
 def demo_script() -> Script:
-    """All that happens in the clip. It ends as it begins, so that it can be looped."""
+    """The script of the clip. It ends as it begins, so that it can loop."""
     t = np.arange(round(DURATION_S * FPS)) / FPS
     camera = Camera(FPS, 0, 1, 0.5, 0, "h264", 19, 0, 0)
     light = np.tile(np.array([1, 0, 0, 0], np.float32), (len(t), 1))
@@ -65,7 +65,7 @@ def demo_script() -> Script:
 
 
 def _wave(t: np.ndarray, parts: tuple[tuple[int, float, float], ...]) -> Curve:
-    """Sum of sinusoids with (cycles per clip, size, phase): the last frame goes over into the first."""
+    """Sum of sinusoids with (cycles per clip, size, phase). The last frame continues smoothly into the first."""
     return np.sum([a * np.sin(2 * np.pi * n * t / DURATION_S + p) for n, a, p in parts], axis=0).astype(np.float32)
 
 
@@ -75,7 +75,7 @@ def _sway(t: np.ndarray) -> Curve:
 
 
 def make(data: Path, out: Path, face_model: Path | None = None) -> TruthVideo:
-    """Write `demo.mp4` and `truth.json` into `out`."""
+    """Writes `demo.mp4` and `truth.json` into `out`."""
     path = data / "portraits" / "composite" / f"{FACE}.jpg"
     read = cv2.imread(str(path))
     if read is None:
@@ -86,7 +86,7 @@ def make(data: Path, out: Path, face_model: Path | None = None) -> TruthVideo:
     actor = build_actor(portrait, points, identity, f"portraits/composite/{FACE}.jpg")
     script = demo_script()
     out.mkdir(parents=True, exist_ok=True)
-    # another person's way with the same action would be another seed
+    # Another seed would draw another person's way of doing the same action.
     film = Film(script, actor, portrait, Setting(face_px=230, y_px=205), np.random.default_rng(1))
     write_video(out / "demo.mp4", film, script.time_s, encoder_of(script.camera))
     truth = truth_of(script, "demo.mp4", identity, "test", {"split": split_of(identity)})

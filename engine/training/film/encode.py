@@ -1,4 +1,4 @@
-"""Pictures -> a video file: as a webcam's own encoder writes it, or as a recorder or a video call would."""
+"""Pictures -> a video file, as a webcam's own encoder, a recorder or a video call would write it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from engine.training.generator.camera import Camera
 
 TICK = Fraction(1, 90_000)
 COARSE_TICK = Fraction(1, 1000)
-"""The finest that MPEG-4 part 2 and Matroska take."""
+"""The finest that MPEG-4 part 2 and Matroska support."""
 
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """An encoder by FFmpeg's `name`, with its options; `bit_rate` in bit/s where these do not say the quality.
+    """An encoder by FFmpeg's `name`, with its options. `bit_rate` is in bit/s when the options do not set the quality.
 
-    `rate`: frames a second that it reckons with; the stamps, in ticks, are what they are.
+    `rate` is the encoder's nominal frames per second. It does not change the stamps, which are in ticks.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Encoder:
 
     @property
     def ending(self) -> str:
-        """Of a file that takes it, with the stamps that it is given."""
+        """Ending of a file format that takes this codec and keeps the given stamps."""
         return ".mkv" if self.name in ("mjpeg", "libvpx") else ".mp4"
 
 
@@ -42,13 +42,14 @@ def webcam(crf: int) -> Encoder:
 
 
 def mjpeg(quality: int) -> Encoder:
-    """`quality` as JPEG's, 40 to 95: FFmpeg's quantiser, from 1, that makes a picture of a face as large."""
+    """`quality` is like JPEG's, 40 to 95. FFmpeg's quantiser (from 1) is the one that gives a face picture the same
+    size."""
     quantiser = str(max(1, round((100 - quality) / 8)))
     return Encoder("mjpeg", {"qmin": quantiser, "qmax": quantiser}, rate=1000, tick=COARSE_TICK)
 
 
 FINE = webcam(6)
-"""Too fine to tell: for films whose camera had no codec."""
+"""Its loss is not visible. It is for films whose camera had no codec."""
 
 
 def encoder_of(camera: Camera) -> Encoder:
@@ -59,7 +60,7 @@ def encoder_of(camera: Camera) -> Encoder:
 
 
 def write_film(stem: Path, images: Iterable[NDArray[np.uint8]], time_s: NDArray[np.float64], camera: Camera) -> Path:
-    """`write_video` by the camera's own encoder: the file, which is `stem` with that encoder's ending."""
+    """`write_video` by the camera's own encoder. Returns the file: `stem` with that encoder's ending."""
     encoder = encoder_of(camera)
     path = stem.with_name(stem.name + encoder.ending)
     write_video(path, images, time_s, encoder)
@@ -67,9 +68,9 @@ def write_film(stem: Path, images: Iterable[NDArray[np.uint8]], time_s: NDArray[
 
 
 def write_video(path: Path, images: Iterable[NDArray[np.uint8]], time_s: NDArray[np.float64], encoder: Encoder) -> None:
-    """Encode uint8[H, W, 3] BGR each, with the stamps as PTS."""
+    """Encodes uint8[H, W, 3] BGR images, with the stamps as PTS."""
     jpeg = encoder.name == "mjpeg"
-    with av.open(str(path), "w", options={"fflags": "+bitexact"}) as out:  # Matroska draws its ids by lot
+    with av.open(str(path), "w", options={"fflags": "+bitexact"}) as out:  # Matroska's ids are random
         video = out.add_stream(encoder.name, rate=encoder.rate, options=encoder.options)
         assert isinstance(video, av.VideoStream)
         video.pix_fmt, video.codec_context.time_base = "yuvj420p" if jpeg else "yuv420p", encoder.tick

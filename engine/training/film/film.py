@@ -1,15 +1,15 @@
-"""Films: a script and an actor as a video file in full frame and colour, as a webcam would have recorded it.
+"""Films: a script and an actor as a video file in full frame and colour, as a webcam would record it.
 
     python -m engine.training.film --demo --data DIR --out stream/demo              # the clip that is shipped
     python -m engine.training.film --real-aligner 160 --split train --data DIR --actors DIR --out DIR
     python -m engine.training.film --coded 1104 --split train --data DIR --actors DIR --out DIR  # see `film_coded`
 
-Unlike `engine.training.generator.render`, which goes straight to aligned crops, a film passes through everything of
-the live path: the decoder, the landmark networks, the aligner's own errors, the ring.
+`engine.training.generator.render` goes straight to aligned crops. A film instead passes through the whole live path:
+the decoder, the landmark networks, the aligner's own errors and the ring.
 
 Every frame is one lookup in the portrait: frame px -> pose -> crop coordinates -> displacement maps -> portrait px. The
-portrait is blurred once for the film's scale, so that lookups do not alias. The head moves, the room does not: the pose
-fades out around the head. The portrait's backdrop is continued to the frame's edge.
+portrait is blurred once for the film's scale, so that lookups do not alias. The head moves and the room does not, so
+the pose fades out around the head. The portrait's backdrop continues to the frame's edge.
 """
 
 from collections.abc import Iterable, Iterator
@@ -32,15 +32,15 @@ Float = NDArray[np.float32]
 
 CENTRE = (CROP_PX - 1) / 2
 HEAD = (0.66, 0.92)
-"""Half-axes of the part that moves as one, in face widths; beyond FADE times that nothing follows the pose."""
+"""Half-axes of the part that moves as one, in face widths. Nothing follows the pose beyond FADE times these."""
 FADE = 1.7
 DARK_RED = (0.88, 0.95, 1.25)
-"""Colour of what is painted (mouth, lashes), BGR shares of its grey level; the weighted mean is 1."""
+"""Colour of painted parts (mouth, lashes), as BGR shares of the grey level. The weighted mean is 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Where the face is in the picture: `face_px` wide (cheek to cheek), the crop's centre at x, y; turned."""
+    """Place of the face in the picture: `face_px` wide (cheek to cheek), the crop's centre at x, y, and turned."""
 
     width_px: int = 640
     height_px: int = 480
@@ -51,7 +51,7 @@ class Setting:
 
 
 def draw_setting(rng: np.random.Generator, width_px: int = 640, height_px: int = 480) -> Setting:
-    """Someone before a webcam: the face about the middle, 0.3 to 0.54 of the picture's height wide."""
+    """Someone in front of a webcam. The face is near the middle and 0.3 to 0.54 of the picture's height wide."""
     face_px = float(rng.uniform(0.3, 0.54)) * height_px
     x_px = width_px / 2 + float(rng.uniform(-0.1, 0.1)) * width_px
     y_px = height_px * float(rng.uniform(0.40, 0.48))
@@ -60,17 +60,17 @@ def draw_setting(rng: np.random.Generator, width_px: int = 640, height_px: int =
 
 @dataclass(frozen=True, slots=True)
 class Injection:
-    """A movement besides the script's: `field` float32[2, 88, 88] (a backward map with a peak of 1 crop px) times
-    `curve` float32[F] in px on a 256-px face."""
+    """A movement in addition to the script's: `field` float32[2, 88, 88] (a backward map with a peak of 1 crop px)
+    times `curve` float32[F] in px on a 256-px face."""
 
     field: Float
     curve: Float
 
 
 class Film:
-    """The frames of one film, in order, uint8[H, W, 3] BGR each: iterate once.
+    """The frames of one film, in order, uint8[H, W, 3] BGR each. Iterate once.
 
-    `portrait`: uint8[h, w, 3] BGR, the picture that `actor` was built from (`actor.source`).
+    `portrait` is uint8[h, w, 3] BGR, the picture that `actor` was built from (`actor.source`).
     """
 
     def __init__(
@@ -116,24 +116,25 @@ class Film:
         x, y, follow = self._x[part], self._y[part], self._follow[part]
         rest = _turn(-self.setting.roll_deg, 1 / self._unit)
         posed, moved = self._posed(pose)
-        shift, r, m = moved.tolist(), rest.tolist(), (posed - rest).tolist()  # Python's floats leave float32 as it is
+        shift, r, m = moved.tolist(), rest.tolist(), (posed - rest).tolist()  # Python's floats keep the arrays float32
         cx, cy = (CENTRE + x * r[i][0] + y * r[i][1] + follow * (x * m[i][0] + y * m[i][1] + shift[i]) for i in (0, 1))
         return cx, cy
 
     def _posed(self, pose: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """How px of the frame, from the setting's x and y, become px of the crop, from its centre: turn and shift."""
+        """Turn and shift from frame px, relative to the setting's x and y, to crop px, relative to the crop's
+        centre."""
         turn = _turn(-self.setting.roll_deg - float(pose[2]), float(np.exp(-float(pose[3]))) / self._unit)
         return turn, turn @ (-np.asarray(pose[:2], float) * self.setting.face_px / 256)
 
     def crop_matrices(self) -> Iterator[NDArray[np.float64]]:
-        """For each frame float64[2, 3], px of it to px of the crop: what an aligner without errors would find."""
+        """For each frame float64[2, 3], frame px to crop px. An aligner without errors would find the same."""
         middle = np.array([self.setting.x_px, self.setting.y_px])
         for pose in self.script.pose:
             turn, shift = self._posed(pose)
             yield np.column_stack([turn, CENTRE + shift - turn @ middle])
 
     def _look(self, at: tuple[Float, Float], field: Float) -> Image:
-        """The portrait as px of the frame see it that lie at `at` in the crop, moved by `field`."""
+        """The portrait for frame pixels at `at` in the crop, moved by `field`."""
         cx, cy = at
         step = EXTENT_PX / MAP_SIZE
         gx, gy = ((to_samples(a, EXTENT_PX) + 0.5) / step - 0.5 for a in at)
@@ -154,7 +155,7 @@ class Film:
 
 
 class _Hand:
-    """Something the colour of skin that passes before the face."""
+    """A skin-coloured object that passes in front of the face."""
 
     def __init__(self, script: Script, setting: Setting, rest: Image, rng: np.random.Generator) -> None:
         begin, end = script.occluder or (0.0, 0.0)
@@ -180,7 +181,7 @@ class _Hand:
 
 
 def _grids(s: Setting) -> tuple[Float, Float, Float]:
-    """Of each px of the frame: x and y from the setting's, and how much of the pose it follows, 0 to 1."""
+    """For each px of the frame: x and y relative to the setting's, and how much it follows the pose, 0 to 1."""
     x, y = np.meshgrid(np.arange(s.width_px, dtype=np.float32), np.arange(s.height_px, dtype=np.float32))
     x, y = x - np.float32(s.x_px), y - np.float32(s.y_px)
     far = np.hypot(x / (HEAD[0] * s.face_px), y / (HEAD[1] * s.face_px))
@@ -195,7 +196,7 @@ def _reach(some: ArrayLike) -> slice:
 
 
 def _painted(image: Image, at: tuple[Float, Float], paint: Float) -> Image:
-    """`image`, whose px lie at `at` in the crop, under `paint`: cover and cover times grey."""
+    """`image` with `paint` on top: cover, and cover times grey. The image's px lie at `at` in the crop."""
     if paint.shape[-1] == 1 or not paint.any():
         return image
     x, y = (to_samples(a, EXTENT_PX) for a in at)
@@ -218,7 +219,8 @@ def _turn(degrees: float, scale: float) -> NDArray[np.float64]:
 
 
 def _canvas(portrait: Image, actor: Actor, unit: float, soft: float) -> tuple[Image, NDArray[np.float64]]:
-    """The portrait with its backdrop continued on every side, blurred for the film's scale, and crop -> canvas px."""
+    """The portrait, blurred for the film's scale, with its backdrop continued on every side. Also returns crop ->
+    canvas px."""
     pad = max(portrait.shape[:2])
     wide = cv2.copyMakeBorder(portrait, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
     blurred = cv2.resize(
@@ -238,7 +240,8 @@ def _canvas(portrait: Image, actor: Actor, unit: float, soft: float) -> tuple[Im
 
 
 def _grain(rng: np.random.Generator, setting: Setting) -> Float:
-    """Sensor noise of unit size, mostly grey; 64 px larger than the frame, of which each frame takes another cut."""
+    """Sensor noise of unit size, mostly grey. It is 64 px larger than the frame, and each frame cuts another part of
+    it."""
     size = (setting.height_px + 64, setting.width_px + 64)
     grey, colour = rng.standard_normal(size, np.float32), rng.standard_normal((*size, 3), np.float32)
     return np.asarray(grey[..., None] + 0.5 * cv2.blur(colour, (2, 2)), np.float32)

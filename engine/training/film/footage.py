@@ -1,13 +1,13 @@
-"""Real video in the pool: what real people's faces do, with injected micro-expressions of known truth, filmed anew.
+"""Pools of real video: real people's own movements, filmed again with injected micro-expressions of known truth.
 
     python -m engine.training.film.footage --data DIR --out DIR --split train --sequences 800 --workers 2
 
-A stretch of video in which a face is seen throughout is played forwards or backwards, at another speed, in another
-size and light, with micro-expressions warped into its frames; it is encoded as a webcam would and goes through the live
-path: the decoder, the landmark networks, the aligner, the ring. What the people do of themselves is not annotated:
-apart from speech, such sequences only teach what is *not* a micro-expression (`UNKNOWN` in the loss).
+A sequence uses a stretch of video with a face throughout. It plays forwards or backwards, at another speed, in another
+size and light, with micro-expressions warped into its frames. It is encoded as by a webcam and goes through the live
+path: the decoder, the landmark networks, the aligner, the ring. The people's own movements are not annotated. Apart
+from speech, such sequences only teach what is *not* a micro-expression (`UNKNOWN` in the loss).
 
-People are kept apart by `engine.training.film.people`, before anything else.
+`engine.training.film.people` separates people by split before anything else.
 """
 
 import argparse
@@ -38,10 +38,10 @@ from stream.errors import UserError
 from stream.faces.landmarks import Landmarker
 from stream.faces.model_file import locate
 
-SHORTEST = 20  # frames: less of a face than this is left out
-FACE_PX = (50.0, 160.0)  # cheek to cheek, in what is filmed anew
-KEPT_PX = 240.0  # a face wider than this is kept that wide
-ROOM = 1.5  # face widths to every side of the face's middle
+SHORTEST = 20  # frames: a shorter stretch with a face is left out
+FACE_PX = (50.0, 160.0)  # cheek to cheek, in the new film
+KEPT_PX = 240.0  # a wider face is reduced to this width
+ROOM = 1.5  # face widths on every side of the face's middle
 TRIES = 8
 
 
@@ -49,8 +49,8 @@ TRIES = 8
 class Take:
     """A stretch of a video file in which one face is seen throughout.
 
-    `images[n]`: the frames, uint8[H, W, 3] BGR; `time_s[n]` from the first one; `matrices[n]`: image px -> crop px;
-    `actor`: made of a frame of it, for the displacements that are injected.
+    `images[n]`: the frames, uint8[H, W, 3] BGR. `time_s[n]`: from the first one. `matrices[n]`: image px -> crop px.
+    `actor`: made from one of the frames, for the injected displacements.
     """
 
     name: str
@@ -61,13 +61,13 @@ class Take:
 
 
 def takes_of(path: Path, name: str, landmarker: Landmarker) -> list[Take]:
-    """Every stretch of a video in which its face is seen. Raises UserError if it can't be read."""
+    """Every stretch of a video with a visible face. Raises UserError if it can't be read."""
     whole = follow(str(path), landmarker)
     if whole is None:
         return []
     actor = build_actor(whole.first, whole.points, f"video:{name}", name)
     largest = max(_face_px(m, actor) for m in whole.matrices if m is not None)
-    share = min(1.0, KEPT_PX / largest)  # what is filmed anew is smaller: a 1080p video would fill the memory
+    share = min(1.0, KEPT_PX / largest)  # the new film is smaller, and a 1080p video would fill the memory
     images = [_shrunk(frame.image, share) for frame in read_frames(str(path))]
     seen = np.array([False, *(m is not None for m in whole.matrices), False])
     edges = np.flatnonzero(np.diff(seen))
@@ -88,7 +88,7 @@ def _shrunk(image: Image, share: float) -> Image:
 
 
 def _of_shrunk(matrix: NDArray[np.float64], share: float) -> NDArray[np.float64]:
-    """Crop px of the px of a picture shrunk about its corner."""
+    """Crop px from the px of a picture that was shrunk about its corner."""
     shift = 0.5 / share - 0.5
     return matrix @ np.array([[1 / share, 0, shift], [0, 1 / share, shift], [0, 0, 1]])
 
@@ -96,7 +96,7 @@ def _of_shrunk(matrix: NDArray[np.float64], share: float) -> NDArray[np.float64]
 def _around_face(
     matrices: list[NDArray[np.float64]], actor: Actor, image: Image
 ) -> tuple[tuple[slice, slice], list[NDArray[np.float64]]]:
-    """The part of the picture that a face stays in, with room to be detected; the matrices for that part alone."""
+    """The part of the picture that contains the face, with room for detection, and the matrices for that part alone."""
     centres = np.array([np.linalg.solve(m[:, :2], CENTRE - m[:, 2]) for m in matrices])
     reach = ROOM * max(_face_px(m, actor) for m in matrices)
     low = np.maximum(np.floor(centres.min(axis=0) - reach), 0).astype(int)
@@ -112,7 +112,7 @@ def _face_px(matrix: NDArray[np.float64], actor: Actor) -> float:
 
 @cache
 def takes(data: Path, split: str, face_model: Path) -> list[Take]:
-    """Every take of the split's people. Raises UserError if there is none."""
+    """Every take of the split's people. Raises UserError if there are none."""
     found: list[Take] = []
     for name in files_of(data, split):
         found += takes_of(data / "video" / name, name, kept_landmarker(face_model))
@@ -124,7 +124,8 @@ def takes(data: Path, split: str, face_model: Path) -> list[Take]:
 def make_sequence(
     index: int, seed: int, found: list[Take], landmarker: Landmarker, spec: ModelSpec, clean: bool = False
 ) -> Sequence:
-    """Sequence `index` of the pool that `seed` names; as `pool.make_sequence`, of real video. Raises UserError.
+    """Sequence `index` of the pool with this `seed`. It is like `pool.make_sequence`, but of real video. Raises
+    UserError.
 
     `clean`: nothing is injected.
     """
@@ -149,12 +150,12 @@ def make_sequence(
 def _played(take: Take, rng: np.random.Generator, duration_s: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Which frames are shown, and when: a part of the take or all of it, held still before and after.
 
-    Each frame is shown once, so nothing is interpolated. Held, not played to and fro: a movement that turns round looks
-    just like a micro-expression.
+    Each frame is shown once, so nothing is interpolated. The take is held instead of played back and forth, since a
+    movement that reverses looks like a micro-expression.
     """
     time_s = take.time_s / float(rng.choice([1.0, rng.uniform(0.75, 1.3)]))
     order = np.arange(len(time_s))
-    if rng.random() < 0.4:  # backwards: what rises fast elsewhere falls fast here
+    if rng.random() < 0.4:  # backwards: a movement that usually rises fast then falls fast
         order, time_s = order[::-1], time_s[-1] - time_s[::-1]
     step = float(np.median(np.diff(time_s)))
     spare = duration_s + step - time_s[-1]
@@ -168,7 +169,7 @@ def _played(take: Take, rng: np.random.Generator, duration_s: float) -> tuple[ND
 
 
 def _micros(script: Script, actor: Actor, rng: np.random.Generator, duration_s: float) -> list[Injection]:
-    """None to two micro-expressions, into the script's labels too."""
+    """Draws zero to two micro-expressions and adds them to the script's labels."""
     injections, ends_s = [], -9.0
     for onset_s in np.sort(rng.uniform(-0.2, duration_s - 0.15, rng.choice([0, 1, 2], p=[0.45, 0.35, 0.2]))):
         if onset_s > ends_s + 0.15:
@@ -182,7 +183,7 @@ def _micros(script: Script, actor: Actor, rng: np.random.Generator, duration_s: 
 def _pictures(
     take: Take, shown: NDArray[np.intp], injections: list[Injection], rng: np.random.Generator
 ) -> Iterator[Image]:
-    """The take's frames `shown`, moved by the injections, in another size and light, before a noisier camera."""
+    """The take's frames `shown`, moved by the injections, in another size and light, by a noisier camera."""
     height, width = take.images[0].shape[:2]
     share = log_uniform(rng, *FACE_PX) / _face_px(take.matrices[0], take.actor)
     size = 2 * round(width * share / 2), 2 * round(height * share / 2)
@@ -222,7 +223,7 @@ def _make_shard(job: tuple[int, Order]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """`python -m engine.training.film.footage`: make the shards that are not there yet."""
+    """`python -m engine.training.film.footage`: makes the missing shards."""
     parser = argparse.ArgumentParser(prog="python -m engine.training.film.footage", description=main.__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds video/")
     parser.add_argument("--out", type=Path, required=True)

@@ -1,8 +1,8 @@
-"""Micro-expressions of known size and time, to be put into films and into real video.
+"""Micro-expressions of known size and time, for films and real video.
 
-Two ways, so that a figure can show whether a spotter has merely learned the generator: `generator` is the generator's
-own (`happenings.add_micro`: action units and pushes); `landmarks` shares nothing with it: a few landmarks are dragged
-and thin-plate splines carry the skin along, in a triangular or raised-cosine course.
+There are two ways, so that a figure can show whether a spotter has merely learned the generator. `generator` is the
+generator's own way (`happenings.add_micro`: action units and pushes). `landmarks` shares nothing with it: it drags a
+few landmarks, and thin-plate splines move the skin with them. Its course is triangular or a raised cosine.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -39,13 +39,13 @@ STILL = (10, 338, 284, 251, 389, 454, 361, 397, 379, 400, 176, 149, 172, 132, 23
          263, 362, 127, 356)  # fmt: skip
 """Landmarks that thin-plate splines hold in place: the outline, the nose, the eye corners."""
 FREE_PX = 9.0
-"""A held landmark nearer than this (crop px) to a dragged one is let go: skin does not tear."""
+"""A fixed landmark closer than this (crop px) to a dragged one is released, since skin does not tear."""
 
 
 def movement(
     way: str, script: Script, actor: Actor, rng: np.random.Generator, onset_s: float, size_px: float
 ) -> tuple[Injection, Label]:
-    """A micro-expression whose largest displacement is exactly `size_px` on a 256-px face. `way`: see WAYS."""
+    """A micro-expression with a largest displacement of exactly `size_px` on a 256-px face. `way`: see WAYS."""
     if way == "generator":
         return _as_generated(script, actor, rng, onset_s, size_px)
     if way == "landmarks":
@@ -57,7 +57,7 @@ def _as_generated(
     script: Script, actor: Actor, rng: np.random.Generator, onset_s: float, size_px: float
 ) -> tuple[Injection, Label]:
     state = rng.bit_generator.state
-    label = add_micro(still_script([0.0], script.camera), rng, onset_s, 1.0)  # to learn when its apex is
+    label = add_micro(still_script([0.0], script.camera), rng, onset_s, 1.0)  # gives the time of its apex
     rng.bit_generator.state = state
     probe = still_script([*script.time_s, label.apex_s], script.camera)
     add_micro(probe, rng, onset_s, 1.0)
@@ -108,7 +108,7 @@ def dragged_field(actor: Actor, marks: Sequence[int], angle_rad: float, side: st
     at = np.stack(np.meshgrid(c, c), -1).reshape(-1, 2)
     spline = RBFInterpolator(knots, values, kernel="thin_plate_spline", smoothing=0.5)
     field = -spline(at).reshape(MAP_SIZE, MAP_SIZE, 2)
-    # splines ring: beyond the dragged landmarks' surroundings the skin stays
+    # Splines oscillate, so the skin stays still beyond the neighbourhood of the dragged landmarks.
     near = np.linalg.norm(at[:, None] - dragged, axis=-1).min(1).reshape(MAP_SIZE, MAP_SIZE, 1)
     field *= np.exp(-((near / (0.28 * actor.face_width_px)) ** 2))
     field = field.transpose(2, 0, 1).astype(np.float32)
@@ -126,7 +126,7 @@ def _sized(label: Label, size_px: float) -> Label:
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """A face in a video file: the frames' times, and their matrix (image px -> crop px) where the face was found."""
+    """A face in a video file: the frames' times, and their matrix (image px -> crop px) for frames with a face."""
 
     time_s: NDArray[np.float64]
     matrices: list[NDArray[np.float64] | None]
@@ -139,7 +139,7 @@ class Take:
 
 
 def read_frames(source_path: str) -> Iterator[Frame]:
-    """The frames of a video file by the live program's reader."""
+    """The frames of a video file, read by the live program's reader."""
     source = open_source(source_path, paced=False)
     try:
         while (item := source.read()) is not None:
@@ -150,7 +150,7 @@ def read_frames(source_path: str) -> Iterator[Frame]:
 
 
 def follow(path: str, landmarker: Landmarker) -> Take | None:
-    """Where the largest-scored face is in every frame; None if there is none at all."""
+    """The place of the best-scored face in every frame. Returns None if no frame has a face."""
     roi: Roi | None = None
     first: tuple[Image, Float] | None = None
     times, matrices = [], []
@@ -170,7 +170,7 @@ def follow(path: str, landmarker: Landmarker) -> Take | None:
 def injected(
     path: str, take: Take, movements: Sequence[Injection], crop_px: Callable[[float], float]
 ) -> Iterator[Image]:
-    """The video's frames with the movements in them, one cubic lookup each; what does not move is untouched."""
+    """The video's frames with the movements, by one cubic lookup each. Pixels that do not move stay unchanged."""
     for k, frame in enumerate(read_frames(path)):
         matrix = take.matrices[k]
         field = sum((float(m.curve[k]) * m.field for m in movements if m.curve[k]), start=np.zeros((), np.float32))
@@ -181,7 +181,7 @@ def injected(
 
 
 def warp_frame(image: Image, matrix: NDArray[np.float64], field: Float) -> Image:
-    """Move uint8[H, W, 3] by a backward map float32[2, 88, 88] (crop px) that lies on the face by `matrix`."""
+    """Moves uint8[H, W, 3] by a backward map float32[2, 88, 88] (crop px). `matrix` places the map on the face."""
     height, width = image.shape[:2]
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     m = matrix.tolist()

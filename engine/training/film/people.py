@@ -1,7 +1,7 @@
-"""Who is on which video of `--data`'s `video/`, and in which split: people are kept apart before anything else.
+"""The people on the videos in `video/` of `--data`, and their splits. People are separated before anything else.
 
-A person's split is the same for every video of theirs. Those who came first were split by hand; those who came later
-are split by a hash of their name (half train, a fifth tune, the rest test).
+All videos of a person are in one split. The first people were split by hand. Later ones are split by a hash of their
+name: half train, a fifth tune, the rest test.
 """
 
 import hashlib
@@ -19,17 +19,17 @@ BY_HAND = {
     "asl/eat.mkv": "tune", "asl/night.mkv": "tune", "asl/sorry.mkv": "test",
     "pexels_wolfganglanger.mp4": "test", "single_face.mp4": "test",
 }  # fmt: skip
-"""Split of each video of the people who came first."""
+"""Split of each video of the first people."""
 FOLDERS = ("auduno", "grid2", "grid_lady", "grid_s1", "pexels2")
-"""Folders of the people who came later: one person each, but for `SHARED`, where a file's name begins with theirs."""
+"""Folders of the later people. Each holds one person, except `SHARED`, where file names begin with the person."""
 SHARED = ("grid2", "pexels2")
 THE_SAME = {"grid/bbaf2n.mpg": "grid_s1", "grid/lwbsza.mpg": "grid_lady"}
 SPEAKING = ("grid", "auduno")
-"""Folders whose names begin so show people who speak all the time."""
+"""Prefixes of folders with people who speak all the time."""
 
 
 def person_of(name: str) -> str:
-    """The person on a video, named as its path below `video/`."""
+    """The person on a video. Videos are named by their path below `video/`."""
     if name in THE_SAME:
         return THE_SAME[name]
     folder, _, file = name.rpartition("/")
@@ -52,7 +52,7 @@ def speaks(name: str) -> bool:
 
 
 def files_of(data: Path, split: str) -> list[str]:
-    """Names of the videos of the split's people that are there. Raises UserError if there is none."""
+    """Names of the available videos of the split's people. Raises UserError if there are none."""
     video = data / "video"
     later = sorted(p.relative_to(video).as_posix() for folder in FOLDERS for p in (video / folder).glob("*.*"))
     names = [n for n in (*BY_HAND, *THE_SAME, *later) if split_of_video(n) == split and (video / n).is_file()]

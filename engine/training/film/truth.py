@@ -1,15 +1,15 @@
-"""What is true in a film, in the format that `engine.evaluate` reads."""
+"""The truth of a film, in the format that `engine.evaluate` reads."""
 
 from engine.datasets.truth import KINDS, Nuisance, TruthInterval, TruthVideo
 from engine.spec import REGIONS
 from engine.training.generator.script import Label, Script
 
 SHOWN = 0.25
-"""A region is named when it has this share of the movement."""
+"""A region is listed when it has at least this share of the movement."""
 
 
 def truth_of(script: Script, file: str, subject: str, split: str, tags: dict[str, str]) -> TruthVideo:
-    """Labels as intervals and nuisances, cut to the film's length; what lies outside is left out."""
+    """Labels as intervals and nuisances, cut to the film's length. Labels outside the film are left out."""
     end_s = float(script.time_s[-1])
     inside = [a for a in sorted(script.labels, key=lambda a: a.onset_s) if a.onset_s < end_s and a.offset_s > 0]
     return TruthVideo(

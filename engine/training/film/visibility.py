@@ -1,8 +1,9 @@
-"""How visible a micro-expression is amid what the face does anyway.
+"""Measures how visible a micro-expression is against the face's own motion.
 
-Visibility is the peak of the injected motion over the peak of the face's own motion in the same cells of the stem's
-grid, within half a second to either side of the apex, over a lag of 0.2 s, with the head's motion taken out. Below 0.5
-a movement drowns in the others. The face's own motion is measured by the motion stem on frames without the injection.
+Visibility is the peak of the injected motion over the peak of the face's own motion. Both are taken in the same cells
+of the stem's grid, over a lag of 0.2 s, within half a second to either side of the apex. The head's motion is removed.
+Below 0.5 the other movements hide a micro-expression. The motion stem measures the face's own motion on frames without
+the injection.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,13 +23,13 @@ from stream.types import CROP_PX
 
 LAG_S, NEAR_S = 0.2, 0.5
 PLACE = 0.5
-"""A cell belongs to a movement's place from this share of the movement's peak on."""
+"""A cell belongs to a movement's place if it has at least this share of the movement's peak."""
 FLOOR_PX = 0.02
-"""Motion that a good camera's noise makes on its own: no face is stiller than that."""
+"""Motion that a good camera's noise alone produces. No face is stiller."""
 
 
 def clean_crops(images: Iterable[Image], matrices: Iterable[NDArray[np.float64] | None]) -> NDArray[np.uint8]:
-    """Aligned crops uint8[F, S, S] of frames without an injection; a frame whose face was not found repeats the last.
+    """Aligned crops uint8[F, S, S] of frames without an injection. A frame without a found face repeats the last crop.
 
     `matrices`: frame px -> crop px.
     """
@@ -50,9 +51,10 @@ def visibilities(
     crop_px: float,
     spec: ModelSpec,
 ) -> list[float]:
-    """Visibility of each movement (injection, apex in s), all injected into the frames that `crops` show clean.
+    """Visibility of each movement (injection, apex in s). All are injected into the frames whose clean crops are
+    `crops`.
 
-    `crops` uint8[F, S, S] at `time_s` float64[F]; `crop_px`: crop px of one px on a 256-px face.
+    `crops` is uint8[F, S, S] at `time_s` float64[F]. `crop_px`: crop px of one px on a 256-px face.
     """
     frames = max(1, round(float(time_s[-1] - time_s[0]) * spec.fps))
     own = _own_motion(on_grid(crops, time_s - time_s[0], spec.fps, frames), spec)
@@ -71,7 +73,7 @@ def visibilities(
 
 @torch.no_grad()
 def _own_motion(crops: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:
-    """Length of the local motion over LAG_S, float32[F, G, G] crop px; the first crop stands in for what was before."""
+    """Size of the local motion over LAG_S, float32[F, G, G] crop px. The first crop replaces earlier ones."""
     stem, lags, which = MotionStem(spec), len(spec.lags), spec.lags.index(round(LAG_S * spec.fps))
     frames, index = torch.as_tensor(crops), torch.arange(len(crops))
     side, out = grid_side(spec), np.zeros((len(crops), grid_side(spec), grid_side(spec)), np.float32)

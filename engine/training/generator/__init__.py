@@ -1,1 +1,1 @@
-"""Made-up clips: people who can be moved, what happens to them, and the renderer."""
+"""Made-up clips: people who can be moved, the events of a clip, and the renderer."""

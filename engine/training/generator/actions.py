@@ -1,10 +1,9 @@
 """Facial actions as motion of MediaPipe's 478 face landmarks.
 
-The 55 expression shapes of ICT-FaceKit Light (Li et al., "Learning Formation of Physically-Based Face Attributes",
-CVPR 2020; MIT licence) are carried over to MediaPipe's canonical face mesh (Apache-2.0): the canonical mesh is laid
-onto ICT's neutral face by a similarity and a thin-plate warp through 51 common iBUG landmarks, then every landmark
-takes the motion of the skin nearest to it. The result ships as `actions.npz`, so ICT itself is needed only to make it
-again:
+The 55 expression shapes of ICT-FaceKit Light (Li et al., "Learning Formation of Physically-Based Face Attributes", CVPR
+2020; MIT licence) are transferred to MediaPipe's canonical face mesh (Apache-2.0). A similarity and a thin-plate warp
+through 51 common iBUG landmarks fit the canonical mesh to ICT's neutral face. Then every landmark takes the motion of
+the nearest skin. The result ships as `actions.npz`, so ICT itself is needed only to make it again:
 
     python -m engine.training.generator.actions --data DIR      # DIR holds face3d/
 """
@@ -32,10 +31,10 @@ MOUTH = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 1
 FACE_OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176,
              149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)  # fmt: skip
 IRISES = {"R": (468, 469, 470, 471, 472), "L": (473, 474, 475, 476, 477)}
-"""Centre first. R and L are the person's own right and left: the right eye is on the image's left."""
+"""The centre comes first. R and L are the person's own right and left: the right eye is on the image's left."""
 
-# iBUG points 17..67 (brows, nose, eyes, lips) as landmarks of MediaPipe, the nearest to where ICT has them after a
-# similarity fit; the jaw line has no exact counterpart
+# iBUG points 17..67 (brows, nose, eyes, lips) as landmarks of MediaPipe. Each is the nearest to ICT's place after a
+# similarity fit. The jaw line has no exact counterpart.
 _IBUG = (70, 63, 105, 66, 107, 336, 296, 334, 293, 300, 168, 197, 5, 4, 98, 97, 2, 326, 327, 33, 160, 158, 133,
          153, 144, 362, 385, 387, 263, 373, 380, 61, 39, 37, 0, 267, 269, 291, 321, 314, 17, 84, 91, 78, 81, 13, 311,
          308, 402, 14, 178)  # fmt: skip
@@ -79,11 +78,11 @@ ACTION_UNITS: dict[str, dict[str, dict[str, float]]] = {
 
 @dataclass(frozen=True)
 class ActionTable:
-    """Actions on the canonical face. Unit of length: distance of the outer eye corners. x right in the image of a
-    frontal face (the person's left), y down, z away from the camera.
+    """Actions on the canonical face. The unit of length is the distance of the outer eye corners. x points right in the
+    image of a frontal face (the person's left), y down, z away from the camera.
 
-    `names`: K ICT shapes. `displacement`: float32[K, 478, 3], motion at the shape's full strength.
-    `points`: float32[478, 3], MediaPipe's canonical face. `triangles`: int32[898, 3], its faces (468 vertices).
+    `names`: K ICT shapes. `displacement`: float32[K, 478, 3], motion at the shape's full strength. `points`:
+    float32[478, 3], MediaPipe's canonical face. `triangles`: int32[898, 3], its faces (468 vertices).
     """
 
     names: tuple[str, ...]
@@ -92,11 +91,12 @@ class ActionTable:
     triangles: NDArray[np.int32]
 
     def shape(self, name: str) -> NDArray[np.float32]:
-        """Displacement float32[478, 3] of one ICT shape; ValueError if there is none of that name."""
+        """Displacement float32[478, 3] of one ICT shape. Raises ValueError for an unknown name."""
         return self.displacement[self.names.index(name)]
 
     def unit(self, au: str, side: str) -> NDArray[np.float32]:
-        """Displacement float32[478, 3] of one action unit of ACTION_UNITS; KeyError if it or its side is unknown."""
+        """Displacement float32[478, 3] of one action unit of ACTION_UNITS. Raises KeyError if it or its side is
+        unknown."""
         return self.mix(ACTION_UNITS[au][side])
 
     def mix(self, weights: Mapping[str, float]) -> NDArray[np.float32]:
@@ -113,7 +113,7 @@ class ActionTable:
 
 @functools.cache
 def load_actions(path: Path = SHIPPED) -> ActionTable:
-    """The shipped table; `path` is a file that `python -m engine.training.generator.actions` wrote."""
+    """The shipped table. `path` is a file that `python -m engine.training.generator.actions` wrote."""
     with np.load(path) as file:
         return ActionTable(
             names=tuple(str(name) for name in file["names"]),
@@ -131,7 +131,7 @@ def vertex_areas(points: NDArray[np.float32], triangles: NDArray[np.int32]) -> N
 
 
 def _region_of(points: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Index into REGIONS per point of the canonical face, by where it lies; the nose counts as cheeks."""
+    """Index into REGIONS per point of the canonical face, by its place. The nose counts as cheeks."""
     x, y = abs(points[:, 0]), points[:, 1] - points[33, 1]
     brows = y < -0.15
     eyes = (y < 0.20) & (x > 0.10)
@@ -142,9 +142,9 @@ def _region_of(points: NDArray[np.float32]) -> NDArray[np.int64]:
 def register(
     canonical: NDArray[np.float64], neutral: NDArray[np.float64], ibug_vertices: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Lay the canonical landmarks float64[N, 3] onto ICT's neutral skin float64[V, 3] (both y up).
+    """Fits the canonical landmarks float64[N, 3] to ICT's neutral skin float64[V, 3] (both y up).
 
-    Similarity (Umeyama 1991), then thin-plate spline through the common landmarks. Returns float64[N, 3].
+    It uses a similarity (Umeyama 1991), then a thin-plate spline through the common landmarks. Returns float64[N, 3].
     """
     from scipy.interpolate import RBFInterpolator
 
@@ -166,7 +166,7 @@ def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDAr
 
 
 def make(folder: Path) -> ActionTable:
-    """Build the table from ICT-FaceKit Light and MediaPipe's canonical mesh in `folder` (face3d)."""
+    """Builds the table from ICT-FaceKit Light and MediaPipe's canonical mesh in `folder` (face3d)."""
     with np.load(folder / "ict_facekit_light.npz") as ict:
         neutral = ict["neutral"].astype(np.float64)
         names = [str(n) for n in ict["expr_names"] if not str(n).startswith("PupilDilate")]
@@ -178,7 +178,7 @@ def make(folder: Path) -> ActionTable:
     motion = np.zeros((len(names), 478, 3))
     motion[:, :468] = _skin_motion(laid, neutral[:_SKIN_VERTICES], dict(zip(names, shapes, strict=True)))
     centres = [points[list(rim)].mean(0) for rim in (EYE_R, EYE_L)]
-    points = np.vstack([points, np.repeat(centres, 5, axis=0)])  # irises are moved by gaze alone: see actors.gaze
+    points = np.vstack([points, np.repeat(centres, 5, axis=0)])  # only gaze moves irises: see actors.gaze
     unit_ict = np.linalg.norm(neutral[ibug[36]] - neutral[ibug[45]])
     unit = np.linalg.norm(points[33] - points[263])
     to_image = np.array([1.0, -1.0, -1.0])
@@ -193,9 +193,9 @@ def make(folder: Path) -> ActionTable:
 def _skin_motion(
     laid: NDArray[np.float64], skin: NDArray[np.float64], shapes: dict[str, NDArray[np.float64]]
 ) -> NDArray[np.float64]:
-    """Motion [K, N, 3] of the skin under each laid landmark [N, 3]: inverse-distance mean of its nearest vertices.
+    """Motion [K, N, 3] of the skin under each fitted landmark [N, 3]: inverse-distance mean of its nearest vertices.
 
-    Lips and lids touch or nearly so: their landmarks look only among vertices that move with their own side.
+    Lips and lids touch or nearly touch. Their landmarks only use vertices that move with their own side.
     """
     from scipy.spatial import KDTree
 
@@ -230,7 +230,7 @@ def _read_obj(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """`python -m engine.training.generator.actions --data DIR [--out FILE]`: make actions.npz again."""
+    """`python -m engine.training.generator.actions --data DIR [--out FILE]`: makes actions.npz again."""
     parser = argparse.ArgumentParser(prog="python -m engine.training.generator.actions", description=main.__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds face3d/ (ICT-FaceKit Light)")
     parser.add_argument("--out", type=Path, default=SHIPPED)

@@ -3,14 +3,14 @@
     python -m engine.training.generator.actors --data DIR --out DIR   # DIR holds portraits/; one .npz each
 
 An actor's frame is `texture` sampled at `grid + sum_k coefficient[k] * maps[k]`: one matrix product and one lookup (see
-`engine.training.generator.warps` for the geometry). Two sorts of maps, told apart by `levels`:
+`engine.training.generator.warps` for the geometry). `levels` distinguishes two kinds of maps:
 
-- linear (level 0): 1 px of peak motion (crop px) per unit of the coefficient, to be used up to some 3 px. `AU1_L`,
-  `AU17_B`, ... of `actions.ACTION_UNITS`; `gaze_x`, `gaze_y` (irises 1 px to the image's right, down; lids follow);
-  `yaw`, `pitch` (per degree: what is left of a head turn to the image's right, up, after the aligner's similarity).
-- levels (0 < level <= 1): the exact map of an action at that share of its full size; a time course interpolates
-  between neighbouring levels (`Actor.coefficients`). `blink_L`, `blink_R`;
-  `smile_L`, `jaw_open`, ... of `rigging.LEVELS`; `own_smile`, as this person does it, where there is a picture of it.
+- linear (level 0): 1 px of peak motion (crop px) per unit of the coefficient, for use up to some 3 px. Examples are
+  `AU1_L`, `AU17_B`, ... of `actions.ACTION_UNITS`, and `gaze_x`, `gaze_y` (irises 1 px to the image's right, down; lids
+  follow). `yaw` and `pitch` are per degree, to the image's right and up, minus the aligner's similarity.
+- levels (0 < level <= 1): the exact map of an action at that share of its full size. A time course interpolates between
+  neighbouring levels (`Actor.coefficients`). Examples are `blink_L`, `blink_R` and `smile_L`, `jaw_open`, ... of
+  `rigging.LEVELS`. `own_smile` is this person's own smile, if there is a picture of it.
 
 L and R are the person's own left and right.
 """
@@ -43,18 +43,19 @@ NO_PAINT = -1
 
 @dataclass(frozen=True)
 class Actor:
-    """One portrait, ready to be moved. Coordinates are crop px (see `warps`); K maps, P paints.
+    """One portrait, ready to be moved. Coordinates are crop px (see `warps`). There are K maps and P paints.
 
     `identity`: `london:001`, `congress:A000109`, ... `split`: see `split_of`. `source`: the picture, relative to DIR.
-    `texture`: uint8[352, 352] grey, 2 samples per crop px over the extent of 176 px.
-    `names`, `levels`: str[K], float32[K]. `maps`: float16[K, 88, 88, 2], x then y, source minus target, crop px.
-    `peaks_px`: float32[K], greatest displacement in each map. `regions`: float32[K, 4], share per REGIONS, sums to 1
-    (yaw and pitch: spread evenly).
-    `paint`: uint8[P, 176, 176], cover (255 is full), in *target* coordinates, of what the texture lacks: the inside of
-    a mouth that opens, the lash line of closed lids. `paint_of`: int16[K], index into `paint` or NO_PAINT.
+    `texture`: uint8[352, 352] grey, 2 samples per crop px over the extent of 176 px. `names`, `levels`: str[K],
+    float32[K]. `maps`: float16[K, 88, 88, 2], x then y, source minus target, crop px. `peaks_px`: float32[K], greatest
+    displacement in each map. `regions`: float32[K, 4], share per REGIONS, sums to 1 (yaw and pitch: spread evenly).
+
+    `paint`: uint8[P, 176, 176], cover (255 is full), in *target* coordinates. It shows what the texture lacks: the
+    inside of an opening mouth, the lash line of closed lids. `paint_of`: int16[K], index into `paint` or NO_PAINT.
     `paint_grey`: float32[P]. A frame becomes `frame + c * paint/255 * (grey - frame)` with the map's coefficient c.
-    `points`: float32[478, 3] landmarks. `matrix`: float64[2, 3], px of `source` -> crop px.
-    `face_width_px`: cheek to cheek (landmarks 234, 454); p px on a 256-px face are p * face_width_px / 256 crop px.
+
+    `points`: float32[478, 3] landmarks. `matrix`: float64[2, 3], px of `source` -> crop px. `face_width_px`: cheek to
+    cheek (landmarks 234, 454); p px on a 256-px face are p * face_width_px / 256 crop px.
     """
 
     identity: str
@@ -74,13 +75,13 @@ class Actor:
     face_width_px: float
 
     def crop_px(self, px_256: float) -> float:
-        """Motion given in px on a face 256 px wide, in crop px."""
+        """Converts motion in px on a face 256 px wide to crop px."""
         return px_256 * self.face_width_px / 256
 
     def coefficients(self, amounts: Mapping[str, float]) -> NDArray[np.float32]:
-        """Amount per action name -> coefficient per map, float32[K]; KeyError for a name that the actor lacks.
+        """Amount per action name -> coefficient per map, float32[K]. Raises KeyError for a name that the actor lacks.
 
-        Linear maps take the amount as it is; levels share it between the two nearest, with 0 as the lowest.
+        Linear maps take the amount unchanged. Levels share it between the two nearest, with 0 as the lowest.
         """
         out = np.zeros(len(self.names), np.float32)
         for name, amount in amounts.items():
@@ -120,12 +121,12 @@ def load_actor(path: Path) -> Actor:
 
 @functools.cache
 def kept_actor(path: Path) -> Actor:
-    """`load_actor`, but each file once per process: who makes many clips draws the same actors again and again."""
+    """`load_actor`, but each file is loaded once per process, since many clips use the same actors."""
     return load_actor(path)
 
 
 def actors_of(folder: Path, split: str) -> list[Path]:
-    """Files of the actors of one split, in order; UserError if there is none."""
+    """Files of the actors of one split, in order. Raises UserError if there are none."""
     found = [path for path in sorted(folder.glob("*.npz")) if load_actor(path).split == split]
     if not found:
         why = f"no actor of the {split} split; python -m engine.training.generator.actors makes them"
@@ -134,9 +135,9 @@ def actors_of(folder: Path, split: str) -> list[Path]:
 
 
 def split_of(identity: str) -> str:
-    """`train`, `tune` or `test` (70/10/20 of the London people, by a hash of the identity); `demo` for composites.
+    """`train`, `tune` or `test` (70/10/20 of the London people, by a hash of the identity), or `demo` for composites.
 
-    A person is in one split whatever picture; Congress portraits only train.
+    All pictures of a person are in one split. Congress portraits are only for training.
     """
     source = identity.partition(":")[0]
     if source != "london":
@@ -155,7 +156,7 @@ def build_actor(
 ) -> Actor:
     """The actor of a portrait uint8[H, W, 3] BGR and its landmarks float32[478, 3] (px; `Landmarker.find`).
 
-    `smiling`: the same person's smile, picture and landmarks; it adds the action `own_smile`.
+    `smiling` is the same person's smile, picture and landmarks. It adds the action `own_smile`.
     """
     table = table or load_actions()
     matrix, crop = _in_crop(points)
@@ -187,7 +188,7 @@ def build_actor(
 
 
 def texture_of(image: NDArray[np.uint8], matrix: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Grey texture uint8[352, 352] of the extent around the crop; the image's edge goes on where it ends."""
+    """Grey texture uint8[352, 352] of the extent around the crop. Beyond the image, its edge is repeated."""
     pad = max(image.shape[:2]) // 2
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     wide = np.asarray(cv2.copyMakeBorder(grey, pad, pad, pad, pad, cv2.BORDER_REPLICATE), np.uint8)
@@ -209,7 +210,7 @@ def _in_crop(points: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[
 
 
 def render(actor: Actor, amounts: Mapping[str, float], size: int = EXTENT_PX) -> NDArray[np.uint8]:
-    """One frame of the extent, uint8[size, size]: the reference for faster ones. `amounts`: see `coefficients`."""
+    """One frame of the extent, uint8[size, size]: the reference for faster renderers. `amounts`: see `coefficients`."""
     coefficients = actor.coefficients(amounts)
     field = np.tensordot(coefficients, actor.maps.astype(np.float32), axes=1)
     field = np.asarray(cv2.resize(field, (size, size), interpolation=cv2.INTER_LINEAR), np.float32)
@@ -224,9 +225,9 @@ def render(actor: Actor, amounts: Mapping[str, float], size: int = EXTENT_PX) ->
 
 
 def portraits(data: Path) -> list[tuple[str, Path]]:
-    """Identity and file of every portrait to act, in order; UserError if there is none."""
+    """Identity and file of every portrait to use, in order. Raises UserError if there are none."""
     folder = data / "portraits"
-    # neutral and smiling: two resting faces of one identity
+    # A neutral and a smiling picture are two resting faces of one identity.
     found = [(f"london:{p.stem.split('_')[0]}", p) for p in sorted(folder.glob("london/*_*.jpg"))]
     for name in ("congress", "composite"):
         found += [(f"{name}:{p.stem}", p) for p in sorted(folder.glob(f"{name}/*.jpg"))]
@@ -236,7 +237,7 @@ def portraits(data: Path) -> list[tuple[str, Path]]:
 
 
 def build_all(todo: Iterable[tuple[str, Path]], data: Path, out: Path, face_model: Path | None) -> list[str]:
-    """Write one actor per portrait; returns a line for each picture in which no face was found."""
+    """Writes one actor per portrait. Returns a line for each picture without a found face."""
     landmarker, missed = Landmarker(locate(face_model)), []
     for identity, path in todo:
         found = _face(landmarker, path)
@@ -251,7 +252,7 @@ def build_all(todo: Iterable[tuple[str, Path]], data: Path, out: Path, face_mode
 
 
 def _face(landmarker: Landmarker, path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]] | None:
-    """A picture and the landmarks of its clearest face, None if it shows none or is none."""
+    """A picture and the landmarks of its clearest face. Returns None if the file has no face or is no picture."""
     read = cv2.imread(str(path))
     image = np.asarray(read, np.uint8) if read is not None else np.zeros((1, 1, 3), np.uint8)
     faces = landmarker.find(image)
@@ -259,7 +260,7 @@ def _face(landmarker: Landmarker, path: Path) -> tuple[NDArray[np.uint8], NDArra
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """`python -m engine.training.generator.actors --data DIR --out DIR`: one .npz per picture."""
+    """`python -m engine.training.generator.actors --data DIR --out DIR`: writes one .npz per picture."""
     from rich.progress import track
 
     parser = argparse.ArgumentParser(prog="python -m engine.training.generator.actors", description=main.__doc__)

@@ -1,4 +1,4 @@
-"""Courses over time that made-up movements take."""
+"""Time courses of made-up movements."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ Ease = Callable[[NDArray], NDArray]
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    """A size from `low` to `high`, as likely between 1 and 2 as between 2 and 4."""
+    """A size from `low` to `high`. Between 1 and 2 it is as likely as between 2 and 4."""
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
@@ -40,7 +40,7 @@ def there_and_back(
     rest: float = 0.0,
     ease: Ease = min_jerk,
 ) -> Curve:
-    """Rise from `onset` to `apex`, stay for `hold` s, fall to `rest` (share of the peak) at `offset`."""
+    """Rises from `onset` to `apex`, stays for `hold` s, and falls to `rest` (share of the peak) at `offset`."""
     fall = ease((t - apex - hold) / max(offset - apex - hold, 1e-3))
     return (ease((t - onset) / max(apex - onset, 1e-3)) * (1 - (1 - rest) * fall)).astype(np.float32)
 

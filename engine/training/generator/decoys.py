@@ -1,9 +1,9 @@
-"""Movements that differ from micro-expressions in nothing but their course.
+"""Movements that differ from micro-expressions only in their course.
 
-A network to which only micro-expressions are always new, and all else is a pool that it has seen before, may learn
-that what it does not know by heart is a micro-expression. So the same places of a face are also moved in the same
-directions by a course that no micro-expression has: it stays, it is slow, it comes again and again; and heads turn,
-mouths speak, eyes look elsewhere.
+If only micro-expressions are new and everything else comes from a known pool, a network may learn the wrong rule. It
+may take everything that it has not memorised for a micro-expression. So decoys move the same places of a face in the
+same directions, but by a course that no micro-expression has. They stay, are slow, or repeat. Heads also turn, mouths
+speak, and eyes look elsewhere.
 """
 
 import numpy as np
@@ -14,12 +14,12 @@ from engine.training.generator.happenings import add_head, add_movement, add_spe
 from engine.training.generator.script import Label, Script
 
 SHORTEST_S = 0.9
-"""What stays or is slow lasts at least that long: micro-expressions end within 0.73 s."""
+"""Decoys that stay or are slow last at least this long. Micro-expressions end within 0.73 s."""
 
 
 def add_decoy(s: Script, rng: np.random.Generator, onset_s: float) -> Label | None:
-    """One movement that begins at `onset_s` and is no micro-expression: `macro`, `head` for a turn or a nod, `speech`,
-    or None for a look elsewhere, which no class of its own has."""
+    """Adds one movement that begins at `onset_s` and is no micro-expression. Returns `macro`, `head` for a turn or a
+    nod, `speech`, or None for a look elsewhere, which has no class of its own."""
     course = str(rng.choice(["stays", "slow", "again", "head", "speech", "gaze"], p=[0.25, 0.15, 0.15, 0.2, 0.15, 0.1]))
     if course == "head":
         add_head(s, rng, onset_s)
@@ -41,7 +41,7 @@ def add_decoy(s: Script, rng: np.random.Generator, onset_s: float) -> Label | No
 
 
 def _again(t: NDArray[np.float64], rng: np.random.Generator, onset_s: float, ease: Ease) -> tuple[Curve, float]:
-    """There and back, over and over without rest, which would make a row of micro-expressions; and when it ends."""
+    """Back and forth without rest, since rests would make a row of micro-expressions. Also returns its end."""
     curve, at, offset_s = np.zeros(len(t), np.float32), onset_s, onset_s
     end_s = onset_s + float(rng.uniform(SHORTEST_S, 2.5))
     while offset_s < end_s:
@@ -56,7 +56,7 @@ def _again(t: NDArray[np.float64], rng: np.random.Generator, onset_s: float, eas
 def _once(
     t: NDArray[np.float64], rng: np.random.Generator, onset_s: float, ease: Ease, stays: bool
 ) -> tuple[Curve, float]:
-    """There, quickly, and back only after a while; or there and back slowly. And when it ends."""
+    """Goes quickly and returns only after a while, or goes and returns slowly. Also returns its end."""
     rises, falls = ((0.08, 0.5), (0.1, 0.8)) if stays else ((0.3, 1.1), (0.6, 1.1))
     rise, fall = float(rng.uniform(*rises)), float(rng.uniform(*falls))
     hold = max(0.0, SHORTEST_S - rise - fall) + (float(rng.exponential(0.7)) if stays else 0.0)

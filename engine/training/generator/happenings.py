@@ -1,7 +1,7 @@
-"""What can happen in a clip, one thing at a time: each is drawn, added to a script, and says what it was.
+"""The events of a clip, one function each: it draws the event, adds it to a script and returns its label.
 
-Timing and size follow published annotation statistics: micro-expressions last 200-550 ms with the apex at ~43 % of the
-way; blinks 333-733 ms, about half of them partial; macro-expressions 0.75 s and more.
+Timing and size follow published annotation statistics. Micro-expressions last 200-550 ms with the apex at ~43 % of the
+way. Blinks last 333-733 ms, and about half of them are partial. Macro-expressions last 0.75 s and more.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ from engine.training.generator.script import Label, Push, Script
 
 
 def add_micro(s: Script, rng: np.random.Generator, onset_s: float, amplitude_px: float) -> Label:
-    """One micro-expression of one to three units, often one-sided; a quarter of them are pushes of no named action."""
+    """One micro-expression of one to three units, often one-sided. A quarter of them are pushes of no named action."""
     total = (
         float(np.clip(rng.normal(0.42, 0.10), 0.17, 0.62)) if rng.random() < 0.85 else float(rng.uniform(0.45, 0.73))
     )
@@ -30,7 +30,7 @@ def add_micro(s: Script, rng: np.random.Generator, onset_s: float, amplitude_px:
     apex_s = onset_s + total * float(np.clip(rng.normal(0.43, 0.1), 0.2, 0.7))
     rest = float(rng.choice([0.0, rng.uniform(0, 0.25)]))
     hold = float(rng.choice([0.0, rng.uniform(0, 0.3)])) * (offset_s - apex_s)
-    # nobody knows the one true course of a micro-expression: do not let the network learn ours by heart
+    # Nobody knows the one true course of a micro-expression, so the network must not memorise ours.
     ease = (min_jerk, raised_cosine, ramp)[int(rng.choice(3, p=[0.5, 0.3, 0.2]))]
     curve = amplitude_px * there_and_back(s.time_s, onset_s, apex_s, offset_s, hold, rest, ease)
     regions = add_movement(s, rng, curve)
@@ -38,13 +38,13 @@ def add_micro(s: Script, rng: np.random.Generator, onset_s: float, amplitude_px:
 
 
 def add_movement(s: Script, rng: np.random.Generator, curve: Curve) -> NDArray[np.float64]:
-    """Give a course (px on a 256-px face) to one to three units or, now and then, to a push of no named action; its
-    weight per region."""
+    """Gives a course (px on a 256-px face) to one to three units or, now and then, to a push of no named action.
+    Returns its weight per region."""
     return _push(s, rng, curve) if rng.random() < 0.25 else _act(s, rng, curve)
 
 
 def _push(s: Script, rng: np.random.Generator, curve: Curve) -> NDArray[np.float64]:
-    """One push, or two that mirror each other; the movement's weight per region."""
+    """One push, or two mirrored ones. Returns the movement's weight per region."""
     regions = np.zeros(len(REGIONS))
     landmark, region = PUSH_AT[rng.integers(len(PUSH_AT))]
     on_both_sides = rng.random() < 0.4
@@ -58,7 +58,7 @@ def _push(s: Script, rng: np.random.Generator, curve: Curve) -> NDArray[np.float
 
 
 def _act(s: Script, rng: np.random.Generator, curve: Curve) -> NDArray[np.float64]:
-    """One to three action units, on one side or both; the movement's weight per region."""
+    """One to three action units, on one side or both. Returns the movement's weight per region."""
     regions = np.zeros(len(REGIONS))
     names, counts = list(ME_UNITS), np.array(list(ME_UNITS.values()), float)
     units = {str(rng.choice(names, p=counts / counts.sum()))}
@@ -80,7 +80,7 @@ def _act(s: Script, rng: np.random.Generator, curve: Curve) -> NDArray[np.float6
 
 
 def add_blink(s: Script, rng: np.random.Generator, onset_s: float) -> None:
-    """Full or partial; closes in 80-150 ms, opens slower; brow and cheek go along a little."""
+    """A full or partial blink. It closes in 80-150 ms and opens more slowly; brow and cheek move slightly with it."""
     total = float(np.clip(rng.normal(0.45, 0.12), 0.2, 0.75))
     apex_s, offset_s = onset_s + total * float(rng.uniform(0.22, 0.45)), onset_s + total
     depth = float(rng.uniform(0.75, 1.0)) if rng.random() < 0.5 else float(rng.uniform(0.1, 0.75))
@@ -116,7 +116,7 @@ def add_macro(s: Script, rng: np.random.Generator, onset_s: float) -> None:
 
 
 def add_speech(s: Script, rng: np.random.Generator, onset_s: float, offset_s: float) -> None:
-    """Syllables at 3-7 a second: the jaw opens, the lips take two shapes for each."""
+    """Syllables at 3-7 a second. In each, the jaw opens and the lips take two shapes."""
     t, loud = s.time_s, float(rng.uniform(0.08, 0.6))
     at = onset_s
     while at < offset_s:
@@ -136,7 +136,7 @@ def add_speech(s: Script, rng: np.random.Generator, onset_s: float, offset_s: fl
 
 
 def add_head(s: Script, rng: np.random.Generator, onset_s: float) -> None:
-    """A nod, a shake or a turn: with return or without."""
+    """A nod, a shake or a turn, with or without return."""
     duration = float(rng.uniform(0.3, 1.4))
     t = s.time_s
     back = rng.random() < 0.6

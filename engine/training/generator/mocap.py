@@ -1,8 +1,8 @@
 """Recorded facial motion as scripts: real speech, blinks and expressions, at their own speed, on any actor's face.
 
-A take is an `.npz` of `time_s` [T], `values` [T, K] and `names` [K]: blendshape weights by ARKit's names, or by
-those of FACEGOOD's rig. Its curves drive the actor's own actions, and nobody's size is copied: each
-piece gets another gain. Trackers smooth; the aligner's error, the camera and its noise come from the generator.
+A take is an `.npz` of `time_s` [T], `values` [T, K] and `names` [K]: blendshape weights by ARKit's names, or by those
+of FACEGOOD's rig. Its curves drive the actor's own actions. Sizes are not copied, since each piece gets another gain.
+Trackers smooth their curves. The aligner's error, the camera and its noise come from the generator.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ TAKES = {
 """Split of each take."""
 
 DRIVES: dict[str, tuple[tuple[str, float], ...]] = {
-    # action: what drives it, at which weight; several are added
+    # Action: its drivers with their weights, which are added.
     "jaw_open": (("JawOpen", 1.4), ("mouth_stretch_c", 1.2), ("mouth_chew_c", 0.5)),
     "funnel": (("MouthFunnel", 1.2), ("mouth_funnel_dl", 0.6), ("mouth_funnel_ul", 0.6), ("mouth_oh_c", 0.6)),
     "pucker": (("MouthPucker", 1.0), ("mouth_pucker_l", 0.5), ("mouth_pucker_r", 0.5), ("mouth_oo_c", 0.7)),
@@ -61,10 +61,11 @@ DRIVES: dict[str, tuple[tuple[str, float], ...]] = {
 }  # fmt: skip
 GAZE = (("gaze_x", 9.0, ("EyeLookOutLeft", "EyeLookInRight"), ("EyeLookInLeft", "EyeLookOutRight")),
         ("gaze_y", 6.0, ("EyeLookDownLeft", "EyeLookDownRight"), ("EyeLookUpLeft", "EyeLookUpRight")))  # fmt: skip
-"""Channel, px at full deflection, what drives it up and what drives it down."""
+"""Channel, px at full deflection, upward drivers and downward drivers."""
 SPOKEN = ("jaw_open", "funnel", "pucker", "lips_part", "stretch")
 SHUT, LOUD, PAUSE_S, GAP_S = 0.25, 0.04, 0.4, 0.2
-"""Shares from which a lid blinks and a mouth speaks; a shorter pause belongs to speech; a longer gap ends a piece."""
+"""Shares from which a lid blinks and a mouth speaks. A shorter pause belongs to speech, and a longer gap ends a
+piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class Take:
 
 @cache
 def takes(folder: Path, split: str) -> tuple[Take, ...]:
-    """The takes of a split. Raises UserError if there is none."""
+    """The takes of a split. Raises UserError if there are none."""
     found = [folder / f"{name}.npz" for name, theirs in TAKES.items() if theirs == split]
     loaded = tuple(piece for path in found if path.is_file() for piece in _pieces(path))
     if not loaded:
@@ -104,9 +105,9 @@ def _pieces(path: Path) -> list[Take]:
 
 
 def recorded_script(rng: np.random.Generator, duration_s: float, folder: Path, split: str) -> Script:
-    """A clip without micro-expressions: a piece of a take, at its own speed, amid the generator's sway and light.
+    """A clip without micro-expressions: a piece of a take, at its own speed, with the generator's sway and light.
 
-    A take that is shorter than the clip stands still before and after. Raises UserError without takes in `folder`.
+    A take shorter than the clip stands still before and after. Raises UserError without takes in `folder`.
     """
     found = takes(folder, split)
     lengths = np.array([take.time_s[-1] for take in found])
@@ -123,7 +124,7 @@ def recorded_script(rng: np.random.Generator, duration_s: float, folder: Path, s
         played = (gain * np.interp(at_s, take.time_s, curve)).astype(np.float32)
         if np.ptp(played) < 0.01:
             continue
-        if name.startswith("gaze"):  # in place of the drawn gaze
+        if name.startswith("gaze"):  # replaces the drawn gaze
             script.actions[name] = -played if mirrored and name == "gaze_x" else played
         else:
             script.add(_other_side(name) if mirrored else name, np.minimum(played, 1))
@@ -144,12 +145,12 @@ def _labels(script: Script) -> list[Label]:
     lids = (script.actions.get("blink_L", still) + script.actions.get("blink_R", still)) / 2
     blinks = [Label("blink", a, (a + b) / 2, b) for a, b in _spans(t, lids > SHUT, 0.1) if b - a < 1.0]
     mouth = np.stack([script.actions.get(name, still) for name in SPOKEN])
-    speed = np.abs(np.gradient(mouth, t, axis=1)).sum(0) * 0.1  # in a tenth of a second
+    speed = np.abs(np.gradient(mouth, t, axis=1)).sum(0) * 0.1  # change within a tenth of a second
     return blinks + [Label("speech", a, (a + b) / 2, b) for a, b in _spans(t, speed > LOUD, PAUSE_S) if b - a > 0.3]
 
 
 def _spans(t: NDArray[np.float64], on: NDArray[np.bool_], join_s: float) -> list[tuple[float, float]]:
-    """First and last time of each run of `on`; runs less than `join_s` apart are one."""
+    """First and last time of each run of `on`. Runs less than `join_s` apart are joined."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], on, [False]])))
     spans: list[tuple[float, float]] = []
     for first, last in zip(t[edges[::2]], t[edges[1::2] - 1], strict=True):

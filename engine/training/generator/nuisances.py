@@ -1,4 +1,4 @@
-"""One disturbance at a time, with everything else held still: what a table of false alarms per nuisance needs."""
+"""One disturbance at a time, with everything else held still, for a table of false alarms per nuisance."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,11 +13,11 @@ from engine.training.generator.script import Label, Script, still_script
 CALM = Camera(fps=30, dropped=0, resolution=1, noise=1.5, smear=0, codec="h264", quality=23, flicker=0, flicker_hz=1)
 HEAD = ("yaw", "pitch")
 SELDOM_S = 10.0
-"""A film in which it happens more seldom is drawn again."""
+"""A film in which the nuisance happens less often than this is drawn again."""
 
 
 def lone_nuisance(rng: np.random.Generator, nuisance: str, duration_s: float) -> Script:
-    """An ME-free script in which only `nuisance` (of NUISANCES) happens, before a good camera in steady light."""
+    """An ME-free script in which only `nuisance` (of NUISANCES) happens, with a good camera in steady light."""
     if nuisance in ACTED:
         script = draw_script(rng, duration_s, micros=0, only=nuisance)
         while len(script.labels) < duration_s / SELDOM_S:
@@ -28,7 +28,7 @@ def lone_nuisance(rng: np.random.Generator, nuisance: str, duration_s: float) ->
 
 
 def _calmed(script: Script, rng: np.random.Generator, keep_head: bool) -> Script:
-    """The same happenings by a good camera: curves are drawn over its own stamps."""
+    """The same events by a good camera. The curves are drawn at its own stamps."""
     t = draw_times(rng, CALM, float(script.time_s[-1]))
     calm = still_script(t, CALM)
     calm.labels = script.labels
@@ -62,7 +62,7 @@ def _gaze(script: Script, rng: np.random.Generator) -> Script:
 
 
 def step_exposure(script: Script, rng: np.random.Generator) -> Script:
-    """Auto-exposure and lamps: every 2 s or so the picture gets lighter or darker within one to ten frames."""
+    """Auto-exposure and lamps: about every 2 s the picture becomes lighter or darker within one to ten frames."""
     t, at = script.time_s, 1.0
     while at < t[-1]:
         over = float(rng.uniform(0.02, 0.35))
@@ -77,7 +77,7 @@ def step_exposure(script: Script, rng: np.random.Generator) -> Script:
 
 
 def _flicker(script: Script, rng: np.random.Generator) -> Script:
-    """Lamps that beat with the shutter, and light from a screen that wanders over the face."""
+    """Lamps that beat with the shutter, and light from a screen that moves over the face."""
     t = script.time_s
     for hz in rng.uniform(0.5, 12, 3):
         script.light[:, 0] += float(rng.uniform(0.003, 0.02)) * np.sin(2 * np.pi * hz * t + rng.uniform(0, 6.3))
@@ -88,7 +88,7 @@ def _flicker(script: Script, rng: np.random.Generator) -> Script:
 
 
 def _poor_picture(script: Script, rng: np.random.Generator) -> Script:
-    """Dim light: strong noise, the camera's own smearing against it, coarse compression, frames dropped."""
+    """Dim light: strong noise, the camera's own smearing against it, coarse compression, dropped frames."""
     script.camera = replace(CALM, noise=7.0, smear=0.35, quality=int(rng.integers(30, 34)))
     keep = rng.random(len(script.time_s)) >= 0.05
     keep[[0, -1]] = True

@@ -1,9 +1,9 @@
-"""Script + actor -> the crops a live program would have seen. Batched over frames in torch, on any device.
+"""Script + actor -> the crops that a live program would see. It is batched over frames in torch, on any device.
 
-The way of a made-up frame: displacement fields of all actions are summed; the actor's texture is sampled through them
-into a *picture* as the camera has it (its resolution, pose of the head, light, noise, codec); the picture is sampled
-back into an aligned crop, with the error that the real aligner leaves; crops go through the live program's own ring
-onto the time grid.
+A made-up frame takes these steps. The displacement fields of all actions are summed. The actor's texture is sampled
+through them into a *picture* like the camera's (its resolution, pose of the head, light, noise, codec). The picture is
+sampled back into an aligned crop, with the error of the real aligner. Crops go through the live program's own ring onto
+the time grid.
 
 Geometry and sign of the maps: `engine.training.generator.warps`. Axes: F frames, K maps, M map samples (88), E px of
 the extent (176), R px of the picture.
@@ -29,7 +29,7 @@ from engine.training.generator.warps import EXTENT_PX, MAP_SIZE, sample_centres
 from stream.faces.ring import FaceRing
 from stream.types import CROP_PX, FaceCrop, Quality
 
-CHUNK = 48  # frames in flight: bounds memory
+CHUNK = 48  # frames at a time; limits memory
 
 
 def render(
@@ -42,7 +42,7 @@ def render(
 
 
 def on_grid(crops: NDArray[np.uint8], time_s: NDArray[np.float64], fps: int, frames: int) -> NDArray[np.uint8]:
-    """Put crops on the time grid as the live program does: uint8[frames, S, S]; grid frame k is the moment k / fps."""
+    """Puts crops on the time grid like the live program: uint8[frames, S, S]. Grid frame k is at time k / fps."""
     ring = FaceRing(fps=fps, capacity_frames=frames + 8)
     unknown = Quality(0, 0, 0, 0, 0)
     out = np.zeros((frames, *crops.shape[1:]), np.uint8)
@@ -52,7 +52,7 @@ def on_grid(crops: NDArray[np.uint8], time_s: NDArray[np.float64], fps: int, fra
         for k in filled:
             if 0 <= k < frames:
                 out[k], seen[k] = ring.frames(range(k, k + 1))[0], True
-    if not seen.all():  # the ends: the first and last stamps need not lie on the grid
+    if not seen.all():  # the first and last stamps need not lie on the grid
         known = np.flatnonzero(seen)
         out[~seen] = out[known[np.abs(np.flatnonzero(~seen)[:, None] - known).argmin(1)]]
     return out
@@ -61,10 +61,10 @@ def on_grid(crops: NDArray[np.uint8], time_s: NDArray[np.float64], fps: int, fra
 def fields_of(
     script: Script, actor: Actor, rng: np.random.Generator, device: torch.device | str
 ) -> tuple[Tensor, Tensor]:
-    """Sum of all actions: displacement in crop px float32[F, 2, M, M]; and what is painted over the face.
+    """Sum of all actions: the displacement in crop px float32[F, 2, M, M], and the paint over the face.
 
-    The paint is float32[F, 2, E, E], cover and cover times grey level (the inside of a mouth that opens, lash lines of
-    shut lids), or [F, 2, 1, 1] where there is none.
+    The paint is float32[F, 2, E, E], cover and cover times grey level (the inside of an opening mouth, lash lines of
+    shut lids). Without paint it is [F, 2, 1, 1].
     """
     frames = len(script.time_s)
     columns, maps, covers, cover_columns, greys = [], [], [], [], []
@@ -88,9 +88,9 @@ def fields_of(
 def parts_of(
     script: Script, actor: Actor, rng: np.random.Generator
 ) -> Iterator[tuple[Curve, NDArray[np.float32], int]]:
-    """What moves, one map after another: its coefficient over time [F], the map [M, M, 2], its paint or NO_PAINT."""
+    """The moving maps, one after another: the coefficient over time [F], the map [M, M, 2], its paint or NO_PAINT."""
     for name, curve in own_actions(script, actor).items():
-        # nobody's action is the table's: turn it, bend it
+        # Nobody's action equals the table's, so turn it and bend it.
         own = individual if name.startswith("AU") else _as_it_is
         scale = 1.0 if actor.levels[actor.index[name][0]] or name in ("yaw", "pitch") else actor.crop_px(1.0)
         for k, weight in hats(curve * scale, name, actor):
@@ -100,7 +100,7 @@ def parts_of(
 
 
 def own_actions(script: Script, actor: Actor) -> dict[str, Curve]:
-    """The script's actions; who has a smile of their own (from a second portrait) smiles that one."""
+    """The script's actions. An actor with an own smile (from a second portrait) smiles that one."""
     actions = dict(script.actions)
     both = actions.keys() & {"smile_L", "smile_R"}
     if "own_smile" in actor.index and len(both) == 2:
@@ -117,7 +117,7 @@ def combine(columns: list[Curve], maps: NDArray[np.float32], device: torch.devic
 
 
 def hats(curve: Curve, name: str, actor: Actor) -> Iterable[tuple[int, Curve]]:
-    """Maps of an action and their coefficients over time; as `Actor.coefficients`, for a whole curve."""
+    """Maps of an action and their coefficients over time, like `Actor.coefficients` for a whole curve."""
     index = actor.index[name]
     if actor.levels[index[0]] == 0:
         yield index[0], curve
@@ -134,13 +134,14 @@ def _as_it_is(moved: NDArray[np.float32], rng: np.random.Generator) -> NDArray[n
 
 
 def individual(moved: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """A person's own way with an action: a smooth random gain over the face, a turn by some 10 degrees; same peak."""
+    """A person's own variant of an action: a smooth random gain over the face and a turn by some 10 degrees, with
+    the same peak."""
     coarse = np.exp(rng.normal(0, 0.35, (5, 5))).astype(np.float32)
     gain = cv2.resize(coarse, (MAP_SIZE, MAP_SIZE), interpolation=cv2.INTER_CUBIC)
     a = rng.normal(0, 0.2)
     turn = np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]], np.float32)
     out = (moved @ turn) * gain.clip(0.2, 3)[..., None]
-    # the longest arrow; numpy's norm is slow along an axis of two
+    # The longest arrow. numpy's norm is slow along an axis of two.
     peak, wanted = (float(np.sqrt((m[..., 0] ** 2 + m[..., 1] ** 2).max())) for m in (out, moved))
     return out * (wanted / max(peak, 1e-6))
 
@@ -165,7 +166,7 @@ def pose_matrices(script: Script, actor: Actor) -> NDArray[np.float32]:
 def take_pictures(
     script: Script, actor: Actor, fields: Tensor, paint: Tensor, rng: np.random.Generator, device: torch.device | str
 ) -> Tensor:
-    """What the camera delivers, uint8[F, 1, R, R]: sampled, lit, noisy, coded."""
+    """The camera's output, uint8[F, 1, R, R]: sampled, lit, noisy, coded."""
     camera, frames = script.camera, len(fields)
     side = round(EXTENT_PX * camera.resolution / 2) * 2
     texture = torch.as_tensor(_blurred(actor.texture, camera.resolution, rng), device=device)[None, None]
@@ -189,7 +190,7 @@ def take_pictures(
         if hand is not None:
             image = hand.over(image, part)
         image = lit(image, light[part])
-        # shot noise: the lighter, the more
+        # Shot noise grows with brightness.
         noise = torch.randn(image.shape, generator=gen, device=device) * camera.noise
         image = image + noise * (0.5 + image.clamp(0, 255) / 255).sqrt()
         if camera.smear > 0:
@@ -205,7 +206,7 @@ def take_pictures(
 
 
 def _blurred(texture: NDArray[np.uint8], resolution: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """The texture as sharp as the camera's resolution lets it be, or as a lens out of focus leaves it."""
+    """The texture, as sharp as the camera's resolution allows, or as blurred as by an unfocused lens."""
     blur = np.sqrt(max((2 / resolution) ** 2 - 1, 0.0)) * 0.5 + float(rng.uniform(0, 0.8))
     grey = texture.astype(np.float32)
     return np.asarray(cv2.GaussianBlur(grey, (0, 0), blur), np.float32) if blur > 0.1 else grey
@@ -219,7 +220,7 @@ def lit(image: Tensor, light: Tensor) -> Tensor:
 
 
 class Hand:
-    """Something textured that passes in front of the face: an ellipse cut from another place of the picture."""
+    """A textured object that passes in front of the face: an ellipse cut from another place of the picture."""
 
     def __init__(self, script: Script, rng: np.random.Generator) -> None:
         begin, end = script.occluder or (0.0, 0.0)
@@ -232,7 +233,7 @@ class Hand:
         self.shown = (t > -0.2) & (t < 1.2)
 
     def over(self, image: Tensor, part: slice) -> Tensor:
-        """Paint it over frames `part` of the clip, [n, 1, R, R]."""
+        """Paints it over frames `part` of the clip, [n, 1, R, R]."""
         if not self.shown[part].any():
             return image
         x = torch.linspace(-1, 1, image.shape[-1], device=image.device)
@@ -268,7 +269,7 @@ def through_codec(pictures: NDArray[np.uint8], camera: Camera) -> NDArray[np.uin
 def align(
     pictures: Tensor, script: Script, actor: Actor, rng: np.random.Generator, device: torch.device | str
 ) -> NDArray[np.uint8]:
-    """Undo the pose with the error that an aligner leaves: crops uint8[F, S, S]."""
+    """Undoes the pose with an aligner's error: crops uint8[F, S, S]."""
     frames = len(pictures)
     x, y, roll, scale = script.pose.T.astype(np.float64)
     white, slow = script.jitter
@@ -276,7 +277,7 @@ def align(
     for i in range(4):
         walk = np.convolve(rng.normal(0, 1, frames + 16), np.hanning(17) / np.linalg.norm(np.hanning(17)), "valid")
         error[:, i] += slow * walk[:frames]
-    # errors of roll and scale are as large, in px at the rim of the face, as those of position
+    # Errors of roll and scale are as large as those of position, in px at the rim of the face.
     unit, rim = 2 / EXTENT_PX, 1 / 48
     c, s = np.exp(scale + error[:, 3] * rim * 0.7), np.deg2rad(roll) + error[:, 2] * rim * 0.7
     inner = CROP_PX / EXTENT_PX  # the crop's own -1..1 spans this much of the extent's
@@ -302,7 +303,7 @@ def gaussian(image: Tensor, sigma: float) -> Tensor:
     x = torch.arange(-3, 4, dtype=image.dtype, device=image.device)
     k = torch.exp(-x * x / (2 * sigma * sigma))
     k = (k / k.sum()).expand(len(image), 1, 1, 7)
-    # frames as channels: depthwise is many times faster on a CPU than a batch of one channel
+    # With frames as channels, depthwise convolution is many times faster on a CPU than a batch of one channel.
     frames = image.transpose(0, 1)
     frames = F.conv2d(F.pad(frames, (3, 3, 0, 0), mode="replicate"), k, groups=len(image))
     frames = F.conv2d(F.pad(frames, (0, 0, 3, 3), mode="replicate"), k.transpose(2, 3), groups=len(image))

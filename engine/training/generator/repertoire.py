@@ -1,4 +1,4 @@
-"""What faces do, by name and frequency: tables that `engine.training.generator.happenings` draws from."""
+"""Facial actions by name and frequency: the tables that `engine.training.generator.happenings` draws from."""
 
 ME_UNITS = {
     "4": 708, "1": 304, "2": 280, "14": 277, "7": 252, "12": 176, "6": 60,
@@ -7,7 +7,7 @@ ME_UNITS = {
 """Action units of micro-expressions with their counts over six data sets (the rarer ones rounded)."""
 
 PAIRS = (("1", "2"), ("4", "7"), ("6", "12"), ("1", "4"), ("15", "17"), ("9", "10"))
-"""Units that come together more often than by chance."""
+"""Units that occur together more often than by chance."""
 
 UNIT_REGION = {
     "1": 0, "2": 0, "4": 0, "5": 1, "7": 1, "6": 2, "9": 2,
@@ -29,13 +29,13 @@ RESTLESS_SHAPES = (
     "shrug", "mouth_left", "mouth_right", "squint_L", "squint_R", "wide_L", "wide_R", "jaw_open", "lips_part",
     "funnel", "frown", "dimple_L", "dimple_R",
 )  # fmt: skip
-"""Large actions that wander on a face that never rests."""
+"""Large actions that vary on a face that never rests."""
 
 PUSH_AT = (
     (105, 0), (107, 0), (66, 0), (70, 0), (9, 0), (159, 1), (33, 1), (133, 1), (50, 2), (205, 2), (36, 2), (129, 2),
     (61, 3), (17, 3), (0, 3), (37, 3), (84, 3), (199, 3), (152, 3),
 )  # fmt: skip
-"""Landmarks (right half and middle of the face) where a push may sit, with their region."""
+"""Landmarks (right half and middle of the face) where a push may lie, with their region."""
 
 MIRROR = {
     105: 334, 107: 336, 66: 296, 70: 300, 9: 9, 159: 386, 33: 263, 133: 362, 50: 280, 205: 425, 36: 266, 129: 358,

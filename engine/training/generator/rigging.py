@@ -1,7 +1,7 @@
-"""The maps of one face: which actions it can do, and how far they move this person's skin.
+"""The maps of one face: the actions that it can do, and how far they move this person's skin.
 
-Motion comes from `engine.training.generator.actions`, put on the person by the 3D pose of the landmarks; lids are
-made to meet.
+Motion comes from `engine.training.generator.actions`. The 3D pose of the landmarks transfers it to the person. Lids are
+adjusted so that they meet.
 """
 
 from collections.abc import Mapping
@@ -48,20 +48,21 @@ LEVELS: dict[str, tuple[dict[str, float], tuple[float, ...]]] = {
     **_one_sided("squint", eyeSquint=1.0, cheekRaiser=0.4),
     **_one_sided("wide", eyeWide=1.0),
 }
-"""Large actions: ICT shapes with their weight at full size, and the shares of it at which maps are made."""
+"""Large actions: ICT shapes with their weight at full size, and the shares at which maps are made."""
 
 BLINK_LEVELS = (0.25, 0.5, 0.75, 1.0)
 OVERSHOOT_PX = 0.8
-"""How far, crop px, a shut upper lid reaches past the lower one: the lids' own thickness, and no seam of white."""
+"""How far, in crop px, a shut upper lid reaches past the lower one. It covers the lids' thickness and any seam of
+white."""
 TEETH_PX = 1.5
-"""Lips this far apart, crop px, in the picture: the mouth is open."""
+"""The mouth is open in the picture if its lips are this far apart, in crop px."""
 
 
 @dataclass(frozen=True, eq=False)
 class RigMap:
     """One map of a face: `field` float32[88, 88, 2] (see `warps`), `level` 0 if linear, share per REGIONS.
 
-    `paint`: what it reveals, cover 0..1 float32[176, 176] in target coordinates, of grey level `grey`.
+    `paint` is what it reveals: cover 0..1 float32[176, 176] in target coordinates, of grey level `grey`.
     """
 
     name: str
@@ -73,7 +74,7 @@ class RigMap:
 
 
 def _motion(table: ActionTable, crop: NDArray[np.float32], weights: Mapping[str, float]) -> NDArray[np.float32]:
-    """Motion float32[468, 2] (crop px) of a mix of ICT shapes on a face that stands as `crop` says, by its 3D pose."""
+    """Motion float32[468, 2] (crop px) of a mix of ICT shapes on a face with the 3D pose of `crop`."""
     pose = similarity(table.points[:468].astype(np.float64), crop[:468].astype(np.float64))
     return (table.mix(weights)[:468] @ pose[:2, :3].T).astype(np.float32)
 
@@ -93,10 +94,10 @@ def linear(table: ActionTable, crop: NDArray[np.float32], mesh: FaceMesh) -> lis
 def _parallax(crop: NDArray[np.float32]) -> NDArray[np.float32]:
     """Motion float32[2, 468, 2] per degree of yaw (nose to the image's right) and pitch (nose up).
 
-    What the aligner would take out, the similarity of the rigid landmarks, is taken out.
+    The similarity of the rigid landmarks is removed, as the aligner would do.
     """
     x, y, z = crop[:468].astype(np.float64).T
-    z = np.minimum(z, 18)  # the sides of the head fall away steeply: to first order they would fold
+    z = np.minimum(z, 18)  # the sides of the head are steep and would fold to first order
     still = np.zeros_like(z)
     turns = np.radians([np.column_stack([-z, still]), np.column_stack([still, z])])
     here = np.column_stack([x, y])
@@ -105,7 +106,7 @@ def _parallax(crop: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _gaze(table: ActionTable, crop: NDArray[np.float32], mesh: FaceMesh) -> list[RigMap]:
-    """Irises 1 px to the image's right, and 1 px down with the lids following as far as lids do."""
+    """Irises 1 px to the image's right, and 1 px down. The lids follow as far as real lids do."""
     y, x = np.meshgrid(*[warps.sample_centres(EXTENT_PX)] * 2, indexing="ij")
     seen = np.zeros((EXTENT_PX, EXTENT_PX), np.float32)
     for rim, iris in ((EYE_R, IRISES["R"]), (EYE_L, IRISES["L"])):
@@ -123,7 +124,7 @@ def _gaze(table: ActionTable, crop: NDArray[np.float32], mesh: FaceMesh) -> list
 
 
 def large(table: ActionTable, crop: NDArray[np.float32], mesh: FaceMesh, texture: NDArray[np.uint8]) -> list[RigMap]:
-    """Maps at levels: both blinks, and LEVELS. `texture` tells how dark this picture's darkest parts are."""
+    """Maps at levels: both blinks, and LEVELS. `texture` gives the grey of this picture's darkest parts."""
     dark = float(np.percentile(texture[88:-88, 88:-88], 1))
     maps = []
     for side, rim in (("L", EYE_L), ("R", EYE_R)):
@@ -152,7 +153,7 @@ def own_smile(
 ) -> list[RigMap]:
     """Maps from a person's neutral landmarks `crop` to those of their smile `apex`, both float32[478, 3] crop px.
 
-    What opens between the lips has the grey of the mouth in the smiling picture: teeth, mostly.
+    The opening between the lips has the grey of the mouth in the smiling picture, which is mostly teeth.
     """
     motion = (apex - crop)[:468, :2]
     mouth = warps.polygon_alpha(apex[list(MOUTH), :2]) > 0.5
@@ -168,7 +169,7 @@ def own_smile(
 
 
 def _blink(motion: NDArray[np.float32], points: NDArray[np.float32], rim: tuple[int, ...]) -> NDArray[np.float32]:
-    """The motion float32[468, 2] that shuts this person's eye: ICT's, scaled so that the lids just meet."""
+    """The motion float32[468, 2] that shuts this person's eye. It is ICT's, scaled so that the lids just meet."""
     upper, lower = list(rim[9:]), list(rim[7:0:-1])
     gap = points[upper] - points[lower]
     needed = -gap * (1 + OVERSHOOT_PX / np.linalg.norm(gap, axis=1).max())
@@ -183,14 +184,14 @@ def _blink(motion: NDArray[np.float32], points: NDArray[np.float32], rim: tuple[
 def _seam(shut: NDArray[np.float32], points: NDArray[np.float32], rim: tuple[int, ...]) -> NDArray[np.float32]:
     """Cover, float32[176, 176], of the seam along which the shut lids of the map `shut` meet.
 
-    A map is continuous, so between the upper lid and the lower it runs over the eyeball: that is what is covered.
+    A map is continuous, so between the upper and the lower lid it crosses the eyeball. The seam covers this.
     """
     eye = warps.blur(warps.polygon_alpha(points[list(rim)]), 0.5)
     return np.clip(1.5 * warps.blur(warps.warped(eye, shut), 0.5), 0, 1)
 
 
 def _lid_grey(texture: NDArray[np.uint8], points: NDArray[np.float32], rim: tuple[int, ...]) -> float:
-    """Grey of the seam of shut lids: between the upper lid's margin with its lashes and the skin below the eye."""
+    """Grey of the seam of shut lids: a mix of the upper lid's margin with its lashes and the skin below the eye."""
     lashes = warps.to_samples(points[list(rim[10:15])], len(texture)) - np.array([0, 1])
     skin = warps.to_samples(points[list(rim[2:7])], len(texture)) + np.array([0, 7])
     dark, light = (np.median(texture[tuple(at.round().astype(int).T[::-1])]) for at in (lashes, skin))
@@ -198,9 +199,9 @@ def _lid_grey(texture: NDArray[np.uint8], points: NDArray[np.float32], rim: tupl
 
 
 def _mouth_inside(points: NDArray[np.float32], moved: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Cover of what the moved lips open to view and the picture does not have, float32[176, 176].
+    """Cover of the area that the moved lips open and the picture lacks, float32[176, 176].
 
-    A mouth that is open in the picture shows teeth: they go with the upper lip, and are not painted over.
+    A mouth that is open in the picture shows teeth. They move with the upper lip and are not painted over.
     """
     rim, lower = list(MOUTH), slice(1, 10)
     kept = points[rim]

@@ -1,4 +1,4 @@
-"""Whole clips, drawn from a seed: how much of what happens in them, before which camera, in which light."""
+"""Whole clips, drawn from a seed: the number of events, the camera and the light."""
 
 from collections.abc import Callable
 
@@ -11,9 +11,9 @@ from engine.training.generator.repertoire import RESTLESS_SHAPES
 from engine.training.generator.script import Script, still_script
 
 ACTED = ("blink", "speech", "macro", "head")
-"""The nuisances that a face or a head acts out."""
+"""The nuisances that a face or a head performs."""
 Change = Callable[[Script, np.random.Generator], object]
-"""Made to a script that was drawn: `enliven`, `nuisances.step_exposure`."""
+"""Changes a drawn script, such as `enliven` or `nuisances.step_exposure`."""
 
 
 def draw_script(
@@ -23,7 +23,7 @@ def draw_script(
     only: str | None = None,
     amplitude: Callable[[np.random.Generator], float] | None = None,
 ) -> Script:
-    """A whole clip. `micros`: how many micro-expressions (None: drawn, 0 to 2); one that meets another is left out.
+    """A whole clip. `micros`: how many micro-expressions (None: drawn, 0 to 2). One that meets another is left out.
 
     `only`: the single nuisance that may occur, one of ACTED, or "none". `amplitude`: draws a size in px on a 256-px
     face. Raises ValueError for any other nuisance.
@@ -56,7 +56,7 @@ def draw_background(s: Script, rng: np.random.Generator, still: bool) -> None:
 def _sway(
     s: Script, rng: np.random.Generator, much: float, turn_hz: float, pose_hz: tuple[float, float, float, float]
 ) -> None:
-    """A head that is never quite still: turns by some 2 degrees times `much` (rms), with the pose going along."""
+    """A head that is never quite still. It turns by some 2 degrees times `much` (rms), and the pose follows."""
     t = s.time_s
     s.add("yaw", wander(rng, t, 2.0 * much, turn_hz))
     s.add("pitch", wander(rng, t, 1.5 * much, turn_hz))
@@ -65,8 +65,8 @@ def _sway(
 
 
 def enliven(s: Script, rng: np.random.Generator) -> None:
-    """A lively person's clip: expressions that wander without rest, for every second one a head that does, for three in
-    five speech up to three times as loud. What is added besides speech is no happening of its own and has no label."""
+    """A lively person's clip. Expressions vary without rest. Half of the people also move their head without rest,
+    and three in five speak up to three times as loudly. Apart from speech, these additions have no label."""
     t, duration_s = s.time_s, float(s.time_s[-1])
     size = log_uniform(rng, 0.05, 0.7)
     for name in rng.choice(RESTLESS_SHAPES, size=rng.integers(3, 9), replace=False):
@@ -96,7 +96,7 @@ def _speak_up(s: Script, rng: np.random.Generator, onset_s: float, offset_s: flo
 
 
 def usual_amplitude(rng: np.random.Generator) -> float:
-    """From what hardly shows to what nobody misses, in px on a 256-px face."""
+    """From hardly visible to obvious, in px on a 256-px face."""
     return log_uniform(rng, 0.7, 6.0)
 
 
@@ -108,7 +108,7 @@ def _draw_micros(
     amplitude: Callable[[np.random.Generator], float],
 ) -> None:
     count = wanted if wanted is not None else int(rng.choice([0, 1, 2], p=[0.4, 0.35, 0.25]))
-    # a number that was asked for is a number of whole ones; else the clip may cut them
+    # A requested number counts only whole ones. Otherwise the clip's ends may cut them.
     low, high = (-0.2, duration_s - 0.15) if wanted is None else (0.4, duration_s - 1.0)
     taken: list[tuple[float, float]] = []
     for _ in range(count):

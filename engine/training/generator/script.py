@@ -1,10 +1,10 @@
-"""What happens in a made-up clip: facial actions, nuisances and camera as curves over time.
+"""The content of a made-up clip: facial actions, nuisances and camera as curves over time.
 
-Pure numpy: knows no pixels. `engine.training.generator.scenes` draws scripts from a seed,
-`engine.training.generator.happenings` what happens in them, `engine.training.generator.render` turns a script and an
+This is pure numpy without pixels. `engine.training.generator.scenes` draws scripts from a seed,
+`engine.training.generator.happenings` draws their events, and `engine.training.generator.render` turns a script and an
 actor into crops.
 
-Sizes are in px on a 256-px face (cheek to cheek), the field's usual scale; times in seconds.
+Sizes are in px on a 256-px face (cheek to cheek), the field's usual scale. Times are in seconds.
 """
 
 from dataclasses import dataclass, field
@@ -20,8 +20,8 @@ from engine.training.generator.repertoire import MIDLINE
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One interval of the truth. `kind` is an entry of engine.spec.CLASSES; `amplitude_px` on a 256-px face.
-    `visibility`: amid what the face does anyway (`engine.training.film.visibility`), where that was measured."""
+    """One interval of the truth. `kind` is an entry of engine.spec.CLASSES. `amplitude_px` is on a 256-px face.
+    `visibility` is against the face's own motion (`engine.training.film.visibility`), if it was measured."""
 
     kind: str
     onset_s: float
@@ -34,7 +34,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """A local displacement that is no named action: a Gaussian of `radius` face widths, along `angle` rad."""
+    """A local displacement of no named action: a Gaussian of `radius` face widths, along `angle` rad."""
 
     landmark: int
     radius: float
@@ -43,13 +43,13 @@ class Push:
 
 @dataclass(slots=True)
 class Script:
-    """Curves over `time_s[F]`, the camera's stamps. Missing channel = zero.
+    """Curves over `time_s[F]`, the camera's stamps. A missing channel is zero.
 
-    `actions`: by the names of `engine.training.generator.actors`: action units (`AU4_L`, ...) and gaze in px on a
+    `actions`: by the names of `engine.training.generator.actors`. Action units (`AU4_L`, ...) and gaze are in px on a
     256-px face, `yaw` and `pitch` in degrees, large actions and blinks as a share 0..1 of their full size. `pushes`:
-    with a curve in px on a 256-px face. `pose[F, 4]`: x, y (px on a 256-px face), roll (degrees), log scale of the
-    face in the camera's picture. `light[F, 4]`: gain, offset (grey levels), tilt x, tilt y. `jitter`: error of the
-    alignment in crop px, white and slow. `occluder`: start and end of something that passes before the face.
+    with a curve in px on a 256-px face. `pose[F, 4]`: x, y (px on a 256-px face), roll (degrees), log scale of the face
+    in the camera's picture. `light[F, 4]`: gain, offset (grey levels), tilt x, tilt y. `jitter`: error of the alignment
+    in crop px, white and slow. `occluder`: start and end of an object that passes in front of the face.
     """
 
     time_s: NDArray[np.float64]
@@ -67,7 +67,7 @@ class Script:
         self.actions[action] = (self.actions.get(action, 0) + curve).astype(np.float32)
 
     def add_sides(self, unit: str, left: float, right: float, curve: Curve) -> None:
-        """Sum an action unit into both sides, or into the one that it has."""
+        """Adds an action unit to both sides, or to the one that it has."""
         if unit in MIDLINE:
             self.add(f"AU{unit}_B", max(left, right, key=abs) * curve)
             return
@@ -77,6 +77,6 @@ class Script:
 
 
 def still_script(time_s: ArrayLike, camera: Camera) -> Script:
-    """A script in which nothing moves and the light stays, at the times given in s."""
+    """A script without movement and with constant light, at the times given in s."""
     t = np.asarray(time_s, float)
     return Script(t, camera, pose=np.zeros((len(t), 4), np.float32), light=np.ones((len(t), 4), np.float32))

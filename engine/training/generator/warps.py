@@ -1,8 +1,8 @@
 """Backward displacement maps from motion of face landmarks.
 
-Geometry. A map covers the crop and MARGIN_PX around it: EXTENT_PX = 176 px square, in *crop coordinates*, where the
-centre of the crop's first pixel is (0, 0), so the crop covers [-0.5, 127.5] and the extent [-24.5, 151.5]. An image of
-n x n samples over the extent has its sample k centred at -24.5 + (k + 0.5) * 176 / n. That is torch's
+Geometry. A map covers the crop and MARGIN_PX around it: a square of EXTENT_PX = 176 px in *crop coordinates*. There the
+centre of the crop's first pixel is (0, 0), so the crop covers [-0.5, 127.5] and the extent [-24.5, 151.5]. In an image
+of n x n samples over the extent, sample k is centred at -24.5 + (k + 0.5) * 176 / n. This is torch's
 `align_corners=False`: a crop coordinate x is 2 * (x + 24.5) / 176 - 1 in grid_sample's units.
 
 A map holds, per target position, source minus target in crop px: image(target) = texture(target + map(target)).
@@ -22,7 +22,7 @@ EXTENT_PX = CROP_PX + 2 * MARGIN_PX
 MAP_SIZE = 88
 """Samples of a map along a side: one every 2 crop px."""
 SMOOTH_PX = 1.5
-"""Skin bends where triangles have edges: maps are blurred by this sigma, crop px, less at lids and lips."""
+"""Sigma of the blur of maps, crop px, since skin bends where triangles have edges. It is less at lids and lips."""
 
 _RASTER = EXTENT_PX  # maps are drawn at one sample per crop px, then averaged down
 _SHIFT = 4  # fractional bits of cv2's polygon corners
@@ -42,11 +42,11 @@ def to_samples(points: Vectors, size: int) -> Vectors:
 
 @dataclass(frozen=True)
 class FaceMesh:
-    """A face's landmarks with the triangles between them and out to the fixed border of the extent.
+    """A face's landmarks, with triangles between them and out to the fixed border of the extent.
 
-    `points`: float32[N, 2] crop px: 468 face vertices, the two iris centres, then the fixed points.
-    `triangles`: int32[M, 3], in the order in which they are painted: surroundings, eye and mouth
-    openings, skin (a lid covers the eyeball). `opening`: bool[M], the triangles that fill an eye or the mouth.
+    `points`: float32[N, 2] crop px: 468 face vertices, the two iris centres, then the fixed points. `triangles`:
+    int32[M, 3], in painting order: surroundings, eye and mouth openings, skin (a lid covers the eyeball). `opening`:
+    bool[M], the triangles that fill an eye or the mouth.
     """
 
     points: Vectors
@@ -54,13 +54,14 @@ class FaceMesh:
     opening: NDArray[np.bool_]
 
     def with_border(self, displacement: Vectors) -> Vectors:
-        """Displacement [..., 468, 2] of the face vertices -> [..., N, 2]; irises and border stay where they are."""
+        """Displacement [..., 468, 2] of the face vertices -> [..., N, 2]. Irises and border do not move."""
         still = np.zeros((*displacement.shape[:-2], len(self.points) - 468, 2), np.float32)
         return np.concatenate([displacement, still], axis=-2)
 
 
 def face_mesh(points: Vectors, face_triangles: NDArray[np.int32]) -> FaceMesh:
-    """The mesh of landmarks float32[478, 2] (crop px); `face_triangles`: MediaPipe's canonical faces int32[898, 3]."""
+    """The mesh of landmarks float32[478, 2] (crop px). `face_triangles` are MediaPipe's canonical faces int32[898,
+    3]."""
     from scipy.spatial import Delaunay
 
     oval = points[list(FACE_OVAL)]
@@ -74,9 +75,9 @@ def face_mesh(points: Vectors, face_triangles: NDArray[np.int32]) -> FaceMesh:
     outside = around[Delaunay(every[around]).simplices]
     rims = [np.isin(face_triangles, rim).all(1) for rim in (EYE_R, EYE_L, MOUTH)]
     skin = face_triangles[~np.any(rims, axis=0)]
-    upper_lid = np.isin(skin, (*EYE_R[9:], *EYE_L[9:])).any(1)  # it comes over the lower lid, so it is painted last
+    upper_lid = np.isin(skin, (*EYE_R[9:], *EYE_L[9:])).any(1)  # it covers the lower lid, so it is painted last
     skin = np.vstack([skin[~upper_lid], skin[upper_lid]])
-    # an eye opening is a fan around the iris, which so stays put when lids move a little
+    # An eye opening is a fan around the iris, so the iris stays still when lids move a little.
     eyes = [
         (a, b, hub) for rim, hub in ((EYE_R, 468), (EYE_L, 469)) for a, b in zip(rim, np.roll(rim, -1), strict=True)
     ]
@@ -114,7 +115,7 @@ def _interpolate(points: Vectors, index: NDArray[np.int32], mesh: FaceMesh, valu
 def linear_maps(mesh: FaceMesh, displacement: Vectors) -> Vectors:
     """First-order maps float32[K, 88, 88, 2] of displacements float32[K, 468, 2] (crop px): minus the motion.
 
-    Right for motion of a px or two; larger motion needs `level_map`.
+    They are accurate for motion of a px or two. Larger motion needs `level_map`.
     """
     index = _raster(mesh.points, mesh)
     soft = _soft_zone(mesh.points)
@@ -125,8 +126,8 @@ def linear_maps(mesh: FaceMesh, displacement: Vectors) -> Vectors:
 def level_map(mesh: FaceMesh, displacement: Vectors, still_openings: bool = False) -> Vectors:
     """Exact map float32[88, 88, 2] of one large displacement float32[468, 2] (crop px).
 
-    The displaced mesh is drawn at its target and looked up at its source. `still_openings`: what is seen through eyes
-    and mouth stays (a lid closes over an eyeball that does not move), instead of stretching along.
+    The displaced mesh is drawn at its target and looked up at its source. With `still_openings`, the inside of eyes and
+    mouth stays still instead of stretching along. So a lid closes over an eyeball that does not move.
     """
     moved = mesh.points + mesh.with_border(displacement)
     index = _raster(moved, mesh)
@@ -137,7 +138,7 @@ def level_map(mesh: FaceMesh, displacement: Vectors, still_openings: bool = Fals
 
 
 def warped(image: Vectors, field: Vectors) -> Vectors:
-    """What a map float32[88, 88, 2] makes of an image float32[176, 176] over the extent."""
+    """An image float32[176, 176] over the extent, moved by a map float32[88, 88, 2]."""
     fine = cv2.resize(field, (_RASTER, _RASTER), interpolation=cv2.INTER_LINEAR)
     centres = sample_centres(_RASTER)
     at = to_samples(np.stack(np.meshgrid(centres, centres), -1) + fine, _RASTER).astype(np.float32)
@@ -154,7 +155,7 @@ def polygon_alpha(points: Vectors) -> Vectors:
 
 
 def _soft_zone(points: Vectors) -> Vectors:
-    """Weight 0..1 of the full smoothing, float32[R, R, 1]: 0 at lids and lips, whose motion has real edges."""
+    """Weight 0..1 of the smoothing, float32[R, R, 1]. It is 0 at lids and lips, whose motion has real edges."""
     sharp = np.zeros((_RASTER, _RASTER), np.float32)
     for rim in (EYE_R, EYE_L, MOUTH):
         corners = np.round(to_samples(points[list(rim)], _RASTER) * (1 << _SHIFT)).astype(np.int32)
@@ -172,5 +173,5 @@ def blur(image: Vectors, sigma_px: float) -> Vectors:
 
 
 def down(field: Vectors) -> Vectors:
-    """Average a raster float32[176, 176(, C)] down to a map's samples, float32[88, 88(, C)]."""
+    """Averages a raster float32[176, 176(, C)] to a map's samples, float32[88, 88(, C)]."""
     return np.asarray(cv2.resize(field, (MAP_SIZE, MAP_SIZE), interpolation=cv2.INTER_AREA), np.float32)

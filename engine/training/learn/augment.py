@@ -1,8 +1,8 @@
-"""Other faces' geometry and other faces' motion for clips of a pool, behind the motion stem.
+"""Varies the clips of a pool behind the motion stem: the geometry of other faces and the motion of other clips.
 
-A network that sees some hundred backgrounds again and again learns them by heart: on films that it had trained on it
-found half as many micro-expressions again as on others. So each time a clip is drawn the face in it gets other
-proportions and another liveliness, and now and then the motion of a second clip on top: motions add up.
+A network that sees some hundred backgrounds again and again memorises them. On films of its training it found half as
+many micro-expressions again as on others. So each drawn clip gets other proportions and another liveliness of the face.
+Some clips also get the motion of a second clip on top, since motions add up.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,8 @@ from engine.training.pools.truth import ABSENT, MICRO, UNKNOWN
 
 
 def another_face(rng: np.random.Generator, spec: ModelSpec) -> tuple[NDArray[np.float32], float]:
-    """How a face is a little wider or higher, shifted, turned: [2, 3] as of `affine_grid`; and how much livelier."""
+    """Draws another face. [2, 3], as for `affine_grid`, makes it slightly wider or higher, shifted and turned. The
+    second value is how much livelier it is."""
     turn, shift = rng.normal(0, 0.04), rng.normal(0, 0.5, 2) * 2 / grid_side(spec)
     wide, high = np.exp(rng.normal(0, 0.05, 2))
     c, s = np.cos(turn), np.sin(turn)
@@ -29,7 +30,8 @@ def another_face(rng: np.random.Generator, spec: ModelSpec) -> tuple[NDArray[np.
 
 
 def distorted(rows: Tensor, theta: Tensor, gain: Tensor, spec: ModelSpec) -> Tensor:
-    """Stem rows [N, T, features] of other faces, `theta` [N, 2, 3] and `gain` [N] as `another_face` draws them."""
+    """Stem rows [N, T, features] as other faces would give them. `another_face` draws `theta` [N, 2, 3] and `gain`
+    [N]."""
     clips, frames, _ = rows.shape
     local, affine = split_stem(rows, spec)
     side, lags = local.shape[-1], len(spec.lags)
@@ -43,7 +45,7 @@ def distorted(rows: Tensor, theta: Tensor, gain: Tensor, spec: ModelSpec) -> Ten
 
 
 def overlaid(rows: Tensor, over: Tensor, share: Tensor, spec: ModelSpec) -> Tensor:
-    """Clips [N, T, features] with `share` [N] of the motion of others added; the first ones' texture is kept."""
+    """Clips [N, T, features] with `share` [N] of the motion of others added. The texture of the first clips stays."""
     (local, affine), (other, other_affine) = split_stem(rows, spec), split_stem(over, spec)
     lags, each = len(spec.lags), share.repeat_interleave(rows.shape[1])[:, None]
     more = each[..., None, None] * unsquashed(other[:, : 2 * lags])
@@ -53,10 +55,10 @@ def overlaid(rows: Tensor, over: Tensor, share: Tensor, spec: ModelSpec) -> Tens
 
 
 def shiver(sizes: Tensor, seed: int, spec: ModelSpec, memories: Tensor | None = None) -> Tensor:
-    """What a worse picture adds to the motion that is measured over each lag, [N, T, L, 2, G, G] crop px.
+    """The error that a worse picture adds to the measured motion over each lag, [N, T, L, 2, G, G] crop px.
 
-    Every cell's place errs by `sizes` [N] px (rms), neighbours alike, since their windows overlap. `memories` [N] of an
-    error are there a frame later still: of an encoder's; none of a noisy sensor's.
+    Every cell is off by `sizes` [N] px (rms). Neighbours are off alike, since their windows overlap. The share
+    `memories` [N] of an error stays in the next frame. An encoder's error stays, a sensor's noise does not.
     """
     history, frames, side = max(spec.lags), spec.clip_frames, grid_side(spec)
     chance = torch.Generator(sizes.device).manual_seed(seed)
@@ -71,7 +73,7 @@ def shiver(sizes: Tensor, seed: int, spec: ModelSpec, memories: Tensor | None = 
 
 
 def true_of_both(truth: NDArray[np.float32], theirs: NDArray[np.float32], share: float) -> NDArray[np.float32] | None:
-    """What is true, [M, 9], when `share` of a second clip's motion is laid over a first one; None where two
+    """The truth, [M, 9], when `share` of a second clip's motion is added to a first clip. Returns None when two
     micro-expressions would meet."""
     micros = theirs[theirs[:, 0] == MICRO]
     mine = truth[truth[:, 0] == MICRO]
@@ -85,7 +87,7 @@ def true_of_both(truth: NDArray[np.float32], theirs: NDArray[np.float32], share:
 
 
 def with_rows(truth: NDArray[np.float32], more: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Truth [M, 9] with more rows [9] in the places of absent ones, as many as there is room for."""
+    """Truth [M, 9] with more rows [9] in the places of absent ones, as many as fit."""
     free = np.flatnonzero(truth[:, 0] == ABSENT)[: len(more)]
     out = truth.copy()
     if len(free):

@@ -1,7 +1,7 @@
-"""What a training step sees: drawn by workers from small tables alone, made of the pool's rows on the device.
+"""The batches of training steps: workers draw them from small tables, and the device builds them from the pool's rows.
 
-Drawing is numpy and takes milliseconds a clip, on as many cores as there are; what is drawn says which pieces of a pool
-are taken and what is done to them, some ten kilobytes a clip. The doing is torch, whole batches at a time.
+Drawing is numpy and takes milliseconds per clip, on all available cores. It decides which pieces of a pool are used and
+how they are changed, some ten kilobytes per clip. torch then makes the changes, a whole batch at a time.
 """
 
 from typing import NamedTuple
@@ -29,28 +29,27 @@ from engine.training.learn.relative import MIRROR, Imprints, imprints, scaled, s
 from engine.training.pools.pool import Pool
 
 SECOND = 0.5
-"""Share of clips that another one's motion is laid over."""
+"""Share of clips that get another clip's motion on top."""
 MIXED = 0.5
-"""Share of clips whose lower half is another one's, where clips are mixed; fewer are laid over others then."""
+"""Share of clips whose lower half comes from another clip, when clips are mixed. Fewer clips then get motion on top."""
 BACKWARDS = 1 / 3
 """Share of pieces that are played backwards."""
 NOISE_PX = (0.004, 0.04)
-"""How much a noisier camera errs, rms; see `augment.shiver`."""
+"""Error of a noisier camera, rms. See `augment.shiver`."""
 MEMORY = 0.9
-"""Share of an encoder's error that is there a frame later: up to this."""
+"""The largest share of an encoder's error that stays in the next frame."""
 YOUNG = 0.1
-"""Share of clips whose beginning is hidden: the face has just been found."""
+"""Share of clips with a hidden beginning, as if the face had just been found."""
 
 
 class Changes(NamedTuple):
-    """What is done to the pieces of a batch; each of the N + M pieces gets another face's geometry and liveliness.
+    """The changes to the pieces of a batch. Each of the N + M pieces gets another face's geometry and liveliness.
 
     `backwards` int64[R]: pieces that are played backwards. `theta` float32[N + M, 2, 3] and `gain` float32[N + M]: see
-    `augment.distorted`. `under` int64[M] and `share` float32[M]: which clip each piece beyond the N lies over, and how
-    much of it; `seam` float32[M]: below which row it takes its place (see `mixing.mixed`), or inf. `noise` and `memory`
-    float32[N]: see `augment.shiver`, drawn by `noise_seed`.
-    `courses` [N, K, T, L], `cells` [N, K, 2, G, G]: what is imprinted, see `imprint.together`; `owner`, `wanted`,
-    `apex`, `row`: see `relative.Imprints`.
+    `augment.distorted`. `under` int64[M] and `share` float32[M]: which clip each of the M extra pieces goes onto, and
+    how much of it. `seam` float32[M]: the row below which it replaces that clip (see `mixing.mixed`), or inf. `noise`
+    and `memory` float32[N]: see `augment.shiver`, drawn by `noise_seed`. `courses` [N, K, T, L] and `cells` [N, K, 2,
+    G, G]: what is imprinted, see `imprint.together`. `owner`, `wanted`, `apex`, `row`: see `relative.Imprints`.
     """
 
     backwards: Tensor
@@ -71,10 +70,10 @@ class Changes(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """`pieces` int64[N + M, 4], see `Pool.rows`: those of the N clips, then what is laid over some of them. `truth`
-    float32[N, ROWS, 9] in frames of the clip, `seen` float32[N, ROWS, V] how much each stream sees of it, `valid`
-    float32[N, T]. `mirror`: all of it is seen in a mirror. `coded`:
-    what errs is an encoder, not a noisier camera; see the `errors` of `imprint.imprinted`."""
+    """`pieces` int64[N + M, 4], see `Pool.rows`: first those of the N clips, then those that go onto some of them.
+    `truth` float32[N, ROWS, 9] in frames of the clip. `seen` float32[N, ROWS, V]: how much each stream sees of it.
+    `valid` float32[N, T]. `mirror`: the whole batch is mirrored. `coded`: the errors are an encoder's and not a
+    noisier camera's; see the `errors` of `imprint.imprinted`."""
 
     pieces: Tensor
     truth: Tensor
@@ -86,11 +85,11 @@ class Batch(NamedTuple):
 
 
 class Draws(Dataset[Batch]):
-    """Batch `step` of the run that `seed` names: depends on these two and on the pool, not on who draws it.
+    """Draws batch `step` of the run with this `seed`. The batch depends on these two and the pool, not on the worker.
 
-    `imprinter`: varies the clips and puts movements into them; None leaves them as they are. `errors_px`: from and to
-    how much an encoder makes every place err, rms, in place of a noisier camera for half of the clips. `mix`: clips are
-    mixed by region.
+    `imprinter` varies the clips and puts movements into them; None leaves them unchanged. `errors_px` is the range of
+    an encoder's error in every place, rms. It replaces a noisier camera in half of the clips. `mix`: clips are mixed by
+    region.
     """
 
     def __init__(
@@ -181,7 +180,7 @@ class Draws(Dataset[Batch]):
 
 
 def _worse(rng: np.random.Generator, clips: int, errors_px: tuple[float, float] | None) -> tuple[Tensor, Tensor]:
-    """`Changes.noise` and `memory`. Half of the clips come from a noisier camera; a good one errs by some 0.02 px
+    """`Changes.noise` and `memory`. Half of the clips get a noisier camera. A good camera is off by some 0.02 px
     (docs/alignment.md)."""
     if errors_px is None:
         noise = [log_uniform(rng, *NOISE_PX) if rng.random() < 0.5 else 0.0 for _ in range(clips)]
@@ -194,8 +193,8 @@ def _worse(rng: np.random.Generator, clips: int, errors_px: tuple[float, float] 
 
 @torch.no_grad()
 def seen(batch: Batch, pool: Pool, stem: MotionStem) -> tuple[Tensor, Tensor]:
-    """The clips of a batch, float32[N, T, features], and their truth, float32[N, ROWS, 9], on the pool's device, which
-    the stem is on too."""
+    """The clips of a batch, float32[N, T, features], and their truth, float32[N, ROWS, 9]. Both are on the device of
+    the pool and the stem."""
     spec, truth = pool.spec, batch.truth.to(pool.device, non_blocking=True)
     rows = pool.rows(batch.pieces, spec.clip_frames + max(spec.lags))
     clips = rows[:, : spec.clip_frames]

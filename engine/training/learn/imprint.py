@@ -1,16 +1,16 @@
-"""Micro-expressions put into pooled clips behind the motion stem: never the same one twice, at next to no cost.
+"""Puts new micro-expressions into pooled clips behind the motion stem, at almost no cost.
 
-A pool stores what the stem says of a clip, and a clip costs a hundred training steps to make; so a network sees each
-of its micro-expressions many times and learns them by heart. Small motions add up: what the stem measures of a face
-that moves by a + b is what it measures of a, plus b as far as the skin's texture shows it. So the displacement that a
-micro-expression adds between a frame and its lagged frames is added to the stored motion, scaled by the confidence of
-each cell, and the face's affine motion is fitted and subtracted anew, by the stem's own rule.
+A pool stores the output of the stem for a clip, and a clip costs a hundred training steps to make. So a network sees
+each of its micro-expressions many times and memorises them. Small motions add up. For a face that moves by a + b, the
+stem measures its result for a, plus b as far as the skin's texture shows it. So the displacement that a
+micro-expression adds between a frame and its lagged frames is added to the stored motion. It is scaled by the
+confidence of each cell. Then the face's affine motion is fitted and subtracted again, by the stem's own rule.
 
-The same law draws them as in made-up clips (`happenings.add_micro`), but a part of them is moved elsewhere: to any
-place of the face, wider or narrower, in directions that no action unit has, since nobody has listed all that
-micro-expressions do, and a network that knows a list finds nothing else. So that new movement is not by itself a
-micro-expression, decoys come with them (`engine.training.generator.decoys`). A clip may also be played backwards,
-which is exact: the motion from now to then is minus the motion from then to now.
+The micro-expressions follow the law of made-up clips (`happenings.add_micro`), but some of them are moved elsewhere.
+They may lie anywhere on the face, be wider or narrower, and go in directions of no action unit. Nobody has listed all
+that micro-expressions do, and a network that learns a list finds nothing else. Decoys come with them
+(`engine.training.generator.decoys`), so that new movement alone is no sign of a micro-expression. A clip may also be
+played backwards. This is exact: the motion from now to then is minus the motion from then to now.
 """
 
 from collections.abc import Sequence
@@ -39,17 +39,17 @@ from engine.training.pools.stemmed import cell_weights, join_stem, split_stem, s
 from engine.training.pools.truth import ABSENT, MICRO, label_row
 
 ELSEWHERE = 0.3
-"""Share of the imprinted micro-expressions that are of no named action and no named place."""
+"""Share of the imprinted micro-expressions that belong to no known action or place."""
 DECOYS = 0.4
 """Probability of each decoy that a clip may get."""
 APART = 5.0
-"""Frames: an imprinted micro-expression keeps that far from any other."""
+"""An imprinted micro-expression is at least this many frames away from any other."""
 STILL = Camera(fps=30, dropped=0, resolution=1, noise=0, smear=0, codec="none", quality=90, flicker=0, flicker_hz=1)
 
 
 def elsewhere(script: Script, label: Label, actor: Actor, rng: np.random.Generator) -> Label:
-    """Give the course of the script's one micro-expression to one to three pushes that lie side by side and go nearly
-    one way, mirrored or not; its label with the regions of the new place."""
+    """Moves the script's one micro-expression: one to three pushes take over its course. They lie side by side and
+    go in nearly one direction, mirrored or not. Returns its label with the regions of the new place."""
     course = max((*script.actions.values(), *(c for _, c in script.pushes)), key=lambda c: float(np.abs(c).max()))
     course = course * (label.amplitude_px / max(float(np.abs(course).max()), 1e-6))
     script.actions, script.pushes = {}, []
@@ -74,11 +74,11 @@ def elsewhere(script: Script, label: Label, actor: Actor, rng: np.random.Generat
 
 
 def reversed_rows(rows: Tensor, spec: ModelSpec) -> Tensor:
-    """Stem rows [N, n, features] played backwards: [N, n - max lag, features]; row k stands for frame
-    n - 1 - max lag - k.
+    """Stem rows [N, n, features] played backwards: [N, n - max lag, features]. Row k stands for frame n - 1 - max lag -
+    k.
 
-    The motion over a lag at a frame is minus the motion that the mirrored pair of frames had; gradients and
-    residual are those of the pair.
+    The motion over a lag at a frame is minus the motion of the mirrored pair of frames. Gradients and residual are
+    those of the pair.
     """
     clips, length, _ = rows.shape
     lags, count = len(spec.lags), length - max(spec.lags)
@@ -86,7 +86,7 @@ def reversed_rows(rows: Tensor, spec: ModelSpec) -> Tensor:
     local = local.reshape(clips, length, -1, lags, *local.shape[2:])
     affine = affine.reshape(clips, length, lags, -1)
     at = torch.arange(count - 1, -1, -1, device=rows.device)
-    # what comes `lag` before a frame came `lag` after it
+    # Frames before and after the lag swap places.
     out = torch.stack([local[:, :, :, i][:, at + lag] for i, lag in enumerate(spec.lags)], dim=3)
     turned = torch.stack([-affine[:, :, i][:, at + lag] for i, lag in enumerate(spec.lags)], dim=2)
     out[:, :, :2] *= -1
@@ -95,9 +95,9 @@ def reversed_rows(rows: Tensor, spec: ModelSpec) -> Tensor:
 
 
 class Movement(NamedTuple):
-    """What moves, K maps: `courses` float32[K, T, L], how far each went over each lag; `cells` float32[K, 2, G, G], a
-    unit of it as the stem's windows see it, crop px. `wanted`: how visible it is to be (0: as large as it is); `apex`:
-    its frame; `row`: of the clip's truth, -1 where it has none. See `engine.training.learn.relative`."""
+    """A movement of K maps. `courses` float32[K, T, L]: how far each map went over each lag. `cells` float32[K, 2,
+    G, G]: a unit of it as the stem's windows see it, crop px. `wanted`: its visibility (0: its size stays). `apex`:
+    its frame. `row`: its row in the clip's truth, or -1 without one. See `engine.training.learn.relative`."""
 
     courses: NDArray[np.float32]
     cells: NDArray[np.float32]
@@ -109,7 +109,8 @@ class Movement(NamedTuple):
 class Imprinter:
     """Draws micro-expressions and decoys of the actors in `paths`, for clips of stem rows (see `imprinted`).
 
-    `visible`: from and to how visible they are amid the clip's own motion; None: of their usual size in px.
+    `visible` is the range of their visibility against the clip's own motion. With None they have their usual size in
+    px.
     """
 
     def __init__(self, paths: Sequence[Path], spec: ModelSpec, visible: tuple[float, float] | None = None) -> None:
@@ -119,8 +120,8 @@ class Imprinter:
     def movement(
         self, rng: np.random.Generator, onset: float, frames: int, decoy: bool = False
     ) -> tuple[Label | None, Movement]:
-        """A micro-expression, or a decoy, that begins at frame `onset` of a clip: its label, if it has one, in s from
-        the clip's first frame, and what moves."""
+        """A micro-expression or decoy that begins at frame `onset` of a clip. Returns its label, if any, in s from
+        the clip's first frame, and the movement."""
         history, fps = max(self.spec.lags), self.spec.fps
         time_s = np.arange(-history, frames) / fps
         script = still_script(time_s, STILL)
@@ -141,19 +142,19 @@ class Imprinter:
         self, script: Script, actor: Actor, rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         parts = list(parts_of(script, actor, rng))
-        if not parts:  # all of it is over before the clip begins
+        if not parts:  # it ends before the clip begins
             side = grid_side(self.spec)
             return np.zeros((0, len(script.time_s)), np.float32), np.zeros((0, 2, side, side), np.float32)
         curves, fields, _ = zip(*parts, strict=True)
-        # a map says where a pixel comes from, motion where it goes
+        # A map says where a pixel comes from; motion says where it goes.
         moved = -np.stack(fields).transpose(0, 3, 1, 2)
         return np.stack(curves).astype(np.float32), self.weights @ moved @ self.weights.T
 
     def draw(
         self, truth: NDArray[np.float32], rng: np.random.Generator, most: int = 2
     ) -> tuple[list[Movement], NDArray[np.float32]]:
-        """0 to `most` more micro-expressions and as many decoys for a clip whose truth is [M, 9] (frames of the clip);
-        and its truth with them."""
+        """Draws 0 to `most` more micro-expressions and as many decoys for a clip with truth [M, 9] (frames of the
+        clip). Returns them and the extended truth."""
         frames = self.spec.clip_frames
         moving: list[Movement] = []
         added: list[NDArray[np.float32]] = []
@@ -175,8 +176,8 @@ class Imprinter:
 
 
 def together(moving: Sequence[Sequence[Movement]], spec: ModelSpec) -> tuple[Tensor, Tensor]:
-    """The movements of N clips as one table: courses [N, K, T, L] and cells [N, K, 2, G, G], zeros where a clip has
-    fewer than K maps."""
+    """The movements of N clips as one table: courses [N, K, T, L] and cells [N, K, 2, G, G]. Clips with fewer than K
+    maps have zeros."""
     counts = [sum(len(m.courses) for m in one) for one in moving]
     courses = torch.zeros(len(moving), max(counts), spec.clip_frames, len(spec.lags))
     cells = torch.zeros(len(moving), max(counts), 2, grid_side(spec), grid_side(spec))
@@ -188,14 +189,15 @@ def together(moving: Sequence[Sequence[Movement]], spec: ModelSpec) -> tuple[Ten
 
 
 def moved_by(courses: Tensor, cells: Tensor) -> Tensor:
-    """Movements (see `together`) as the motion over each lag, [N, T, L, 2, G, G] crop px."""
+    """The motion of movements (see `together`) over each lag, [N, T, L, 2, G, G] crop px."""
     return torch.einsum("nktl,nkcgh->ntlcgh", courses, cells)
 
 
 def imprinted(rows: Tensor, motion: Tensor, stem: MotionStem, spec: ModelSpec, errors: Tensor | None = None) -> Tensor:
-    """Stem rows [N, T, features] with motion [N, T, L, 2, G, G], crop px, added: as the stem would say, nearly.
+    """Stem rows [N, T, features] with motion [N, T, L, 2, G, G], crop px, added. The result is close to the stem's own
+    output.
 
-    `errors` [N, T, L, 2, G, G]: of the measurement, whatever the skin lets be seen.
+    `errors` [N, T, L, 2, G, G] are errors of the measurement. The skin's texture does not scale them.
     """
     local, affine = split_stem(rows, spec)
     lags = len(spec.lags)
@@ -211,12 +213,12 @@ def imprinted(rows: Tensor, motion: Tensor, stem: MotionStem, spec: ModelSpec, e
         u, v = u + errors[:, :, 0], v + errors[:, :, 1]
     u, v, after = stem.without_affine(u, v, cx * cy)
     moved = join_stem(torch.cat([squashed(u), squashed(v), cx, cy, residual], dim=1), squashed(after))
-    # the affine fit is robust, so not quite idempotent: what nothing was added to stays as it was
+    # The affine fit is robust and so not quite idempotent. Rows without added motion stay unchanged.
     return torch.where(none[:, None, None], rows, moved.reshape(rows.shape))
 
 
 def reversed_truth(truth: NDArray[np.float32], last: int) -> NDArray[np.float32]:
-    """Truth rows of a sequence whose frame `last` is the first of the reversed one."""
+    """Truth rows of a reversed sequence. Its first frame was frame `last`."""
     out = truth.copy()
     real = out[:, 0] < ABSENT
     out[real, 1:4] = last - truth[real][:, [3, 2, 1]]

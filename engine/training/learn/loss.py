@@ -1,6 +1,6 @@
-"""What MESNet is asked for: assignment of candidate clips to the truth, and the sum of the losses.
+"""The training target of MESNet: the assignment of candidate clips to the truth, and the sum of the losses.
 
-Truth of a clip is rows float32[M, 9]; see `engine.training.pools.truth`.
+The truth of a clip is rows float32[M, 9]; see `engine.training.pools.truth`.
 """
 
 import torch
@@ -11,7 +11,7 @@ from engine.mesnet import RawHeads
 from engine.training.pools.truth import BLINK, HEAD, MACRO, MICRO, NONE, SPEECH, UNKNOWN
 
 SEEN_SHARE, SEEN_FRAMES = 0.4, 5.0
-"""An interval cut by the clip's end counts from the moment this share of it, and this many frames, have been seen."""
+"""An interval at the clip's end counts once this share of it, and this many frames, are in the clip."""
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def visible(truth: Tensor, valid: Tensor) -> Tensor:
-    """Which rows [N, M] show enough of themselves in the clip to be asked for; the frames that exist are its last."""
+    """Which rows [N, M] have enough frames in the clip to be required. The clip's existing frames are its last ones."""
     first = (valid == 0).sum(dim=1, keepdim=True)
     seen = truth[..., 3].clamp(max=valid.shape[1] - 1) - torch.maximum(truth[..., 1], first)
     need = ((truth[..., 3] - truth[..., 1]) * SEEN_SHARE).clamp(min=SEEN_FRAMES)
@@ -32,7 +32,7 @@ def visible(truth: Tensor, valid: Tensor) -> Tensor:
 
 
 def total_loss(raw: RawHeads, truth: Tensor, valid: Tensor, anchors: Tensor) -> dict[str, Tensor]:
-    """Losses by name. `truth` [N, M, 9], `valid` [N, T], `anchors` [P, 2] the unmoved candidates."""
+    """Losses by name. `truth` [N, M, 9], `valid` [N, T], `anchors` [P, 2]: the candidates before the CPN moves them."""
     asked = (truth[..., 0] == MICRO) & visible(truth, valid)
     return {
         **proposal_loss(raw, truth, asked, anchors),
@@ -42,9 +42,9 @@ def total_loss(raw: RawHeads, truth: Tensor, valid: Tensor, anchors: Tensor) -> 
 
 
 def proposal_loss(raw: RawHeads, truth: Tensor, asked: Tensor, anchors: Tensor) -> dict[str, Tensor]:
-    """The CPN's: anchors that overlap a micro-expression well, and the best anchor of each, are positive.
+    """Loss of the CPN. Anchors that overlap a micro-expression well are positive, and so is the best anchor of each.
 
-    `asked` [N, M]: the micro-expressions that are to be found.
+    `asked` [N, M]: the micro-expressions to find.
     """
     spans = truth[..., [1, 3]]
     micro = truth[..., 0] == MICRO
@@ -63,7 +63,7 @@ def proposal_loss(raw: RawHeads, truth: Tensor, asked: Tensor, anchors: Tensor) 
 
 
 def candidate_loss(raw: RawHeads, truth: Tensor, asked: Tensor) -> dict[str, Tensor]:
-    """The CRN's: what each moved candidate really covers, its times and regions where that is a micro-expression."""
+    """Loss of the CRN: the true class of each moved candidate, and the times and regions of micro-expressions."""
     clips = raw.clips.detach()
     overlap = iou(clips, truth[..., [1, 3]])
     best, which = (overlap * asked[:, None]).max(dim=2)
@@ -91,13 +91,13 @@ def candidate_loss(raw: RawHeads, truth: Tensor, asked: Tensor) -> dict[str, Ten
 
 
 def teacher_loss(raw: RawHeads, taught: RawHeads, valid: Tensor) -> dict[str, Tensor]:
-    """What keeps a network by what another one says of the same clips, 0 where both say the same: knowledge
-    distillation (Hinton et al. 2015) of the CPN, the CRN's classes and the frames; `taught` without gradients.
+    """Keeps a network close to a teacher's output for the same clips, and is 0 when both agree. It is knowledge
+    distillation (Hinton et al. 2015) of the CPN, the CRN's classes and the frames. `taught` has no gradients.
 
-    Counts as the losses of truth do, what the teacher takes for a micro-expression in place of what is one.
+    It is weighted like the losses of the truth. What the teacher takes for a micro-expression replaces the true ones.
     """
     wanted = torch.sigmoid(taught.objectness)
-    off = (torch.sigmoid(raw.objectness) - wanted).detach().abs()  # as hard as it is wrong, like the focal loss
+    off = (torch.sigmoid(raw.objectness) - wanted).detach().abs()  # a larger error weighs more, as in the focal loss
     likely = taught.classes.softmax(-1)
     every = (likely * (taught.classes.log_softmax(-1) - raw.classes.log_softmax(-1))).sum(-1)
     count = (wanted > 0.3).sum().clamp(min=8)
@@ -109,7 +109,7 @@ def teacher_loss(raw: RawHeads, taught: RawHeads, valid: Tensor) -> dict[str, Te
 
 
 def _beyond(logits: Tensor, taught: Tensor) -> Tensor:
-    """Binary Kullback-Leibler divergence from what is taught, elementwise."""
+    """Binary Kullback-Leibler divergence from the teacher's output, elementwise."""
     wanted = torch.sigmoid(taught)
     bce = F.binary_cross_entropy_with_logits
     return bce(logits, wanted, reduction="none") - bce(taught, wanted, reduction="none")
@@ -123,20 +123,22 @@ def distance(times: Tensor, wanted: Tensor) -> Tensor:
 
 
 def nuisance(clips: Tensor, truth: Tensor, overlap: Tensor) -> Tensor:
-    """Class [N, P] of candidates that are no micro-expression: a blink by IoU, the longer ones by what they cover."""
+    """Class [N, P] of candidates that are no micro-expression. A blink goes by IoU, longer classes by the covered
+    share."""
     low = torch.maximum(clips[..., :, None, 0], truth[..., None, :, 1])
     high = torch.minimum(clips[..., :, None, 1], truth[..., None, :, 3])
     covered = (high - low).clamp(min=0) / (clips[..., 1] - clips[..., 0]).clamp(min=1)[..., None]
     kind = truth[..., 0][:, None]
     target = torch.full(clips.shape[:2], NONE, dtype=torch.long, device=clips.device)
     over = covered >= 0.6
-    for what, by in ((HEAD, over), (MACRO, over), (SPEECH, over), (BLINK, overlap >= 0.4)):  # the last word counts
+    for what, by in ((HEAD, over), (MACRO, over), (SPEECH, over), (BLINK, overlap >= 0.4)):  # the last match wins
         target = torch.where((by & (kind == what)).any(dim=2), what, target)
     return target
 
 
 def frame_loss(logits: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
-    """Framewise presence of each kind, [N, K, T] against the intervals: dense gradients from the first step on."""
+    """Loss of the presence of each kind per frame: logits [N, K, T] against the intervals. Gives dense gradients
+    from the first step."""
     t = torch.arange(valid.shape[1], device=valid.device, dtype=torch.float32)
     inside = (t >= truth[..., 1:2]) & (t <= truth[..., 3:4])  # [N, M, T]
     loss = logits.new_zeros(())
@@ -144,7 +146,7 @@ def frame_loss(logits: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
     for kind in range(logits.shape[1]):
         mine = inside & (truth[..., :1] == kind)
         present = mine.any(dim=1).float()
-        faint = torch.where(mine, truth[..., 4:5], 1.0).amin(dim=1)  # faint ones count less
+        faint = torch.where(mine, truth[..., 4:5], 1.0).amin(dim=1)  # faint ones weigh less
         # the micro class is rare, so it weighs more
         ratio, share, where = (3.0, 2.0, valid) if kind == MICRO else (1.0, 0.5, known)
         bce = F.binary_cross_entropy_with_logits(

@@ -1,7 +1,7 @@
-"""Clips mixed by region behind the stem: the mouth of one who speaks under the brows of one who listens.
+"""Mixes clips by region behind the stem, such as the mouth of a speaker under the brows of a listener.
 
-Faces are aligned, so a row of the grid means a part of the face, and motion is local: above a soft seam a mixed clip
-is one clip, below it another. So few real faces make many, each with or without imprints (`relative`).
+Faces are aligned, so a row of the grid is a part of the face, and motion is local. A mixed clip is one clip above a
+soft seam and another clip below it. So few real faces give many, each with or without imprints (`relative`).
 """
 
 import numpy as np
@@ -16,13 +16,13 @@ from engine.training.pools.stemmed import join_stem, split_stem, squashed, unsqu
 from engine.training.pools.truth import ABSENT, BLINK, MICRO, SPEECH, UNKNOWN
 
 SEAM = (6.0, 10.0)
-"""Rows of the grid between which a seam lies: below the eyes, above the mouth."""
+"""A seam lies between these rows of the grid: below the eyes, above the mouth."""
 SOFT = 0.8
-"""Rows over which a seam passes from one clip to the other, as the width of a logistic."""
+"""Rows over which one clip blends into the other, as the width of a logistic."""
 
 
 def mixed(rows: Tensor, under: Tensor, seams: Tensor, spec: ModelSpec) -> Tensor:
-    """Clips [N, T, features] above `seams` [N] (rows of the grid), clips `under` below."""
+    """Clips [N, T, features] above `seams` [N] (rows of the grid), and clips `under` below."""
     (local, affine), (other, other_affine) = split_stem(rows, spec), split_stem(under, spec)
     lags, side, each = len(spec.lags), grid_side(spec), seams.repeat_interleave(rows.shape[1])
     above = torch.sigmoid((each[:, None] - torch.arange(side, device=rows.device)) / SOFT)[:, None, :, None]
@@ -34,8 +34,8 @@ def mixed(rows: Tensor, under: Tensor, seams: Tensor, spec: ModelSpec) -> Tensor
 
 
 def true_of_mixed(above: NDArray[np.float32], below: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Truth [M, 9] of a mixed clip: of the upper one all but speech, of the lower one all but blinks; of their
-    micro-expressions those that lie in their own part."""
+    """Truth [M, 9] of a mixed clip. It has all of the upper clip except speech, and all of the lower clip except
+    blinks. Micro-expressions stay only if they lie in their clip's part."""
 
     def mostly(rows: NDArray[np.float32], regions: slice) -> NDArray[np.bool_]:
         return (rows[:, 0] != MICRO) | (rows[:, regions].sum(axis=1) > 0.5)

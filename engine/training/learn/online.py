@@ -1,4 +1,4 @@
-"""Judging a network on pooled sequences by the live program's own decisions: clips every hop, decode, tracker."""
+"""Judges a network on pooled sequences by the live program's own decisions: clips every hop, decode, tracker."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from stream.decide.tracker_config import TrackerConfig
 from stream.types import Phase
 
 SWEEP = TrackerConfig().at(0.1)
-"""Low enough that every threshold of interest can be read off one run (see `stream.decide.tracker`)."""
+"""Low enough that one run gives the result at every threshold of interest (see `stream.decide.tracker`)."""
 TAIL = 12
-"""Frames: a micro-expression that ends later than this before the end of its sequence gets no verdict in time."""
+"""A micro-expression that ends within this many frames of the sequence's end can't be decided in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spotted:
-    """An `end` event of sequence `index`, times in frames of the sequence."""
+    """An `end` event of sequence `index`. Times are in frames of the sequence."""
 
     index: int
     onset: float
@@ -35,7 +35,8 @@ class Spotted:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """A micro-expression of sequence `index`, frames of the sequence; `weight` as in `engine.training.pools.truth`."""
+    """A micro-expression of sequence `index`, in frames of the sequence. `weight` is as in
+    `engine.training.pools.truth`."""
 
     index: int
     onset: float
@@ -44,7 +45,7 @@ class Truth:
 
 
 class Online:
-    """A network run over sequences of features as the live program runs it over faces."""
+    """Runs a network over sequences of features as the live program runs it over faces."""
 
     def __init__(self, net: MESNet, device: str = "cpu") -> None:
         self.net, self.device, self.spec = net, device, net.spec
@@ -62,7 +63,8 @@ class Online:
 def decide_sequence(
     heads: NDArray[np.float32], frames: int, spec: ModelSpec, config: TrackerConfig
 ) -> Iterator[Decided]:
-    """The live decisions on a sequence of that many frames, from the heads float32[H, P, HEAD_FIELDS] of its hops."""
+    """The live decisions on a sequence of that many frames. The heads float32[H, P, HEAD_FIELDS] are those of its
+    hops."""
     decider = Decider(spec, config)
     for k, clip in enumerate(heads):
         yield decider.step(clip, (k + 1) * spec.hop_frames - 1)
@@ -90,9 +92,9 @@ def judge(online: Online, pool: Pool, limit: int = 400) -> dict[str, float]:
 
 
 def figures(spotted: list[Spotted], truth: list[Truth], minutes: float) -> dict[str, float]:
-    """Best F1 over thresholds (all sizes, and from 1.5 px on a 256-px face) and recall at one false alarm a minute.
+    """Best F1 over thresholds (all sizes, and from 1.5 px on a 256-px face), and recall at one false alarm a minute.
 
-    What a sequence's end cuts off can't be asked for; it still excuses what is spotted there.
+    A micro-expression at the end of a sequence is not required. Detections of it are not false alarms either.
     """
     whole = [t for t in truth if t.onset >= 0 and t.offset <= LENGTH - TAIL]
     cut = [t for t in truth if t not in whole]

@@ -1,8 +1,8 @@
-"""Imprints as visible as was drawn, amid what the face does in that place at that moment; and who is asked for them.
+"""Gives imprints the drawn visibility against the face's own motion, and decides which of them a network must find.
 
-A micro-expression of 2 px is plain on a face that sits still and drowns on a mouth that speaks. So its size is drawn
-relative to the motion that the clip has in the same cells, within half a second (`engine.training.film.visibility` has
-the measure), and one that is hardly visible is not asked for.
+A micro-expression of 2 px is plain on a face that sits still, and a speaking mouth hides it. So its size is drawn
+relative to the clip's motion in the same cells within half a second. `engine.training.film.visibility` has the measure.
+A network need not find one that is hardly visible.
 """
 
 from collections.abc import Sequence
@@ -20,16 +20,17 @@ from engine.training.pools.stemmed import split_stem, unsquashed
 from engine.training.pools.truth import ABSENT, BLINK, MICRO, NONE, SPEECH
 
 LAG, NEAR, PLACE, FLOOR_PX = 1, 15, 0.5, 0.02
-"""Which lag, how many frames to either side of the apex, from which share of the peak a cell counts, how still a face
-can be, crop px."""
+"""The lag, the frames to either side of the apex, the share of the peak from which a cell counts, and the motion of
+the stillest possible face, crop px."""
 SIZE_PX = (0.1, 2.8)
-"""Imprints move by at least and at most that much, crop px: 0.25 to 7 px on a 256-px face."""
+"""Range of the movement of imprints, crop px: 0.25 to 7 px on a 256-px face."""
 ASKED, FULL = 0.4, 1.0
-"""A movement less visible than the first is not asked for; from the second on it counts in full."""
+"""A movement below the first visibility is not required. From the second on it has full weight."""
 MINE, HARDLY = 0.6, 0.25
-"""A stream is asked for a movement of which it sees that share of the peak; less than the second is none of its."""
+"""A stream must find a movement if it sees the first share of its peak. Below the second share it ignores the
+movement."""
 WINDOWS = {
-    # rows and columns of the motion grid: where each stream is asked for what moves
+    # Rows and columns of the motion grid in which each stream must find movements.
     "brows_r": (slice(0, 6), slice(0, 8)), "brows_l": (slice(0, 6), slice(8, 16)), "eyes": (slice(4, 9), slice(2, 14)),
     "cheeks": (slice(6, 12), slice(1, 15)), "mouth_r": (slice(9, 16), slice(1, 8)),
     "mouth_l": (slice(9, 16), slice(8, 15)),
@@ -37,12 +38,13 @@ WINDOWS = {
 MIRROR = [1, 0, 2, 3, 5, 4]
 """The stream on the other side of each of STREAMS."""
 _VETO = np.array([[name in parts for name in STREAMS.values()] for parts in (("eyes",), ("mouth", "cheeks"))])
-"""Streams that a blink and that speech are happenings of."""
+"""Streams that blinks belong to, and streams that speech belongs to."""
 
 
 class Imprints(NamedTuple):
-    """Of N clips: `owner` int64[N, K], which of the clip's J movements each map belongs to; `wanted` float32[N, J], its
-    visibility (0: as it was drawn); `apex` float32[N, J], frames; `row` int64[N, J] of the clip's truth, or -1."""
+    """Imprints of N clips. `owner` int64[N, K]: which of the clip's J movements each map belongs to. `wanted`
+    float32[N, J]: its visibility (0: its size stays). `apex` float32[N, J], frames. `row` int64[N, J] of the clip's
+    truth, or -1."""
 
     owner: Tensor
     wanted: Tensor
@@ -51,7 +53,7 @@ class Imprints(NamedTuple):
 
 
 def imprints(moving: Sequence[Sequence[Movement]]) -> Imprints:
-    """The tables that go with `imprint.together`; at least one column each."""
+    """The tables that go with `imprint.together`. Each has at least one column."""
     most = max(1, *(len(one) for one in moving))
     maps = max(0, *(sum(len(m.courses) for m in one) for one in moving))
     owner = torch.zeros(len(moving), maps, dtype=torch.long)
@@ -66,8 +68,8 @@ def imprints(moving: Sequence[Sequence[Movement]]) -> Imprints:
 
 
 def scaled(clips: Tensor, courses: Tensor, cells: Tensor, tables: Imprints, spec: ModelSpec) -> tuple[Tensor, Tensor]:
-    """Courses [N, K, T, L] of the size that makes movements as visible as wanted in clips [N, T, features]; and how
-    visible they then are, [N, J]."""
+    """Courses [N, K, T, L], scaled so that movements are as visible as wanted in clips [N, T, features]. Also
+    returns the reached visibility, [N, J]."""
     owner, wanted, apex, _ = tables
     side, lags, frames = grid_side(spec), len(spec.lags), clips.shape[1]
     local, _ = split_stem(clips, spec)
@@ -87,7 +89,7 @@ def scaled(clips: Tensor, courses: Tensor, cells: Tensor, tables: Imprints, spec
 
 
 def weighed(truth: Tensor, visibility: Tensor, tables: Imprints) -> Tensor:
-    """Truth [N, M, 9] with the weights of what was imprinted by its visibility; 0: it is not asked for."""
+    """Truth [N, M, 9], with the weights of imprints set by their visibility. Weight 0 means that it is not required."""
     _, wanted, _, row = tables
     weight = ((visibility - ASKED) / (FULL - ASKED)).clamp(0, 1) * 0.75 + 0.25
     weight = torch.where(visibility < ASKED, 0.0, weight)
@@ -98,8 +100,8 @@ def weighed(truth: Tensor, visibility: Tensor, tables: Imprints) -> Tensor:
 
 
 def seen_by(truth: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How much each stream sees of each row of the truth [M, 9] -> [M, V]: a micro-expression by its regions, on both
-    sides; a blink, the eyes; speech, mouth and cheeks; anything else, all."""
+    """How much each stream sees of each row of the truth [M, 9] -> [M, V]. A micro-expression counts by its regions,
+    on both sides. The eyes see a blink, mouth and cheeks see speech, and all streams see anything else."""
     shares = np.ones((len(truth), len(STREAMS)), np.float32)
     region = [REGIONS.index(name) for name in STREAMS.values()]
     of = truth[:, 5:9] / np.maximum(truth[:, 5:9].max(axis=1, keepdims=True), 1e-6)
@@ -110,7 +112,7 @@ def seen_by(truth: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def seen_of(movement: Movement) -> NDArray[np.float32]:
-    """How much each stream sees of a movement at its largest, as a share of its peak, [V]."""
+    """How much each stream sees of a movement at its peak, as a share of the peak, [V]."""
     if not len(movement.courses):
         return np.ones(len(STREAMS), np.float32)
     at = np.abs(movement.courses[..., LAG]).sum(0).argmax()
@@ -120,9 +122,9 @@ def seen_of(movement: Movement) -> NDArray[np.float32]:
 
 
 def per_stream(truth: Tensor, seen: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Truth [N, M, 9] and valid [N, T] as each stream is asked for it, [N * V, M, 9] and [N * V, T]; `seen` [N, M, V].
+    """Truth [N, M, 9] and valid [N, T] for each stream, [N * V, M, 9] and [N * V, T]. `seen` is [N, M, V].
 
-    What a stream sees a part of keeps its kind with weight 0: it is neither asked for nor wrong to find.
+    A row that a stream sees in part keeps its kind with weight 0: finding it is neither required nor wrong.
     """
     n, rows, streams = seen.shape
     out = truth[:, None].repeat(1, streams, 1, 1)

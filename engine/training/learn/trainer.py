@@ -31,10 +31,10 @@ from stream.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a run goes. `rate`: highest learning rate. `start`: weights to go on from, else from scratch. `workers`:
-    processes that draw what the next steps see; 0: drawn between the steps. `errors_px`: see `batches.Draws`.
-    `teacher`: weights of a network that sees clips as they were before an encoder, and whose word counts too.
-    `mix`: clips are mixed by region."""
+    """The settings of a run. `rate`: highest learning rate. `start`: weights to continue from, else from scratch.
+    `workers`: processes that draw the next batches; with 0 they are drawn between the steps. `errors_px`: see
+    `batches.Draws`. `teacher`: weights of a network that sees the clips as they were before an encoder. Training
+    also follows its output. `mix`: clips are mixed by region."""
 
     steps: int
     seed: int = 0
@@ -50,7 +50,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Progress:
-    """What a run has to show: losses by step, judgements on the tuning people by step."""
+    """Progress of a run: losses by step, and judgements on the tuning people by step."""
 
     losses: dict[str, list[tuple[int, float]]] = field(default_factory=lambda: defaultdict(list))
     judged: list[dict[str, float]] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Progress:
 
 
 def anchors_of(spec: ModelSpec) -> Tensor:
-    """The unmoved candidates [P, 2], start and end in frames, in the order of the CPN."""
+    """The candidates [P, 2] before the CPN moves them: start and end in frames, in the order of the CPN."""
     centres = torch.tensor(spec.centres)
     lengths = torch.tensor(spec.anchors, dtype=torch.float32)
     centre, length = centres.float().repeat_interleave(len(lengths)), lengths.repeat(len(centres))
@@ -67,13 +67,14 @@ def anchors_of(spec: ModelSpec) -> Tensor:
 
 
 def _memory(steps: int) -> float:
-    """Of the averaged weights, a step: the last 500 steps or, in a run of fewer than 5000, the last tenth of them."""
+    """Decay of the averaged weights per step. They cover the last 500 steps, or the last tenth in a run below 5000
+    steps."""
     return 0.998 ** max(1.0, 5000 / steps)
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 itself: a step is a third faster then, ten times slower where it does not."""
-    # PyTorch before 2.10 may not tell: float32 is right everywhere
+    """Whether the CPU multiplies bfloat16 natively. A step is then a third faster; without, it is ten times slower."""
+    # PyTorch before 2.10 may not report it. float32 works everywhere.
     known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
@@ -95,7 +96,7 @@ class Trainer:
         self.net = MESNet(self.spec).to(self.device)
         if plan.start:
             _load(self.net, plan.start, "--start")
-        self.teacher: tuple[MESNet, Pool] | None = None  # and what it sees
+        self.teacher: tuple[MESNet, Pool] | None = None  # and its view of the clips
         if plan.teacher:
             self.teacher = MESNet(self.spec).to(self.device).eval(), train.before()
             _load(self.teacher[0], plan.teacher, "--teacher")
@@ -116,7 +117,7 @@ class Trainer:
         return self.plan.rate * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * step / self.plan.steps)) / 2)
 
     def run(self, judge_every: int = 1000) -> None:
-        """Train to the last step; checkpoints and curves at every judgement."""
+        """Trains to the last step. Every judgement writes checkpoints and curves."""
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -131,15 +132,15 @@ class Trainer:
                         self.progress.losses[name].append((self.progress.step, value))
                     loss = f"loss {sum(values.values()):.3f}"
                     bar.update(task, completed=self.progress.step, description=loss)
-                    if not bar.console.is_terminal:  # a bar is drawn in a file but once, at the end
+                    if not bar.console.is_terminal:  # in a file, the bar is printed only once, at the end
                         bar.console.print(f"step {self.progress.step} of {self.plan.steps}: {loss}")
                 if self.progress.step % judge_every == 0 or self.progress.step == self.plan.steps:
                     self.judge()
                     bar.console.print(json.dumps({k: round(v, 4) for k, v in self.progress.judged[-1].items()}))
 
     def _batches(self) -> DataLoader[Batch]:
-        """What the steps from here on see, in their order. A step's batch depends on its number alone: a run that was
-        killed goes on as if it had not been."""
+        """The batches of the remaining steps, in order. A batch depends only on its step's number, so a run that was
+        killed continues as if it had not been."""
         workers = self.plan.workers
         return DataLoader(
             self.draws,
@@ -152,7 +153,7 @@ class Trainer:
         )
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """One step of the optimiser; the losses by name."""
+        """One step of the optimiser. Returns the losses by name."""
         self.net.train()
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate(self.progress.step)
@@ -182,12 +183,12 @@ class Trainer:
         return {name: value.detach() for name, value in losses.items()}
 
     def _fast(self) -> torch.autocast:
-        """The 2D half in bfloat16, where that is faster."""
+        """The 2D half in bfloat16, if that is faster."""
         device = torch.device(self.device).type
         return torch.autocast(device, dtype=torch.bfloat16, enabled=device != "cpu" or cpu_has_bfloat16())
 
     def judge(self) -> None:
-        """Spot the tuning sequences as the live program would; keep the weights if they are the best so far."""
+        """Spots the tuning sequences as the live program would. Keeps the weights if they are the best so far."""
         net = self.average.module.eval()
         assert isinstance(net, MESNet)
         result = judge(Online(net, self.device), self.tune_pool)
@@ -199,7 +200,7 @@ class Trainer:
         plot(self.progress, self.out / "curves.png")
 
     def export(self) -> None:
-        """Make the folder a model directory (see `engine.model`) of the best weights."""
+        """Makes the folder a model directory (see `engine.model`) with the best weights."""
         net = MESNet(self.spec.live())
         net.load_state_dict(load_file(self.out / "mesnet.safetensors"))
         save_model(net.eval(), self.out)
@@ -276,7 +277,8 @@ def plot(progress: Progress, path: Path) -> None:
 
 
 def keep_memory() -> None:
-    """Have glibc keep what a step frees: giving it back and asking again costs as much as the step itself."""
+    """Makes glibc keep the memory that a step frees. Returning and requesting it again costs as much as the step
+    itself."""
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
         trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h

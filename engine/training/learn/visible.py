@@ -1,9 +1,9 @@
-"""Which of several networks finds more of what can be seen: visible recall at a false-alarm rate, on clean sequences.
+"""Compares networks by visible recall at a false-alarm rate, on clean sequences.
 
     python -m engine.training.learn.visible --model A B --pool CLEAN ... --imprint ACTORS
 
-The sequences of the pools hold no micro-expression (`engine.training.film.footage --clean`). Each is run twice: as it
-is, for false alarms, and with two imprinted micro-expressions of known visibility, the same ones for every network.
+The sequences of the pools hold no micro-expression (`engine.training.film.footage --clean`). Each runs twice: unchanged
+for false alarms, and with two imprinted micro-expressions of known visibility. All networks get the same ones.
 """
 
 import argparse
@@ -32,16 +32,16 @@ from engine.training.pools.pool import LENGTH, Pool
 from stream.errors import UserError
 
 ONSETS = ((8.0, 42.0), (66.0, 98.0))
-"""Frames between which the two movements of a sequence begin: apart from each other and from its ends."""
+"""The two movements of a sequence begin within these frames. They are apart from each other and from the ends."""
 SHOWN = 0.25
-"""A region is named when it has this share of the movement."""
+"""A region is listed when it has at least this share of the movement."""
 BINS = (0.25, 0.5, 1.0, 2.0, np.inf)
 ROUNDS = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A micro-expression that was imprinted: its sequence, visibility and regions; `score` of what found it, or 0."""
+    """An imprinted micro-expression: its sequence, visibility and regions. `score` is that of the detection, or 0."""
 
     index: int
     visibility: float
@@ -51,7 +51,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a network found and what it took for one: `alarms` (sequence, score) on the clean sequences."""
+    """The results of a network. `alarms` are (sequence, score) of the false alarms on the clean sequences."""
 
     asked: tuple[Asked, ...]
     alarms: tuple[tuple[int, float], ...]
@@ -59,13 +59,14 @@ class Outcome:
     minutes: float
 
     def threshold(self, per_hour: float) -> float:
-        """The lowest score from which on false alarms keep to that rate."""
+        """The lowest threshold that keeps false alarms within that rate."""
         budget = int(per_hour * self.minutes / 60 + 1e-9)
         scores = sorted((score for _, score in self.alarms), reverse=True)
         return float(np.nextafter(scores[budget], 1.0)) if len(scores) > budget else 0.0
 
     def recall(self, threshold: float, low: float = VISIBLE, high: float = np.inf, region: str = "") -> float:
-        """Of the movements from `low` to below `high` visible, in `region` if one is given; nan where there is none."""
+        """Recall of the movements with visibility from `low` to below `high`, in `region` if given. Returns nan
+        without any."""
         hits = [a.score >= max(threshold, 1e-9) for a in self.asked
                 if low <= a.visibility < high and (not region or region in a.regions)]  # fmt: skip
         return float(np.mean(hits)) if hits else float("nan")
@@ -73,7 +74,7 @@ class Outcome:
 
 @torch.no_grad()
 def outcomes(nets: Sequence[MESNet], pool: Pool, imprinter: Imprinter, seed: int) -> list[Outcome]:
-    """What each network makes of the pool's sequences, all of them with the same movements. `imprinter`: of clips of
+    """The results of each network on the pool's sequences, all with the same movements. `imprinter` makes clips of
     LENGTH frames."""
     live = [Online(net) for net in nets]
     asked: list[list[Asked]] = [[] for _ in nets]
@@ -102,7 +103,7 @@ def _movements(
     moving, truth, regions = [], [], []
     for span in ONSETS:
         label, movement = imprinter.movement(rng, float(rng.uniform(*span)), LENGTH)
-        assert label is not None  # decoys alone may have none
+        assert label is not None  # only decoys may lack a label
         assert imprinter.visible is not None
         fps = imprinter.spec.fps
         moving.append(movement._replace(wanted=log_uniform(rng, *imprinter.visible), apex=label.apex_s * fps))
@@ -113,8 +114,8 @@ def _movements(
 
 
 def difference(one: Outcome, other: Outcome, per_hour: float) -> tuple[float, float, float]:
-    """Visible recall of `one` minus that of `other` at a rate, with its 95 % interval by bootstrap over sequences; each
-    network's threshold is chosen anew in every round."""
+    """Visible recall of `one` minus that of `other` at a rate, with its 95 % interval by bootstrap over sequences.
+    Each round chooses each network's threshold again."""
     rng = np.random.default_rng(0)
 
     def at(outcome: Outcome, times: NDArray[np.intp]) -> float:
@@ -134,7 +135,7 @@ def difference(one: Outcome, other: Outcome, per_hour: float) -> tuple[float, fl
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """`python -m engine.training.learn.visible`: a table, a column for each network."""
+    """`python -m engine.training.learn.visible`: prints a table with a column for each network."""
     parser = argparse.ArgumentParser(prog="python -m engine.training.learn.visible", description=main.__doc__)
     parser.add_argument("--model", type=Path, nargs="+", required=True, metavar="DIR", help="networks to compare")
     parser.add_argument("--pool", type=Path, nargs="+", required=True, metavar="DIR", help="clean sequences")
@@ -164,7 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _line(outcome: Outcome, per_hour: float) -> str:
-    """Recall at a rate: of what is visible, by visibility and by region."""
+    """Recall at a rate: of all visible movements, by visibility and by region."""
     at = outcome.threshold(per_hour)
     bins = ", ".join(f"{low:g}-{high:g} {outcome.recall(at, low, high):.2f}" for low, high in pairwise(BINS))
     regions = ", ".join(f"{name} {outcome.recall(at, region=name):.2f}" for name in REGIONS)

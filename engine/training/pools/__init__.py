@@ -1,1 +1,1 @@
-"""Clips on disk, behind the motion stem: what a network is trained and tuned on."""
+"""Pools: clips on disk, already through the motion stem, for training and tuning a network."""

@@ -1,9 +1,10 @@
-"""A licensed data set in the pool: its frames through the live path's own aligner and grid, its annotations as truth.
+"""Turns a licensed data set into pools: frames through the live path's own aligner and grid, annotations as truth.
 
     python -m engine.training.pools.dataset --dataset samm-lv --root DIR --out DIR
 
-One pool per person, `OUT/<subject>`, so that every fold of a leave-one-subject-out run takes the same pools but one.
-Blinks, speech and head motion are not annotated in most sets: the sequences only teach what is *not* an ME (`UNKNOWN`).
+Each person has one pool, `OUT/<subject>`. Every fold of a leave-one-subject-out run then takes the same pools but one.
+Most sets don't annotate blinks, speech and head motion. Outside MEs, a sequence only teaches what is *not* an ME
+(`UNKNOWN`).
 """
 
 import argparse
@@ -31,23 +32,23 @@ from stream.faces.stage import FaceStage
 from stream.types import Frame, Hop
 
 FRAMES_FPS = 60.0
-"""As in `engine.evaluate`: what is judged is aligned as what was learned from."""
+"""As in `engine.evaluate`, so that training and judging see frames aligned alike."""
 TUNE_SHARE = 5
-"""Every fifth of the other people is held out to choose a fold's weights by."""
+"""One in so many of the other people is held out to choose a fold's weights."""
 APEX_SHARE = 0.43
-"""Where the apex lies on the way from onset to offset, over the published annotations; used where it is not known."""
+"""Mean place of the apex between onset and offset in the published annotations. It replaces an unknown apex."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Crops uint8[n, S, S] of one face without a gap; the first is at grid index `first`."""
+    """Crops uint8[n, S, S] of one face without a gap. The first crop is at grid index `first`."""
 
     first: int
     crops: NDArray[np.uint8]
 
 
 def stretches(video: Video, landmarker: Landmarker, spec: ModelSpec) -> list[Stretch]:
-    """A video's first face through the live path, cut at every gap."""
+    """The first face of a video through the live path, cut at every gap."""
     stage = FaceStage(Faces(landmarker, max_faces=1), spec, 1)
     found: list[tuple[int, list[NDArray[np.uint8]]]] = []
     for hop in _hops(stage, video):
@@ -68,7 +69,8 @@ def _hops(stage: FaceStage, video: Video) -> Iterator[Hop]:
 
 
 def windows(stretch: Stretch, labels: Sequence[Label], spec: ModelSpec) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """(grid index of the first crop, crops uint8[history + LENGTH, S, S]): all of it, and one about each ME."""
+    """(grid index of the first crop, crops uint8[history + LENGTH, S, S]). The windows cover the stretch, with one
+    more around each ME."""
     size = max(spec.lags) + LENGTH
     last = len(stretch.crops) - size
     if last < 0:
@@ -83,20 +85,21 @@ def windows(stretch: Stretch, labels: Sequence[Label], spec: ModelSpec) -> Itera
 
 
 def label_of(interval: Interval, fps: float) -> Label:
-    """An annotation as training wants it; its size is not known, so it weighs in full."""
+    """An annotation as a label for training. Its size is unknown, so it has full weight."""
     onset_s, offset_s = interval.onset / fps, interval.offset / fps
     apex_s = onset_s + APEX_SHARE * (offset_s - onset_s) if interval.apex is None else interval.apex / fps
     return Label(interval.kind, onset_s, apex_s, offset_s, 1.5, region_shares(interval.action_units))
 
 
 def region_shares(action_units: str) -> tuple[float, ...]:
-    """Share per entry of REGIONS by the action units, e.g. `4(B/C)+7B` or `L12`; all 0 (not asked for) without any."""
+    """Share per entry of REGIONS from the action units, such as `4(B/C)+7B` or `L12`. Without any, all are 0 (not
+    required)."""
     found = [UNIT_REGION[u] for u in re.findall(r"\d+", action_units) if u in UNIT_REGION]
     return tuple(found.count(r) / len(found) if found else 0.0 for r in range(len(REGIONS)))
 
 
 def make_pool(videos: Sequence[Video], folder: Path, landmarker: Landmarker, spec: ModelSpec) -> int:
-    """All sequences of one person's videos as shards in `folder`; their number."""
+    """Writes all sequences of one person's videos as shards in `folder`. Returns their number."""
     count, number = 0, 0
     made: list[pool.Sequence] = []
     prepare(folder, spec)
@@ -123,7 +126,7 @@ def _shifted(label: Label, begin_s: float) -> Label:
 
 
 def make_pools(videos: Sequence[Video], out: Path, face_model: Path | None) -> dict[str, Path]:
-    """A pool per person, made where it is not complete; the folders of those who have any sequence."""
+    """Makes the pools that are incomplete, one per person. Returns the folders of people with at least one sequence."""
     from rich.progress import track
 
     spec, landmarker = ModelSpec(), Landmarker(locate(face_model))
@@ -135,7 +138,7 @@ def make_pools(videos: Sequence[Video], out: Path, face_model: Path | None) -> d
 
 
 def split(subject: str, people: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(people to train on, people to tune on), neither with `subject` (maybe empty) in it.
+    """(people to train on, people to tune on), both without `subject` (which may be empty).
 
     Raises UserError when there are too few people for both.
     """
@@ -150,7 +153,7 @@ def split(subject: str, people: Sequence[str]) -> tuple[list[str], list[str]]:
 def pools_of(
     dataset: str, root: Path, out: Path, leave_out: str, face_model: Path | None = None
 ) -> tuple[list[Path], list[Path]]:
-    """Pools to train and to tune on, of everybody in a data set but `leave_out` (empty: nobody).
+    """Pools to train and to tune on: everybody in a data set except `leave_out` (empty: nobody).
 
     Raises UserError and DatasetError.
     """

@@ -1,12 +1,13 @@
-"""A pool of made-up clips on disk, already through the motion stem: what the network is trained and tuned on.
+"""A pool of made-up clips on disk, already through the motion stem, for training and tuning the network.
 
     python -m engine.training.pools.pool --actors DIR --out DIR --sequences 6000 --split train --workers 2
 
-Making a clip costs a hundred times a training step on it, and the stem learns nothing; so clips are made once, in
-shards that a trainer reads while more are being made. Sequence i depends on the seed and i alone, not on the workers.
+A clip takes a hundred times as long to make as a training step on it, and the stem learns nothing. So clips are made
+once, in shards. A trainer can read them while more are being made. Sequence i depends only on the seed and i, not on
+the workers.
 
-A shard is two files: `NNNNNN.npy` float16[B, LENGTH, 15 * 256 + 18], the stem's output (local motion, then affine), and
-`NNNNNN.truth.npy` float32[B, ROWS, 9], rows as in `engine.training.pools.truth`, frames of the sequence.
+A shard is two files. `NNNNNN.npy` float16[B, LENGTH, 15 * 256 + 18] is the stem's output: local motion, then affine.
+`NNNNNN.truth.npy` float32[B, ROWS, 9] has rows as in `engine.training.pools.truth`, in frames of the sequence.
 """
 
 import argparse
@@ -38,18 +39,18 @@ from engine.training.pools.truth import ABSENT, TRUTH_COLUMNS, label_row
 from stream.errors import UserError
 
 LENGTH = 128
-"""Frames of a sequence, the stem's history not counted; training cuts clips out of it."""
+"""Frames of a sequence without the stem's history. Training cuts clips out of it."""
 ROWS = 24
 SHARD = 16
 
 What = TypeVar("What")
 Draw = Callable[[np.random.Generator, float], Script]
-"""What draws the script of a sequence of so many seconds."""
+"""Draws the script of a sequence of that many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """Crops on the time grid, uint8[history + LENGTH, S, S], and what happens in them (seconds from the first crop)."""
+    """Crops on the time grid, uint8[history + LENGTH, S, S], and their labels (seconds from the first crop)."""
 
     crops: NDArray[np.uint8]
     labels: list[Label]
@@ -65,7 +66,7 @@ def make_sequence(
     change: Change | None = None,
     draw: Draw = draw_script,
 ) -> Sequence:
-    """Sequence `index` of the pool that `seed` names. `change`: to the script, besides what is drawn by itself."""
+    """Sequence `index` of the pool with this `seed`. `change` alters the drawn script."""
     rng = np.random.default_rng([seed, index])
     actor = kept_actor(actors[int(rng.integers(len(actors)))])
     frames = length + max(spec.lags)
@@ -76,7 +77,7 @@ def make_sequence(
 
 
 def truth_rows(labels: list[Label], spec: ModelSpec) -> NDArray[np.float32]:
-    """Labels as the loss wants them, float32[ROWS, 9]; faint micro-expressions weigh less, down to a quarter."""
+    """Labels as the loss takes them, float32[ROWS, 9]. Faint micro-expressions weigh less, down to a quarter."""
     rows = np.full((ROWS, TRUTH_COLUMNS), 0, np.float32)
     rows[:, 0], rows[:, 1:4] = ABSENT, -1e3
     for row, label in zip(rows, sorted(labels, key=lambda a: a.kind != "micro"), strict=False):
@@ -87,7 +88,8 @@ def truth_rows(labels: list[Label], spec: ModelSpec) -> NDArray[np.float32]:
 
 @torch.no_grad()
 def through_stem(stem: MotionStem, crops: NDArray[np.uint8], spec: ModelSpec, batch: int = 32) -> NDArray[np.float16]:
-    """Crops uint8[history + n, S, S] -> the stem's output float16[n, features], a row per crop that has its history."""
+    """Crops uint8[history + n, S, S] -> the stem's output float16[n, features], one row per crop with a full
+    history."""
     history = max(spec.lags)
     device = stem.filters.device
     frames = torch.as_tensor(crops, device=device)
@@ -100,7 +102,7 @@ def through_stem(stem: MotionStem, crops: NDArray[np.uint8], spec: ModelSpec, ba
 
 
 def write_shard(folder: Path, number: int, stemmed: list[NDArray[np.float16]], rows: list[NDArray[np.float32]]) -> None:
-    """Truth first, then the data by an atomic rename: a reader that sees the data has the truth."""
+    """Writes the truth first, then the data by an atomic rename. A reader that sees the data also finds the truth."""
     np.save(folder / f"{number:06d}.truth.npy", np.stack(rows))
     part = folder / f"{number:06d}.part"
     with part.open("wb") as file:
@@ -117,7 +119,7 @@ def store(folder: Path, number: int, made: list[Sequence], spec: ModelSpec, devi
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Shards as a worker is to make them: `size` sequences of `length` frames each, as `make_sequence` does."""
+    """Shards for a worker to make: `size` sequences of `length` frames each, as `make_sequence` makes them."""
 
     seed: int
     actors: list[Path]
@@ -141,17 +143,17 @@ def make_shard(job: tuple[int, Order]) -> None:
 
 
 def fingerprint(spec: ModelSpec) -> str:
-    """Changes when the stem's output does: a pool made by another stem is refused."""
+    """Changes when the stem's output changes. A pool made by another stem is refused."""
     crops = np.random.default_rng(0).integers(0, 255, (max(spec.lags) + 1, spec.crop_px, spec.crop_px), np.uint8)
     out = through_stem(MotionStem(spec), crops, spec).astype(np.float32)
     return hashlib.sha256(np.round(out, 1).tobytes()).hexdigest()[:16]
 
 
 class Pool:
-    """The shards of one or more folders that are there by now; `refresh` looks again.
+    """The shards that one or more folders hold now. `refresh` looks again.
 
-    Truth is kept in memory, data is read when it is asked for and stays on `device` once it was, in memory or mapped.
-    `shares`: how often a piece is of each folder, in any unit; without, every sequence is taken as often.
+    The truth stays in memory. Data is read on request and then stays on `device`, in memory or mapped. `shares`: how
+    often each folder is drawn, in any unit. Without it, every sequence is drawn equally often.
     """
 
     def __init__(
@@ -159,21 +161,21 @@ class Pool:
     ) -> None:
         self.folders, self.spec, self.device, self.shares = folders, spec, device, shares
         self._truth: dict[Shard, NDArray[np.float32]] = {}
-        self._homes = [folder.resolve() for folder in folders]  # a/../fine is fine
+        self._homes = [folder.resolve() for folder in folders]  # resolves a/../fine
         self._data: dict[tuple[Path, int], Tensor] = {}
         abouts = [_about(folder, spec) for folder in folders]
         self._before = [f / a["before"] if "before" in a else f for f, a in zip(folders, abouts, strict=True)]
         self.refresh()
 
     def __reduce__(self) -> tuple[type["Pool"], tuple[list[Path], ModelSpec, str, list[float] | None]]:
-        """A worker looks into the folders itself, on the CPU."""
+        """A worker reads the folders itself, on the CPU."""
         return Pool, (self.folders, self.spec, "cpu", self.shares)
 
     def before(self) -> "Pool":
         """The same sequences, in the same places, as they were before an encoder. A folder without such a version
         stands for itself. Raises UserError."""
         pool = Pool(self._before, self.spec, self.device)
-        pool._data = self._data  # what four pools were coded from is in memory once
+        pool._data = self._data  # the common source of several pools is in memory only once
         return pool
 
     def refresh(self) -> None:
@@ -201,8 +203,8 @@ class Pool:
         return self._shard(shard)[at].cpu().numpy(), self._truth[shard][at]
 
     def piece(self, rng: np.random.Generator, length: int) -> tuple[tuple[int, ...], NDArray[np.float32]]:
-        """Any `length` frames of any sequence: where they lie (see `rows`), and their truth [ROWS, 9] in frames of
-        the piece."""
+        """Any `length` frames of any sequence. Returns their place (see `rows`), and their truth [ROWS, 9] in frames
+        of the piece."""
         shard, at = self._place(self._any(rng))
         first = int(rng.integers(0, LENGTH - length + 1))
         truth = self._truth[shard][at].copy()
@@ -258,16 +260,17 @@ def _about(folder: Path, spec: ModelSpec) -> dict[str, Any]:
 
 
 def prepare(folder: Path, spec: ModelSpec, before: str | None = None) -> None:
-    """Make the folder and write into it which stem its shards come from.
+    """Makes the folder and records the stem of its shards in it.
 
-    `before`: the folder, relative to this one, that holds the same sequences as they were before an encoder."""
+    `before` is the folder, relative to this one, with the same sequences before an encoder.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     about = {"stem": fingerprint(spec), "length": LENGTH, **({"before": before} if before else {})}
     (folder / "pool.json").write_text(json.dumps(about) + "\n")
 
 
 def missing_shards(folder: Path, sequences: int) -> list[int]:
-    """Numbers of the shards that a folder still lacks to hold `sequences` sequences."""
+    """Numbers of the shards that are missing for `sequences` sequences."""
     wanted = range((sequences + SHARD - 1) // SHARD)
     return [n for n in wanted if not (folder / f"{n:06d}.npy").exists()]
 
@@ -289,7 +292,7 @@ def make_missing(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """`python -m engine.training.pools.pool`: make the shards that are not there yet."""
+    """`python -m engine.training.pools.pool`: makes the missing shards."""
     parser = argparse.ArgumentParser(prog="python -m engine.training.pools.pool", description=main.__doc__)
     parser.add_argument(
         "--actors", type=Path, required=True, help="folder that python -m engine.training.generator.actors wrote"

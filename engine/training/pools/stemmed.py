@@ -1,4 +1,4 @@
-"""Rows of a pool (see `engine.training.pools.pool`) -> what the learnt half of the network takes."""
+"""Rows of a pool (see `engine.training.pools.pool`) -> the input of the learnt half of the network."""
 
 import numpy as np
 import torch
@@ -36,12 +36,12 @@ def cell_weights(stem: MotionStem) -> NDArray[np.float32]:
 
 
 def unsquashed(x: Tensor) -> Tensor:
-    """Motion in px of what the stem stores, log1p(|10 px|) with the sign."""
+    """Converts what the stem stores, log1p(|10 px|) with the sign, to motion in px."""
     return torch.sign(x) * torch.expm1(x.abs()) / 10
 
 
 def squashed(px: Tensor) -> Tensor:
-    """Undo `unsquashed`: as the stem stores motion in px."""
+    """Undoes `unsquashed`: converts motion in px to what the stem stores."""
     return asinh(px * 10)
 
 
