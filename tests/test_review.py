@@ -304,7 +304,8 @@ def person(browser):
     yield page
     for context in contexts:
         context.close()
-    expected = ("ERR_CONNECTION_REFUSED", "WebSocket connection to", "401")
+    # a video element gives up a range that it no longer wants, which a busy server sees as a reset
+    expected = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "WebSocket connection to", "401")
     assert [text for text in wrong if not any(known in text for known in expected)] == []
 
 

@@ -25,7 +25,8 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 
 
 @given(
-    st.lists(st.binary(min_size=1, max_size=60), max_size=6),
+    # what begins as a JPEG and has no end is held to have a wrong length; that has a test of its own
+    st.lists(st.binary(min_size=1, max_size=60).filter(lambda body: not body.startswith(b"\xff\xd8")), max_size=6),
     st.lists(st.integers(0, 10_000), max_size=20),
     st.sampled_from([b"\r\n", b"\n"]),
 )
