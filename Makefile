@@ -15,7 +15,7 @@ demo: $(VENV)/base  ## install, then watch the shipped clip: dashboard on http:/
 test: $(VENV)/test  ## install with the test extra, then run the suite
 	$(PY) -m pytest
 
-quick: $(VENV)/test  ## what of the suite takes less than a minute on two cores: everything but the tests marked slow
+quick: $(VENV)/test  ## the suite without the tests marked slow
 	$(PY) -m pytest -m "not slow"
 
 lint: $(VENV)/test
