@@ -50,7 +50,7 @@ class Reviews:
                 "complete": about.complete,
                 "consent": about.consent,
                 "intervals": len(session.intervals()),
-                "coders": [path.stem for path in sorted((session.folder / "codings").glob("[!.]*.json"))],
+                "coders": list(session.coders),
             }
         except (UserError, OSError, ValueError, KeyError, TypeError) as error:
             return {"name": name, "trouble": _one_line(error)}
@@ -104,10 +104,10 @@ class Reviews:
     def _others(self, session: Session, coder: str) -> tuple[list[str], list[Coding]]:
         """Returns the other coders' codings, and the errors of unreadable ones."""
         trouble, others = [], []
-        for path in sorted((session.folder / "codings").glob("[!.]*.json")):
+        for name in session.coders:
             try:
-                if path.stem != coder:
-                    others.append(self._shelf.coding(session, path.stem))
+                if name != coder:
+                    others.append(self._shelf.coding(session, name))
             except (UserError, ValueError) as error:
                 trouble.append(_one_line(error))
         return trouble, others
