@@ -114,9 +114,8 @@ class _Terminal(Console):
 async def _while_read(watching: Coroutine[Any, Any, None]) -> None:
     """Await `watching`, but only while somebody reads standard output, if that is a pipe."""
     task = asyncio.ensure_future(watching)
-    with contextlib.suppress(
-        OSError, ValueError, NotImplementedError
-    ):  # there is no descriptor, or it can't be watched
+    # suppressed: there is no descriptor, or it can't be watched
+    with contextlib.suppress(OSError, ValueError, NotImplementedError):
         if stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode):
             # the writing end becomes "readable" when the other end is closed
             asyncio.get_running_loop().add_reader(sys.stdout.fileno(), task.cancel)

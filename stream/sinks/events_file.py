@@ -32,7 +32,6 @@ class EventsFile:
         self._seq = 0
         self._live = append
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open_private(path, "ab" if append else "wb")
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror}); give another {flag}") from None
